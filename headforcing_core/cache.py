@@ -1,0 +1,266 @@
+"""KV memory of all layers, grouped by head type: fixed buffers in time order (method.md section 3).
+
+A buffer holds the kept frames and, right behind them, the chunk being denoised, so that V is read where it lies.
+Keys are stored with their spatial rotation and without a temporal one; every pass turns them in time into a scratch
+that all layers share.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .attention import Attention
+from .rope import Rotate, temporal_pairs, temporal_rotation
+
+EVERY_HEAD = "every head"
+
+Observer = Callable[[int, Tensor, Tensor], None]
+"""(layer, q, k), both rotated: q (batch, tokens, heads, head_dim), k (batch, keys, heads, head_dim)."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one head type reads with a chunk: how many held frames, from which on, and their positions."""
+
+    frames: int
+    first: int
+    positions: tuple[int, ...]
+
+
+class HeadBuffer:
+    """K and V of some heads of one layer: (batch, slots, tokens per frame, heads, head_dim) each."""
+
+    def __init__(self, heads: Tensor | None, slots: int, like: Tensor) -> None:
+        self.heads = heads  # None: every head of the layer, in order
+        batch, _, tokens, all_heads, head_dim = like.shape
+        count = all_heads if heads is None else len(heads)
+        self.k = like.new_empty((batch, slots, tokens, count, head_dim))
+        self.v = torch.empty_like(self.k)
+
+    def pick(self, x: Tensor) -> Tensor:
+        """The heads of this buffer from a tensor of all heads, on the dimension before the last."""
+        return x if self.heads is None else x.index_select(-2, self.heads)
+
+    def write(self, at: int, k: Tensor, v: Tensor) -> None:
+        """Put frames (batch, frames, tokens, all heads, head_dim) at a slot."""
+        end = at + k.shape[1]
+        self.k[:, at:end] = self.pick(k)
+        self.v[:, at:end] = self.pick(v)
+
+    def move(self, moves: Sequence[tuple[int, int, int]]) -> None:
+        """Move frames down: (source slot, target slot, frames), none overlapping itself, in ascending order."""
+        for source, target, frames in moves:
+            self.k[:, target : target + frames] = self.k[:, source : source + frames]
+            self.v[:, target : target + frames] = self.v[:, source : source + frames]
+
+    def take(self, other: "HeadBuffer", slots: Sequence[int]) -> None:
+        """Fill the first slots from another buffer, which holds every head."""
+        for target, source in enumerate(slots):
+            self.k[:, target] = self.pick(other.k[:, source])
+            self.v[:, target] = self.pick(other.v[:, source])
+
+
+class KVMemory:
+    """The history of a rollout as attention sees it. One group of all heads in warm-up, one per head type after.
+
+    `labels` gives each layer's head types; `capacity` the history frames of every head type; `warm_up_frames` the most
+    history that is read before compression. Buffers are allocated at the first forward, on its device, in its dtype.
+    """
+
+    def __init__(
+        self, labels: Sequence[Sequence[str]], capacity: Mapping[str, int], warm_up_frames: int, chunk_frames: int,
+        attention: Attention, rotate: Rotate, capture: Sequence[int] = (), observer: Observer | None = None,
+    ) -> None:
+        self._labels = labels
+        self._capacity = dict(capacity)
+        self._warm_up_frames = warm_up_frames
+        self._chunk_frames = chunk_frames
+        self._attention = attention
+        self._rotate = rotate
+        self._observer = observer
+        self._capture = frozenset(capture)
+        self._captured: dict[int, Tensor] = {}
+        self._layers: list[dict[str, HeadBuffer]] = [{} for _ in labels]
+        self._held: dict[str, tuple[int, ...]] = {EVERY_HEAD: ()}
+        self._readings: dict[str, Reading] = {}
+        self._rotations: dict[tuple[int, ...], Tensor] = {}
+        self._scratch: Tensor | None = None
+        self._host_rotation: Tensor | None = None
+        self._query_rotation: Tensor | None = None
+        self._positions: tuple[int, ...] = ()
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the groups in use: one for every head in warm-up, the head types afterwards."""
+        return tuple(self._held)
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of history K and V in the buffers as they now stand, without the chunk's own slots."""
+        return sum(self._bytes(buffer, buffer.k.shape[1] - self._chunk_frames) for buffer in self._buffers())
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes beside the history: the chunk's own slots and the scratch."""
+        own = sum(self._bytes(buffer, self._chunk_frames) for buffer in self._buffers())
+        return own + (self._scratch.nbytes if self._scratch is not None else 0)
+
+    def held(self, group: str) -> tuple[int, ...]:
+        """Ids of the frames that a group holds, in time order."""
+        return self._held[group]
+
+    def begin(self, chunk_positions: Sequence[int], history: Mapping[str, tuple[int, Sequence[int]]]) -> None:
+        """Say what the next passes read: positions of the chunk's frames, and per group the number of the oldest held
+        frame that is read and the positions from that one on."""
+        self._positions = tuple(chunk_positions)
+        self._readings = {
+            group: Reading(len(self._held[group]), first, (*positions, *chunk_positions))
+            for group, (first, positions) in history.items()
+        }
+        self._rotations.clear()
+        self._host_rotation = self._query_rotation = None
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:
+        """Self-attention of one layer over history and chunk. Returns its output (batch, tokens, heads * head_dim) and
+        the rotated queries.
+
+        q, k, v: (batch, tokens, heads, head_dim), normalised, not rotated. `rotation`: the host's for this chunk,
+        (1, tokens, 1, pairs, 2, 2), of which only the spatial pairs are used.
+        """
+        frames = self._chunk_frames
+        pairs = temporal_pairs(q.shape[-1])
+        if layer in self._capture:
+            self._captured[layer] = k.unflatten(1, (frames, -1))
+        q = self._rotate(q, self._chunk_rotation(rotation, pairs))
+        k = torch.cat((k[..., : 2 * pairs], self._rotate(k[..., 2 * pairs :], rotation[..., pairs:, :, :])), dim=-1)
+        k, v = k.unflatten(1, (frames, -1)), v.unflatten(1, (frames, -1))  # (batch, frames, tokens, heads, head_dim)
+        out = torch.empty_like(q)
+        for group, buffer in self._buffers_of(layer, k).items():
+            reading = self._readings[group]
+            buffer.write(reading.frames, k, v)
+            keys, values = self._read(buffer, reading, pairs)
+            queries = buffer.pick(q)
+            if self._observer is not None:
+                self._observer(layer, queries, keys)
+            heads = queries.shape[2]
+            seen = self._attention(queries.flatten(2), keys.flatten(2), values.flatten(2), heads)
+            if buffer.heads is None:
+                return seen, q
+            out.index_copy_(2, buffer.heads, seen.unflatten(2, (heads, -1)))
+        return out.flatten(2), q
+
+    def commit(self, chunk: Sequence[int], kept: Mapping[str, Sequence[int]]) -> None:
+        """Keep exactly these frames of history and chunk, whose K and V the last pass wrote. The groups named in
+        `kept` are those in use from now on."""
+        if tuple(kept) != self.groups:
+            self._regroup(chunk, kept)
+            return
+        for group, frames in kept.items():
+            slots = _slots((*self._held[group], *chunk), frames)
+            moves = _moves(slots)
+            for layer in self._layers:
+                if group in layer:
+                    layer[group].move(moves)
+            self._held[group] = tuple(frames)
+
+    def captured_keys(self, layer: int) -> Tensor:
+        """The chunk's keys in a captured layer as the last pass computed them, before any rotation:
+        (batch, frames, tokens, heads, head_dim)."""
+        return self._captured[layer]
+
+    def release(self) -> None:
+        """Drop every buffer."""
+        self._layers = [{} for _ in self._labels]
+        self._scratch = self._host_rotation = self._query_rotation = None
+        self._rotations.clear()
+        self._captured.clear()
+
+    def _buffers(self) -> list[HeadBuffer]:
+        return [buffer for layer in self._layers for buffer in layer.values()]
+
+    @staticmethod
+    def _bytes(buffer: HeadBuffer, frames: int) -> int:
+        return 2 * frames * (buffer.k.nbytes // buffer.k.shape[1])
+
+    def _buffers_of(self, layer: int, like: Tensor) -> dict[str, HeadBuffer]:
+        if not self._layers[layer]:
+            slots = self._warm_up_frames + self._chunk_frames
+            self._layers[layer] = {EVERY_HEAD: HeadBuffer(None, slots, like)}
+        return self._layers[layer]
+
+    def _chunk_rotation(self, rotation: Tensor, pairs: int) -> Tensor:
+        if self._query_rotation is None or self._host_rotation is not rotation:
+            tokens = rotation.shape[1] // self._chunk_frames
+            temporal = temporal_rotation(self._positions, 2 * rotation.shape[3]).repeat_interleave(tokens, dim=0)
+            temporal = temporal[None, :, None].to(rotation.device)  # (1, tokens, 1, pairs, 2, 2)
+            self._host_rotation = rotation
+            self._query_rotation = torch.cat((temporal, rotation[..., pairs:, :, :].to(temporal.dtype)), dim=3)
+        return self._query_rotation
+
+    def _read(self, buffer: HeadBuffer, reading: Reading, pairs: int) -> tuple[Tensor, Tensor]:
+        end = reading.frames + self._chunk_frames
+        stored = buffer.k[:, reading.first : end]
+        keys = self._scratch_like(stored)
+        if reading.positions not in self._rotations:
+            rotation = temporal_rotation(reading.positions, stored.shape[-1])
+            self._rotations[reading.positions] = rotation[None, :, None].to(stored.device)
+        rotation = self._rotations[reading.positions]  # (1, frames, 1, pairs, 2, 2)
+        keys[..., 2 * pairs :] = stored[..., 2 * pairs :]
+        turned = self._rotate(stored[..., : 2 * pairs].flatten(2, 3), rotation)
+        keys[..., : 2 * pairs] = turned.unflatten(2, stored.shape[2:4])
+        return keys.flatten(1, 2), buffer.v[:, reading.first : end].flatten(1, 2)
+
+    def _scratch_like(self, stored: Tensor) -> Tensor:
+        if self._scratch is None or self._scratch.numel() < stored.numel():
+            batch, _, tokens, _, head_dim = stored.shape
+            frames = max(self._warm_up_frames, *self._capacity.values()) + self._chunk_frames
+            heads = max(len(layer) for layer in self._labels)
+            self._scratch = stored.new_empty(batch * frames * tokens * heads * head_dim)
+        return self._scratch[: stored.numel()].view(stored.shape)
+
+    def _regroup(self, chunk: Sequence[int], kept: Mapping[str, Sequence[int]]) -> None:
+        slots = {group: _slots((*self._held[EVERY_HEAD], *chunk), frames) for group, frames in kept.items()}
+        for number, layer in enumerate(self._layers):
+            whole = layer[EVERY_HEAD]
+            chunk_slots = whole.k[:, : self._chunk_frames]
+            regrouped: dict[str, HeadBuffer] = {}
+            for group in kept:
+                heads = [head for head, label in enumerate(self._labels[number]) if label == group]
+                if heads:
+                    every = len(heads) == len(self._labels[number])
+                    index = None if every else torch.tensor(heads, device=whole.k.device)
+                    buffer = HeadBuffer(index, self._capacity[group] + self._chunk_frames, chunk_slots)
+                    buffer.take(whole, slots[group])
+                    regrouped[group] = buffer
+            self._layers[number] = regrouped
+        self._held = {group: tuple(frames) for group, frames in kept.items()}
+        self._scratch = None
+
+
+def kv_bytes(labels: Sequence[Sequence[str]], capacity: Mapping[str, int], frame_head_bytes: int) -> int:
+    """Arithmetic of the history after warm-up: K and V bytes of one head and frame times the frames each head keeps."""
+    return sum(capacity[label] * frame_head_bytes for layer in labels for label in layer)
+
+
+def _slots(available: Sequence[int], frames: Sequence[int]) -> list[int]:
+    place = {frame: slot for slot, frame in enumerate(available)}
+    return [place[frame] for frame in frames]
+
+
+def _moves(slots: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Runs of frames to move down so that slot i holds what `slots[i]` held; a run never overlaps its target."""
+    moves: list[tuple[int, int, int]] = []
+    for target, source in enumerate(slots):
+        if source == target:
+            continue
+        if moves:
+            last_source, last_target, frames = moves[-1]
+            shift = last_source - last_target
+            follows = source == last_source + frames and target == last_target + frames
+            if follows and frames < shift:
+                moves[-1] = (last_source, last_target, frames + 1)
+                continue
+        moves.append((source, target, 1))
+    return moves

@@ -1,0 +1,142 @@
+"""Which old frames stay: the episodic memory of memory heads, one decision for all layers (method.md section 4)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, normalize
+
+GRID = (6, 8)
+RECORD_LENGTH = 32
+LEAST_NOVELTY = 0.03
+LEAST_SPACING = 6
+FORCED_SPACING = 24
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What became of one candidate: its novelty, the threshold it met, whether it stays and who left for it."""
+
+    frame: int
+    novelty: float
+    tau: float
+    admitted: bool
+    dropped: int | None
+
+
+def is_candidate(frame: int, sink: int, chunk_start: int, chunk_frames: int) -> bool:
+    """Whether a frame may become an episode: the middle one of its chunk, outside the sink."""
+    if frame < sink:
+        return False
+    return frame % 3 == 1 if chunk_frames == 1 else frame - chunk_start == chunk_frames // 2
+
+
+def descriptor_layers(layers: int) -> tuple[int, ...]:
+    """Layers whose keys describe a frame."""
+    return tuple(sorted({layers // 3, layers // 2, 2 * layers // 3}))
+
+
+def describe(keys: Tensor, height: int, width: int) -> Tensor:
+    """Descriptor of frames from their unrotated keys (frames, height * width, heads, head_dim): float32
+    (frames, cells, head_dim), each cell of length 1."""
+    picture = keys.float().mean(dim=2).unflatten(1, (height, width)).permute(0, 3, 1, 2)
+    cells = adaptive_avg_pool2d(picture, GRID).flatten(2).transpose(1, 2)  # (frames, cells, head_dim)
+    return normalize(cells, dim=-1)
+
+
+def similarity(a: Tensor, b: Tensor) -> float:
+    """Mean cosine over cells, then over layers: descriptors (layers, cells, head_dim)."""
+    return float((a * b).sum(dim=-1).mean(dim=-1).mean())
+
+
+class EpisodicMemory:
+    """The bank of episodes and the record of novelties. `replay` takes recorded decisions instead of making them."""
+
+    def __init__(self, sink: int, size: int, percentile: float, replay: Mapping[int, Decision] | None = None) -> None:
+        self.sink = sink
+        self.size = size
+        self.percentile = percentile
+        self.replay = replay or {}
+        self.episodes: list[int] = []
+        self.decisions: list[Decision] = []
+        self._protected: list[int] = []
+        self._newest_of_segment: int | None = None
+        self._record: list[float] = []
+        self._last: int | None = None
+        self._described: dict[int, Tensor] = {}
+        self._similar: dict[tuple[int, int], float] = {}
+
+    def observe(self, frame: int, descriptor: Tensor) -> None:
+        """Keep the descriptor of a sink frame or a candidate: (layers, cells, head_dim), at its first commit."""
+        self._described.setdefault(frame, descriptor)
+
+    def judge(self, frame: int) -> Decision:
+        """Decide about a candidate that leaves the recent tier."""
+        replayed = self.replay.get(frame)
+        known = [other for other in (*range(self.sink), *self.episodes) if other in self._described]
+        novelty = 1.0 - max((self._between(frame, other) for other in known), default=0.0)
+        tau = max(self._percentile(), LEAST_NOVELTY)
+        admitted = self._admits(frame, novelty, tau)
+        if replayed is not None:
+            novelty, tau, admitted = replayed.novelty, replayed.tau, replayed.admitted
+        self._record = [*self._record, novelty][-RECORD_LENGTH:]
+        dropped = self._admit(frame, replayed) if admitted else None
+        if not admitted:
+            self._forget(frame)
+        decision = Decision(frame, novelty, tau, admitted, dropped)
+        self.decisions.append(decision)
+        return decision
+
+    def close_segment(self) -> None:
+        """A prompt change that keeps the memory: protect the newest episode of the segment that ends."""
+        newest = self._newest_of_segment
+        self._newest_of_segment = None
+        if newest in self.episodes and newest not in self._protected:
+            self._protected = [*self._protected, newest][-min(4, self.size // 2):] if self.size > 1 else []
+
+    def _admits(self, frame: int, novelty: float, tau: float) -> bool:
+        if self.size == 0:
+            return False
+        since = frame - (self.sink - 1 if self._last is None else self._last)
+        if self._last is not None and since < LEAST_SPACING:
+            return False
+        return novelty >= tau or since >= FORCED_SPACING
+
+    def _admit(self, frame: int, replayed: Decision | None) -> int | None:
+        self.episodes.append(frame)
+        self._last = self._newest_of_segment = frame
+        if len(self.episodes) <= self.size:
+            return None
+        if replayed is not None and replayed.dropped is not None:
+            dropped = replayed.dropped
+        else:
+            dropped = most_redundant(self.episodes, self._protected, self._between)
+        self.episodes.remove(dropped)
+        self._forget(dropped)
+        return dropped
+
+    def _between(self, a: int, b: int) -> float:
+        pair = (min(a, b), max(a, b))
+        if pair not in self._similar:
+            self._similar[pair] = similarity(self._described[pair[0]], self._described[pair[1]])
+        return self._similar[pair]
+
+    def _percentile(self) -> float:
+        if not self._record:
+            return 0.0
+        return float(torch.quantile(torch.tensor(self._record, dtype=torch.float64), self.percentile / 100))
+
+    def _forget(self, frame: int) -> None:
+        self._described.pop(frame, None)
+        self._similar = {pair: value for pair, value in self._similar.items() if frame not in pair}
+
+
+def most_redundant(
+    episodes: Sequence[int], protected: Sequence[int], between: Callable[[int, int], float]
+) -> int:
+    """The unprotected episode that resembles another one most; of equals the older."""
+    return max(
+        (frame for frame in sorted(episodes) if frame not in protected),
+        key=lambda frame: (max(between(frame, other) for other in episodes if other != frame), -frame),
+    )

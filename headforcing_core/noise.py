@@ -1,0 +1,55 @@
+"""Where a rollout's randomness comes from: a generator per draw, never a global seed (method.md section 1)."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+NOISE_MODES = ("per_chunk", "native")
+
+
+class Noise(Protocol):
+    """Gaussian noise of a rollout."""
+
+    def initial(self, chunk: int) -> Tensor:
+        """What a chunk is denoised from: float32 (batch, channels, frames, height, width), on the CPU."""
+        ...
+
+    def fresh(self, chunk: int, step: int, like: Tensor) -> Tensor:
+        """What is added after a step, with the shape and device of `like`."""
+        ...
+
+
+class PerChunkNoise:
+    """Noise that depends on seed, chunk and step alone, so that a chunk can be made again by itself."""
+
+    def __init__(self, seed: int, chunk_shape: tuple[int, ...]) -> None:
+        self._seed = seed
+        self._shape = chunk_shape
+
+    def initial(self, chunk: int) -> Tensor:
+        return self._draw(chunk, 0)
+
+    def fresh(self, chunk: int, step: int, like: Tensor) -> Tensor:
+        return self._draw(chunk, step + 1).to(like)
+
+    def _draw(self, chunk: int, draw: int) -> Tensor:
+        generator = torch.Generator("cpu").manual_seed((self._seed * 1000003 + chunk * 64 + draw) % 2**63)
+        return torch.randn(self._shape, generator=generator)
+
+
+class NativeNoise:
+    """The numbers of the host's own AR sampler, for parity: one draw for the whole video, then one seed per step."""
+
+    def __init__(self, seed: int, video_shape: tuple[int, ...], chunk_frames: int) -> None:
+        self._seed = seed
+        self._chunk_frames = chunk_frames
+        self._video = torch.randn(video_shape, generator=torch.Generator("cpu").manual_seed(seed))
+
+    def initial(self, chunk: int) -> Tensor:
+        first = chunk * self._chunk_frames
+        return self._video[:, :, first : first + self._chunk_frames]
+
+    def fresh(self, chunk: int, step: int, like: Tensor) -> Tensor:
+        generator = torch.Generator(like.device).manual_seed(self._seed + chunk * 1000 + step)
+        return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)

@@ -1,0 +1,168 @@
+"""From head type to what is kept: tier sizes, presets, and what they come to on one model (method.md section 3)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from .geometry import TRAINED_FRAMES, last_warm_up_chunk
+from .positions import ROPE_MODES
+
+HEAD_TYPES = ("local", "anchor", "memory")
+COMMIT_CONTEXTS = ("full", "recent")
+AS_LATE_AS_POSSIBLE = -1
+
+
+@dataclass(frozen=True)
+class Tiers:
+    """Frames of history that one head type keeps: sink, episodes and recent. ValueError for impossible sizes."""
+
+    sink: int
+    episodes: int
+    recent: int
+
+    def __post_init__(self) -> None:
+        for name, size, least in (("sink", self.sink, 0), ("episodes", self.episodes, 0), ("recent", self.recent, 1)):
+            if size < least:
+                why = "Without the last frame before the chunk the video jumps at every chunk." if least else (
+                    "A tier cannot hold fewer than no frames.")
+                raise ValueError(f"{name} is {size} frames. {why} Set it to {least} or more.")
+
+    @property
+    def frames(self) -> int:
+        """History frames in all three tiers together."""
+        return self.sink + self.episodes + self.recent
+
+
+@dataclass(frozen=True)
+class CachePolicy:
+    """What every head type keeps, and how it is read. ValueError for an unknown mode or an impossible number.
+
+    `keep_everything` overrides the tiers: nothing is ever dropped. `compress_from_chunk` -1 is as late as the trained
+    range allows. `trained_frames` 0 takes the model's own.
+    """
+
+    name: str
+    local: Tiers
+    anchor: Tiers
+    memory: Tiers
+    rope: str = "compact"
+    commit_context: str = "full"
+    compress_from_chunk: int = AS_LATE_AS_POSSIBLE
+    novelty_percentile: float = 60.0
+    trained_frames: int = 0
+    keep_everything: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("rope", self.rope, ROPE_MODES), ("commit_context", self.commit_context,
+                                                                     COMMIT_CONTEXTS)):
+            if value not in known:
+                raise ValueError(f"{name} is {value!r}. Known are {', '.join(known)}. Choose one of them.")
+        if self.compress_from_chunk < AS_LATE_AS_POSSIBLE or self.compress_from_chunk == 0:
+            raise ValueError(f"compress_from_chunk is {self.compress_from_chunk}. The first chunk has no history to "
+                             "compress. Use 1 or more, or -1 for as late as the trained range allows.")
+        if not 0 <= self.novelty_percentile <= 100:
+            raise ValueError(f"novelty_percentile is {self.novelty_percentile}. A percentile lies between 0 and 100. "
+                             "60 is the usual value.")
+
+    @property
+    def needs_profile(self) -> bool:
+        """Whether head types differ in what they keep, so that heads must be told apart."""
+        return not self.keep_everything and not self.local == self.anchor == self.memory
+
+    def tiers(self, head_type: str) -> Tiers:
+        """Sizes of one head type."""
+        return {"local": self.local, "anchor": self.anchor, "memory": self.memory}[head_type]
+
+
+def _every_head(name: str, tiers: Tiers) -> CachePolicy:
+    return CachePolicy(name, tiers, tiers, tiers)
+
+
+_PAPER = CachePolicy("paper", local=Tiers(0, 0, 1), anchor=Tiers(3, 0, 1), memory=Tiers(3, 6, 6))
+PRESETS: Mapping[str, CachePolicy] = {
+    "paper": _PAPER,
+    "enhanced": replace(_PAPER, name="enhanced", commit_context="recent"),
+    "low_vram": replace(_PAPER, name="low_vram", memory=Tiers(3, 3, 3), compress_from_chunk=1),
+    "max": replace(_PAPER, name="max", memory=Tiers(3, 9, 6)),
+    "uniform": _every_head("uniform", Tiers(3, 0, 7)),
+    "uniform_21": _every_head("uniform_21", Tiers(3, 0, 15)),
+    "full": replace(_every_head("full", Tiers(0, 0, TRAINED_FRAMES)), keep_everything=True),
+}
+
+
+@dataclass(frozen=True)
+class FittedPolicy:
+    """A policy that has met a model: every size resolved. Made by `fit_policy`, which checks it."""
+
+    policy: CachePolicy
+    local: Tiers
+    anchor: Tiers
+    memory: Tiers
+    chunk_frames: int
+    trained_frames: int
+    compress_from_chunk: int
+
+    def tiers(self, head_type: str) -> Tiers:
+        """Sizes of one head type."""
+        return {"local": self.local, "anchor": self.anchor, "memory": self.memory}[head_type]
+
+
+def fit_policy(policy: CachePolicy, chunk_frames: int, trained_frames: int, total_frames: int) -> FittedPolicy:
+    """Resolve a policy for a model and a length in frames.
+
+    ValueError, naming the tier to shrink, when a head type would read beyond the trained range.
+    """
+    trained = policy.trained_frames or trained_frames
+    if policy.keep_everything:
+        if total_frames > trained and policy.rope != "absolute":
+            raise ValueError(
+                f"The policy full keeps all {total_frames} frames, but the model was trained on {trained}. Beyond that "
+                f"only rope = absolute can place them (as a control; the picture will fall apart). Choose another "
+                f"preset, set rope to absolute, or make the video shorter."
+            )
+        everything = Tiers(0, 0, total_frames)
+        never = total_frames // chunk_frames + 1
+        return FittedPolicy(policy, everything, everything, everything, chunk_frames, trained, never)
+    for head_type in HEAD_TYPES:
+        tiers = policy.tiers(head_type)
+        if tiers.frames + chunk_frames > trained:
+            largest = max(("sink", "episodes", "recent"), key=lambda tier: getattr(tiers, tier))
+            raise ValueError(
+                f"{head_type} heads keep {tiers.frames} frames (sink {tiers.sink}, episodes {tiers.episodes}, recent "
+                f"{tiers.recent}) and read them with a chunk of {chunk_frames}: {tiers.frames + chunk_frames} frames, "
+                f"but the model was trained on {trained}. Shrink {head_type}_{largest} by "
+                f"{tiers.frames + chunk_frames - trained}."
+            )
+    latest = last_warm_up_chunk(chunk_frames, trained)
+    start = latest if policy.compress_from_chunk == AS_LATE_AS_POSSIBLE else policy.compress_from_chunk
+    if start > latest:
+        raise ValueError(
+            f"compress_from_chunk is {start}, but chunk {latest} of {chunk_frames} frames already reads past the "
+            f"{trained} frames that the model was trained on. Use {latest} or less, or -1 for as late as possible."
+        )
+    return FittedPolicy(policy, policy.local, policy.anchor, policy.memory, chunk_frames, trained, start)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What one head type holds: frame ids in time order, of which those from `recent_from` on are the recent tier."""
+
+    frames: tuple[int, ...]
+    recent_from: int
+    sink: int
+
+    def tier(self, frame: int) -> str:
+        """Tier of a kept frame: recent, sink or episode."""
+        return "recent" if frame >= self.recent_from else "sink" if frame < self.sink else "episode"
+
+
+def keep(tiers: Tiers, committed: int, episodes: Sequence[int]) -> Kept:
+    """What is kept once `committed` frames are there. Tiers are disjoint: recent first, then sink, then episodes."""
+    recent_from = max(0, committed - tiers.recent)
+    older = {frame for frame in episodes if tiers.sink <= frame < recent_from} if tiers.episodes else set()
+    older.update(range(min(tiers.sink, recent_from)))
+    return Kept((*sorted(older), *range(recent_from, committed)), recent_from, tiers.sink)
+
+
+def keep_all(committed: int) -> Kept:
+    """Warm-up: every committed frame counts as recent, for every head type."""
+    return Kept(tuple(range(committed)), 0, 0)
