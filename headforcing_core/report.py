@@ -1,0 +1,61 @@
+"""The sampler's report: JSON that says what was made, by what, and what every head type saw (docs/report.md)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from .profile import HeadProfile
+from .rollout import Chunk
+
+FORMAT = "headforcing.report/1"
+EVERY_CHUNK_UP_TO = 400
+SHOWN_AROUND = 20
+
+Setting = str | int | float | bool | None | Sequence[float] | Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class ReportSegment:
+    """One prompt segment: first and last chunk, and how it took over (None for the first)."""
+
+    prompt: str
+    chunks: tuple[int, int]
+    transition: str | None
+
+
+def make_report(
+    settings: Mapping[str, Setting], notes: Sequence[str], segments: Sequence[ReportSegment],
+    profile: HeadProfile | None, chunks: Sequence[Chunk], chunk_bytes: int, peak_bytes: int, seconds: float,
+) -> str:
+    """The whole report as JSON text. Beyond 400 chunks the first and last 20 and those around prompt changes are
+    kept."""
+    return json.dumps({
+        "format": FORMAT,
+        "settings": dict(settings),
+        "notes": list(notes),
+        "segments": [asdict(segment) for segment in segments],
+        "profile": None if profile is None else {
+            "fingerprint": profile.fingerprint, "rule": profile.rule.rule, "labels": profile.labels},
+        "chunks": [_chunk(chunk) for chunk in _shown(chunks, segments)],
+        "kv_bytes": chunks[-1].kv_bytes,
+        "chunk_bytes": chunk_bytes,
+        "peak_bytes": peak_bytes,
+        "seconds": round(seconds, 3),
+    })
+
+
+def _chunk(chunk: Chunk) -> dict[str, object]:
+    return {
+        "chunk": chunk.index, "frames": list(chunk.frames), "position": chunk.position,
+        "seconds": round(chunk.seconds, 4),
+        "decision": asdict(chunk.decisions[0]) if chunk.decisions else None,
+        "kv_bytes": chunk.kv_bytes,
+        "seen": {head_type: [list(place) for place in seen] for head_type, seen in chunk.seen.items()},
+    }
+
+
+def _shown(chunks: Sequence[Chunk], segments: Sequence[ReportSegment]) -> list[Chunk]:
+    if len(chunks) <= EVERY_CHUNK_UP_TO:
+        return list(chunks)
+    around = {0, len(chunks), *(segment.chunks[0] for segment in segments)}
+    return [chunk for chunk in chunks if any(abs(chunk.index - place) <= SHOWN_AROUND for place in around)]

@@ -1,0 +1,135 @@
+"""Timed prompts: the text an artist writes, and where its scenes begin (nodes.md, schedule text)."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+TRANSITIONS = ("recache", "flush", "soft", "cut")
+_HEADER = re.compile(r"\s*\[([^\]]*)\](.*)")
+_BRACKET = re.compile(r"\s*\[")
+_EXAMPLE = "[12s] the fox finds a frozen river"
+_TIME = r"(?:\d{1,4}:[0-5]\d(?:\.\d{1,6})?|\d{1,6}(?:\.\d{1,6})?s?)"
+_TIMES = re.compile(rf"({_TIME})(?:\s*-\s*({_TIME}))?(?:\s+([A-Za-z]+))?")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One scene: when it starts and, if it says so, ends (seconds), its prompt and its own transition, and the line of
+    its header counted from 1 (0: the text has no headers)."""
+
+    start_second: float
+    end_second: float | None
+    prompt: str
+    transition: str | None
+    line: int
+
+
+@dataclass(frozen=True)
+class PlacedScene:
+    """A scene and the chunk on which it begins."""
+
+    scene: Scene
+    first_chunk: int
+
+
+def parse_schedule(text: str) -> tuple[Scene, ...]:
+    """Read a schedule. ValueError with line number, the line and a right one for anything that cannot be read."""
+    lines = text.splitlines()
+    headers = [number for number, line in enumerate(lines, 1) if _BRACKET.match(line)]
+    if not text.strip():
+        raise ValueError("The schedule is empty. There is nothing to show. Write a prompt, or scenes such as: "
+                         f"[0s] a red fox in deep snow, next line {_EXAMPLE}")
+    if not headers:
+        return (Scene(0.0, None, " ".join(text.split()), None, 0),)
+    for number, line in enumerate(lines[: headers[0] - 1], 1):
+        if line.strip():
+            raise _error(number, line, "has text before the first scene", "[0s] " + line.strip())
+    scenes = [
+        _scene(lines, header, following)
+        for header, following in zip(headers, [*headers[1:], len(lines) + 1], strict=True)
+    ]
+    _check_order(scenes, lines)
+    return tuple(scenes)
+
+
+def place_scenes(
+    scenes: Sequence[Scene], chunks: int, starts: Sequence[float], nearest: Sequence[int]
+) -> tuple[tuple[PlacedScene, ...], tuple[str, ...]]:
+    """Put scenes on chunks. `nearest` gives every scene's nearest chunk, `starts` the second of every chunk's start.
+
+    Returns the scenes that fall into the video, and a line on each scene that was moved or lies after its end.
+    ValueError when two scenes fall on one chunk.
+    """
+    placed: list[PlacedScene] = []
+    notes: list[str] = []
+    for scene, chunk in zip(scenes, nearest, strict=True):
+        if chunk >= chunks:
+            notes.append(f"The scene at {scene.start_second:g} s begins after the end of the video and is not shown.")
+            continue
+        if placed and placed[-1].first_chunk == chunk:
+            other = placed[-1].scene
+            raise ValueError(
+                f"Line {scene.line}: the scenes at {other.start_second:g} s and {scene.start_second:g} s both begin on "
+                f"chunk {chunk} ({starts[chunk]:.2f} s). A prompt can change only where a chunk begins. Put them at "
+                f"least {starts[2] - starts[1] if len(starts) > 2 else 1:.2f} s apart.")
+        if abs(starts[chunk] - scene.start_second) >= 0.005:
+            notes.append(f"The scene at {scene.start_second:g} s begins at {starts[chunk]:.2f} s (chunk {chunk}).")
+        placed.append(PlacedScene(scene, chunk))
+    return tuple(placed), tuple(notes)
+
+
+def _scene(lines: Sequence[str], header: int, following: int) -> Scene:
+    line = lines[header - 1]
+    match = _HEADER.match(line)
+    if match is None:
+        raise _error(header, line, "opens a scene with [ but never closes it", _EXAMPLE)
+    times = _TIMES.fullmatch(match[1].strip())
+    first = times[1] if times else ""
+    # a bare number is a time only as the first half of a range, as in [0-12s]
+    if times is None or not (_is_time(first) or (times[2] and _is_time(times[2]))) or (times[2] and not _is_time(times[2])):
+        raise _error(header, line, f"begins with [{match[1]}], which is not a time", _EXAMPLE)
+    transition = times[3].lower() if times[3] else None
+    if transition is not None and transition not in TRANSITIONS:
+        raise _error(header, line, f"names the transition {times[3]!r}; known are {', '.join(TRANSITIONS)}",
+                     f"[{first} cut] a city at night, rain")
+    prompt = " ".join(" ".join([match[2], *lines[header : following - 1]]).split())
+    if not prompt:
+        raise _error(header, line, "has no prompt", f"[{match[1].strip()}] a red fox in deep snow")
+    end = _seconds(times[2]) if times[2] else None
+    return Scene(_seconds(first), end, prompt, transition, header)
+
+
+def _check_order(scenes: Sequence[Scene], lines: Sequence[str]) -> None:
+    first = scenes[0]
+    if first.start_second != 0:
+        raise _error(first.line, lines[first.line - 1], f"starts the first scene at {first.start_second:g} s, not at 0",
+                     f"[0s] {first.prompt}")
+    for scene, following in zip(scenes, [*scenes[1:], None], strict=True):
+        line = lines[scene.line - 1]
+        if scene.end_second is not None and scene.end_second <= scene.start_second:
+            raise _error(scene.line, line, f"ends at {scene.end_second:g} s, not after its start",
+                         f"[{scene.start_second:g}-{scene.start_second + 12:g}s] {scene.prompt}")
+        if following is None:
+            return
+        next_line = lines[following.line - 1]
+        if following.start_second <= scene.start_second:
+            raise _error(following.line, next_line, f"starts at {following.start_second:g} s, but the scene above it "
+                         f"starts at {scene.start_second:g} s", f"[{scene.start_second + 12:g}s] {following.prompt}")
+        if scene.end_second is not None and scene.end_second != following.start_second:
+            raise _error(following.line, next_line, f"starts at {following.start_second:g} s, but the scene above it "
+                         f"ends at {scene.end_second:g} s", f"[{scene.end_second:g}s] {following.prompt}")
+
+
+def _is_time(text: str) -> bool:
+    return text.endswith("s") or ":" in text
+
+
+def _seconds(text: str) -> float:
+    minutes, _, seconds = text.removesuffix("s").rpartition(":")
+    return int(minutes or 0) * 60 + float(seconds)
+
+
+def _error(number: int, line: str, what: str, right: str) -> ValueError:
+    shown = line.strip() if len(line.strip()) <= 80 else line.strip()[:77] + "..."
+    right = right if len(right) <= 80 else right[:77] + "..."
+    return ValueError(f"Schedule line {number} {what}: {shown!r}. Write it like: {right}")
