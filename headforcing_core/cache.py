@@ -1,8 +1,7 @@
 """KV memory of all layers, grouped by head type: fixed buffers in time order (method.md section 3).
 
 A buffer holds the kept frames and, right behind them, the chunk being denoised, so that V is read where it lies.
-Keys are stored with their spatial rotation and without a temporal one; every pass turns them in time into a scratch
-that all layers share.
+Keys are stored with their spatial rotation and without a temporal one; every pass turns them in time.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -85,11 +84,11 @@ class KVMemory:
         self._layers: list[dict[str, HeadBuffer]] = [{} for _ in labels]
         self._held: dict[str, tuple[int, ...]] = {EVERY_HEAD: ()}
         self._readings: dict[str, Reading] = {}
-        self._rotations: dict[tuple[int, ...], Tensor] = {}
-        self._scratch: Tensor | None = None
+        self._chunk_positions: tuple[int, ...] = ()
         self._host_rotation: Tensor | None = None
-        self._query_rotation: Tensor | None = None
-        self._positions: tuple[int, ...] = ()
+        self._spatial = self._both = torch.empty(0)
+        self._rotations: dict[tuple[int, ...], Tensor] = {}
+        self._largest_read = 0
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -103,9 +102,8 @@ class KVMemory:
 
     @property
     def chunk_bytes(self) -> int:
-        """Bytes beside the history: the chunk's own slots and the scratch."""
-        own = sum(self._bytes(buffer, self._chunk_frames) for buffer in self._buffers())
-        return own + (self._scratch.nbytes if self._scratch is not None else 0)
+        """Bytes beside the history: the chunk's own slots and the turned keys of the largest group."""
+        return sum(self._bytes(buffer, self._chunk_frames) for buffer in self._buffers()) + self._largest_read
 
     def held(self, group: str) -> tuple[int, ...]:
         """Ids of the frames that a group holds, in time order."""
@@ -114,13 +112,12 @@ class KVMemory:
     def begin(self, chunk_positions: Sequence[int], history: Mapping[str, tuple[int, Sequence[int]]]) -> None:
         """Say what the next passes read: positions of the chunk's frames, and per group the number of the oldest held
         frame that is read and the positions from that one on."""
-        self._positions = tuple(chunk_positions)
+        self._chunk_positions = tuple(chunk_positions)
         self._readings = {
             group: Reading(len(self._held[group]), first, (*positions, *chunk_positions))
             for group, (first, positions) in history.items()
         }
-        self._rotations.clear()
-        self._host_rotation = self._query_rotation = None
+        self._forget_rotations()
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:
         """Self-attention of one layer over history and chunk. Returns its output (batch, tokens, heads * head_dim) and
@@ -130,17 +127,16 @@ class KVMemory:
         (1, tokens, 1, pairs, 2, 2), of which only the spatial pairs are used.
         """
         frames = self._chunk_frames
-        pairs = temporal_pairs(q.shape[-1])
         if layer in self._capture:
             self._captured[layer] = k.unflatten(1, (frames, -1))
-        q = self._rotate(q, self._chunk_rotation(rotation, pairs))
-        k = torch.cat((k[..., : 2 * pairs], self._rotate(k[..., 2 * pairs :], rotation[..., pairs:, :, :])), dim=-1)
+        spatial, both = self._chunk_rotations(rotation)
+        q, k = self._rotate(q, both), self._rotate(k, spatial)
         k, v = k.unflatten(1, (frames, -1)), v.unflatten(1, (frames, -1))  # (batch, frames, tokens, heads, head_dim)
         out = torch.empty_like(q)
         for group, buffer in self._buffers_of(layer, k).items():
             reading = self._readings[group]
             buffer.write(reading.frames, k, v)
-            keys, values = self._read(buffer, reading, pairs)
+            keys, values = self._read(buffer, reading)
             queries = buffer.pick(q)
             if self._observer is not None:
                 self._observer(layer, queries, keys)
@@ -173,9 +169,12 @@ class KVMemory:
     def release(self) -> None:
         """Drop every buffer."""
         self._layers = [{} for _ in self._labels]
-        self._scratch = self._host_rotation = self._query_rotation = None
-        self._rotations.clear()
         self._captured.clear()
+        self._forget_rotations()
+
+    def _forget_rotations(self) -> None:
+        self._host_rotation = None
+        self._rotations.clear()
 
     def _buffers(self) -> list[HeadBuffer]:
         return [buffer for layer in self._layers for buffer in layer.values()]
@@ -190,35 +189,32 @@ class KVMemory:
             self._layers[layer] = {EVERY_HEAD: HeadBuffer(None, slots, like)}
         return self._layers[layer]
 
-    def _chunk_rotation(self, rotation: Tensor, pairs: int) -> Tensor:
-        if self._query_rotation is None or self._host_rotation is not rotation:
-            tokens = rotation.shape[1] // self._chunk_frames
-            temporal = temporal_rotation(self._positions, 2 * rotation.shape[3]).repeat_interleave(tokens, dim=0)
-            temporal = temporal[None, :, None].to(rotation.device)  # (1, tokens, 1, pairs, 2, 2)
+    def _chunk_rotations(self, rotation: Tensor) -> tuple[Tensor, Tensor]:
+        """The chunk's rotation in space alone and in space and time, (1, tokens, 1, pairs, 2, 2) each."""
+        if self._host_rotation is not rotation:
             self._host_rotation = rotation
-            self._query_rotation = torch.cat((temporal, rotation[..., pairs:, :, :].to(temporal.dtype)), dim=3)
-        return self._query_rotation
+            pairs, head_dim = temporal_pairs(2 * rotation.shape[3]), 2 * rotation.shape[3]
+            tokens = rotation.shape[1] // self._chunk_frames
+            still = [0] * self._chunk_frames
+            self._spatial, self._both = (
+                torch.cat((self._in_time(at, head_dim, tokens, rotation)[..., :pairs, :, :],
+                           rotation[..., pairs:, :, :].float()), dim=3)
+                for at in (still, self._chunk_positions))
+        return self._spatial, self._both
 
-    def _read(self, buffer: HeadBuffer, reading: Reading, pairs: int) -> tuple[Tensor, Tensor]:
-        end = reading.frames + self._chunk_frames
-        stored = buffer.k[:, reading.first : end]
-        keys = self._scratch_like(stored)
+    def _in_time(self, positions: Sequence[int], head_dim: int, tokens: int, like: Tensor) -> Tensor:
+        rotation = temporal_rotation(positions, head_dim).repeat_interleave(tokens, dim=0)
+        return rotation[None, :, None].to(like.device)  # (1, frames * tokens, 1, pairs, 2, 2)
+
+    def _read(self, buffer: HeadBuffer, reading: Reading) -> tuple[Tensor, Tensor]:
+        read = slice(reading.first, reading.frames + self._chunk_frames)
+        stored = buffer.k[:, read]
         if reading.positions not in self._rotations:
-            rotation = temporal_rotation(reading.positions, stored.shape[-1])
-            self._rotations[reading.positions] = rotation[None, :, None].to(stored.device)
-        rotation = self._rotations[reading.positions]  # (1, frames, 1, pairs, 2, 2)
-        keys[..., 2 * pairs :] = stored[..., 2 * pairs :]
-        turned = self._rotate(stored[..., : 2 * pairs].flatten(2, 3), rotation)
-        keys[..., : 2 * pairs] = turned.unflatten(2, stored.shape[2:4])
-        return keys.flatten(1, 2), buffer.v[:, reading.first : end].flatten(1, 2)
-
-    def _scratch_like(self, stored: Tensor) -> Tensor:
-        if self._scratch is None or self._scratch.numel() < stored.numel():
-            batch, _, tokens, _, head_dim = stored.shape
-            frames = max(self._warm_up_frames, *self._capacity.values()) + self._chunk_frames
-            heads = max(len(layer) for layer in self._labels)
-            self._scratch = stored.new_empty(batch * frames * tokens * heads * head_dim)
-        return self._scratch[: stored.numel()].view(stored.shape)
+            self._rotations[reading.positions] = self._in_time(
+                reading.positions, stored.shape[-1], stored.shape[2], stored)
+        keys = self._rotate(stored.flatten(1, 2), self._rotations[reading.positions])
+        self._largest_read = max(self._largest_read, keys.nbytes)
+        return keys, buffer.v[:, read].flatten(1, 2)
 
     def _regroup(self, chunk: Sequence[int], kept: Mapping[str, Sequence[int]]) -> None:
         slots = {group: _slots((*self._held[EVERY_HEAD], *chunk), frames) for group, frames in kept.items()}
@@ -236,7 +232,7 @@ class KVMemory:
                     regrouped[group] = buffer
             self._layers[number] = regrouped
         self._held = {group: tuple(frames) for group, frames in kept.items()}
-        self._scratch = None
+        self._largest_read = 0
 
 
 def kv_bytes(labels: Sequence[Sequence[str]], capacity: Mapping[str, int], frame_head_bytes: int) -> int:

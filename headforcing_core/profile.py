@@ -22,7 +22,7 @@ class HeadProfile:
     """Which head is local, anchor or memory in one checkpoint.
 
     `masses` is float32 (layers, heads, REGIONS), or None for a rule that measures nothing; `reliability` the split-half
-    rank correlations. ValueError when labels are ragged or unknown, or the masses have another shape.
+    rank correlations; `sink_frames` what counted as the sink region. ValueError when labels are ragged or unknown, or the masses have another shape.
     """
 
     fingerprint: str
@@ -31,6 +31,7 @@ class HeadProfile:
     labels: Labels
     masses: Tensor | None
     reliability: dict[str, float]
+    sink_frames: int = 3
 
     def __post_init__(self) -> None:
         widths = {len(row) for row in self.labels}
@@ -81,7 +82,7 @@ def save_profile(profile: HeadProfile, path: Path) -> None:
     described = {
         "format": FORMAT, "fingerprint": profile.fingerprint, "protocol": profile.protocol,
         "rule": json.dumps(asdict(profile.rule)), "labels": json.dumps(profile.labels),
-        "reliability": json.dumps(profile.reliability),
+        "reliability": json.dumps(profile.reliability), "sink_frames": str(profile.sink_frames),
     }
     tensors = {} if profile.masses is None else {"masses": profile.masses.contiguous()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -110,7 +111,8 @@ def load_profile(path: Path) -> HeadProfile:
             fingerprint=described["fingerprint"], protocol=described["protocol"],
             rule=LabelRule(**{**rule, "protect_layers": tuple(rule["protect_layers"])}),
             labels=tuple(tuple(map(str, row)) for row in json.loads(described["labels"])), masses=masses,
-            reliability={str(name): float(value) for name, value in json.loads(described["reliability"]).items()})
+            reliability={str(name): float(value) for name, value in json.loads(described["reliability"]).items()},
+            sink_frames=int(described["sink_frames"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RuntimeError(f"{path.name} is a damaged head profile ({error}). Its description cannot be read. Profile "
                            "the model again.") from error

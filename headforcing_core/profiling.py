@@ -1,5 +1,7 @@
 """Which rollouts a profile is measured on, and which of their chunks are watched (method.md section 2)."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -51,9 +53,10 @@ def profiling_policy(protocol: str, chunk_frames: int, trained_frames: int, chun
 
 def measure(
     backbone: Backbone[Text], memory: KVMemory, plan: RolloutPlan[Text], policy: FittedPolicy, labels: Labels,
-    noise: Noise, recorder: MassRecorder, watched: tuple[int, ...],
+    noise: Noise, recorder: MassRecorder, watched: tuple[int, ...], on_step: Callable[[int, int, Tensor], None],
 ) -> None:
     """Roll out one prompt with `recorder` watching the given chunks, at every denoising step but not the commit pass.
+    `on_step` as for `rollout`.
 
     `memory` must have been made with `recorder` as its observer and all heads of one type.
     """
@@ -62,6 +65,7 @@ def measure(
     def pause_before_commit(chunk: int, step: int, x0: Tensor) -> None:
         if step == final_step:
             recorder.begin(None)
+        on_step(chunk, step, x0)
 
     chunks = rollout(backbone, memory, plan, policy, labels, noise, pause_before_commit)
     for chunk in range(plan.chunks):

@@ -1,0 +1,22 @@
+"""What the artist sees: the pack's nodes, and the one file that knows the host (host.py)."""
+
+from comfy_api.latest import ComfyExtension, io
+from typing_extensions import override
+
+from .cache_policy import HeadCachePolicy
+from .load_model import LoadARModel
+from .profile_heads import LoadHeadProfile, ProfileHeads
+from .prompt_schedule import PromptScheduleNode
+from .sampler import HeadForcedSampler
+
+WEB_DIRECTORY = "./web"
+
+
+class HeadForcingExtension(ComfyExtension):
+    @override
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [LoadARModel, ProfileHeads, LoadHeadProfile, PromptScheduleNode, HeadCachePolicy, HeadForcedSampler]
+
+
+async def comfy_entrypoint() -> HeadForcingExtension:
+    return HeadForcingExtension()

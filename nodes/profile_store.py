@@ -1,0 +1,62 @@
+"""Where head profiles are kept: plain names in the folder `head_profiles` of the host's models folder."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import folder_paths
+
+from ..headforcing_core.profile import HeadProfile, load_profile, save_profile
+
+_FOLDER = "head_profiles"
+_SUFFIX = ".safetensors"
+_LONGEST_NAME = 120
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ .()+-]*")
+_DEVICE_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+
+folder_paths.folder_names_and_paths.setdefault(
+    _FOLDER, ([str(Path(folder_paths.models_dir) / _FOLDER)], {_SUFFIX}))
+
+
+def profile_names() -> list[str]:
+    """Names of the saved profiles."""
+    return folder_paths.get_filename_list(_FOLDER)
+
+
+def read_profile(name: str) -> HeadProfile:
+    """A saved profile by its name in the list. RuntimeError when it is missing or cannot be read."""
+    if name not in profile_names():
+        raise RuntimeError(f"There is no head profile {name[:_LONGEST_NAME]!r} in models/{_FOLDER}. Run Profile Heads with "
+                           "save_as set, or put the file there and refresh.")
+    return load_profile(Path(folder_paths.get_full_path_or_raise(_FOLDER, name)))
+
+
+def store_profile(profile: HeadProfile, name: str) -> Path:
+    """Save a profile under a plain name. ValueError for any other name."""
+    folder = Path(folder_paths.get_folder_paths(_FOLDER)[0])
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / (check_plain_name("save_as", name).removesuffix(_SUFFIX) + _SUFFIX)
+    save_profile(profile, path)
+    return path
+
+
+def newest_profile(fingerprint: str, rule: str) -> tuple[str, HeadProfile] | None:
+    """The newest saved profile of a checkpoint made by a rule; files that cannot be read are passed over."""
+    paths = [Path(folder_paths.get_full_path_or_raise(_FOLDER, name)) for name in profile_names()]
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        try:
+            profile = load_profile(path)
+        except RuntimeError:
+            continue
+        if (profile.fingerprint, profile.rule.rule) == (fingerprint, rule):
+            return path.name, profile
+    return None
+
+
+def check_plain_name(what: str, name: str) -> str:
+    """The name itself. ValueError unless it is a plain file name: no folders, no leading dot, no device."""
+    if not _PLAIN_NAME.fullmatch(name) or _DEVICE_NAMES.fullmatch(name) or name[-1] in " ." or len(name) > _LONGEST_NAME:
+        raise ValueError(f"{what} is {name[:_LONGEST_NAME]!r}. It becomes a file name and must stay in its folder. Use up "
+                         f"to {_LONGEST_NAME} letters, digits, spaces and - _ . ( ) +, not beginning with a dot.")
+    return name

@@ -1,0 +1,91 @@
+"""Prompt Schedule: text with times -> encoded scenes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from comfy_api.latest import io
+from typing_extensions import override
+
+from ..headforcing_core.checkpoint import FAMILIES
+from ..headforcing_core.geometry import DEFAULT_FPS, chunk_start_second, nearest_chunk
+from ..headforcing_core.schedule import TRANSITIONS, Scene, parse_schedule
+from .sockets import CATEGORY, PromptSchedule, PromptScheduleSocket
+
+if TYPE_CHECKING:
+    from comfy.sd import CLIP
+
+_EXAMPLE = """[0s] a red fox in deep snow, golden light
+[12s] the fox finds a frozen river"""
+
+
+class PromptScheduleNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HeadForcingPromptSchedule",
+            display_name="Prompt Schedule",
+            category=CATEGORY,
+            description="Prompts at times: one scene per line that begins with a time in brackets, such as [12s] or "
+            "[0:30 cut]. Text without times is one prompt for the whole video.",
+            search_aliases=["prompt travel", "timed prompts", "multi prompt", "scenes", "long video"],
+            is_experimental=True,
+            inputs=[
+                io.Clip.Input("clip", tooltip="The text encoder. Wan needs umt5_xxl (CLIPLoader, type wan)."),
+                io.String.Input(
+                    "text", multiline=True, default=_EXAMPLE,
+                    tooltip="The scenes. Each begins at the chunk nearest to its time and lasts until the next. Long, "
+                    "detailed prompts give the best picture."),
+                io.Combo.Input(
+                    "transition", options=list(TRANSITIONS), default="recache", optional=True,
+                    tooltip="How scenes without a word of their own take over. Typical: recache. In this version a "
+                    "change takes effect through the text alone; the sampler's report says so."),
+                io.Int.Input(
+                    "soft_chunks", default=4, min=1, max=64, optional=True, advanced=True,
+                    tooltip="With transition soft: chunks over which the old prompt fades into the new one. Typical: 4"),
+            ],
+            outputs=[PromptScheduleSocket.Output(display_name="schedule"), io.String.Output(display_name="report")],
+        )
+
+    @classmethod
+    @override
+    def validate_inputs(cls, text: str | None) -> bool | str:
+        if text is None:  # linked: read when it runs
+            return True
+        try:
+            parse_schedule(text)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    @override
+    def execute(
+        cls, clip: CLIP, text: str, transition: str = "recache", soft_chunks: int = 4
+    ) -> io.NodeOutput:
+        if clip is None:
+            raise RuntimeError("clip is empty. The checkpoint loader before it holds no text encoder. Use CLIPLoader with "
+                               "umt5_xxl, type wan.")
+        scenes = parse_schedule(text)
+        encoded = tuple(clip.encode_from_tokens_scheduled(clip.tokenize(scene.prompt)) for scene in scenes)
+        schedule = PromptSchedule(scenes, encoded, transition, soft_chunks, clip)
+        return io.NodeOutput(schedule, _report(scenes, transition))
+
+
+def _report(scenes: tuple[Scene, ...], transition: str) -> str:
+    chunk_frames = FAMILIES["self_forcing"].chunk_frames
+    lines = [f"{len(scenes)} scene{'s' if len(scenes) > 1 else ''}, as they fall with chunks of {chunk_frames} frames at "
+             f"{DEFAULT_FPS:g} fps (the sampler's report has the real ones):"]
+    before = -1
+    for scene in scenes:
+        chunk = nearest_chunk(scene.start_second, chunk_frames, DEFAULT_FPS)
+        word = f" ({scene.transition or transition})" if before >= 0 else ""
+        clash = " - SAME CHUNK as the scene above, which the sampler refuses" if chunk == before else ""
+        start = chunk_start_second(chunk, chunk_frames, DEFAULT_FPS)
+        lines.append(f"{start:7.2f} s  chunk {chunk:4d}{word}  {scene.prompt}{clash}")
+        before = chunk
+    if scenes[-1].end_second is not None:
+        lines.append(f"The last scene runs to the end of the video, not just to {scenes[-1].end_second:g} s.")
+    if len(scenes) > 1:
+        lines.append("In this version a change takes effect through the text alone, whatever the transition.")
+    return "\n".join(lines)

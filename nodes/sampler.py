@@ -1,0 +1,176 @@
+"""Head-Forced Sampler: the whole run, from checks to report."""
+
+from __future__ import annotations
+
+import logging
+from fractions import Fraction
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import torch
+from comfy_api.latest import InputImpl, Types, io
+from torch import Tensor
+from typing_extensions import override
+
+from ..headforcing_core.cache import KVMemory
+from ..headforcing_core.checkpoint import check_sigmas
+from ..headforcing_core.episodes import descriptor_layers
+from ..headforcing_core.geometry import DEFAULT_FPS, LATENT_CHANNELS, chunk_start_second, latent_size, pixel_frames_for
+from ..headforcing_core.heatmap import draw_timeline
+from ..headforcing_core.noise import NOISE_MODES, NativeNoise, Noise, PerChunkNoise
+from ..headforcing_core.policy import PRESETS, CachePolicy
+from ..headforcing_core.profile import HeadProfile
+from ..headforcing_core.report import make_report
+from ..headforcing_core.rollout import Chunk, capacities, rollout, warm_up_frames
+from . import host
+from .profile_heads import to_image
+from .run_plan import RunPlan, plan_run
+from .sockets import CATEGORY, CachePolicySocket, HeadProfileSocket, PromptSchedule, PromptScheduleSocket
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+    from comfy.sd import VAE
+
+    from .sockets import Conditioning
+
+_VIDEO_OUTPUT = 1
+_BIGGEST_SEED = 0xFFFFFFFFFFFFFFFF
+
+log = logging.getLogger(__name__)
+
+
+class HeadForcedSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HeadForcingSampler",
+            display_name="Head-Forced Sampler",
+            category=CATEGORY,
+            description="Makes a long video chunk by chunk in flat memory: each kind of attention head keeps the part of "
+            "the past that it needs.",
+            search_aliases=["long video", "self forcing", "infinite", "autoregressive", "head forcing"],
+            is_experimental=True,
+            inputs=[
+                io.Model.Input("model", tooltip="The model, from Load AR Model; LoRA and other model nodes may stand "
+                               "between."),
+                PromptScheduleSocket.Input(
+                    "schedule", optional=True,
+                    tooltip="Prompts at times, from Prompt Schedule. Connect this or positive."),
+                io.Float.Input(
+                    "seconds", default=20.0, min=0.1, max=36000.0, step=0.1, optional=True,
+                    tooltip="Length of the video. Time grows with it, memory does not. Typical: 20"),
+                io.Int.Input("width", default=832, min=16, max=4096, step=16, optional=True,
+                             tooltip="Width in pixels. Models are trained at 832 x 480; others look softer. Typical: 832"),
+                io.Int.Input("height", default=480, min=16, max=4096, step=16, optional=True,
+                             tooltip="Height in pixels. Typical: 480"),
+                io.Int.Input("seed", default=0, min=0, max=_BIGGEST_SEED, control_after_generate=True, optional=True,
+                             tooltip="Another seed, another take. Typical: any"),
+                HeadProfileSocket.Input(
+                    "profile", optional=True,
+                    tooltip="Which head does what, from Profile Heads or Load Head Profile. Unconnected: the newest saved "
+                    "one of this checkpoint, else one is measured first (some chunks more)."),
+                CachePolicySocket.Input(
+                    "policy", optional=True,
+                    tooltip="How much of the past each kind of head keeps, from Head Cache Policy. Unconnected: paper"),
+                io.Vae.Input("vae", optional=True,
+                             tooltip="The Wan 2.1 VAE; needed when the video output is used."),
+                io.Sigmas.Input(
+                    "sigmas", optional=True,
+                    tooltip="Noise levels of every chunk. More steps: slower, seldom better. Unconnected: what the model "
+                    "was trained with (4 steps)."),
+                io.Conditioning.Input("positive", optional=True,
+                                      tooltip="One prompt for the whole video, instead of a schedule."),
+                io.Float.Input("fps", default=DEFAULT_FPS, min=1.0, max=120.0, step=0.5, optional=True, advanced=True,
+                               tooltip="Pictures a second. Models move at natural speed at 16. Typical: 16"),
+                io.Combo.Input(
+                    "noise", options=list(NOISE_MODES), default="per_chunk", optional=True, advanced=True,
+                    tooltip="per_chunk lets any chunk be made again alone; native repeats the numbers of ComfyUI's own AR "
+                    "sampler, for comparison. Typical: per_chunk"),
+            ],
+            outputs=[
+                io.Latent.Output(display_name="latent"),
+                io.Video.Output(display_name="video"),
+                io.Image.Output(display_name="timeline"),
+                io.String.Output(display_name="report"),
+            ],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
+        )
+
+    @classmethod
+    @override
+    def validate_inputs(
+        cls, seconds: float | None = 20.0, width: int | None = 832, height: int | None = 480,
+        fps: float | None = DEFAULT_FPS,
+    ) -> bool | str:
+        try:  # a linked value comes as None and is checked when the node runs
+            latent_size(width or 832, height or 480)
+            pixel_frames_for(20.0 if seconds is None else seconds, DEFAULT_FPS if fps is None else fps)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    @override
+    def execute(
+        cls, model: ModelPatcher, schedule: PromptSchedule | None = None, seconds: float = 20.0, width: int = 832,
+        height: int = 480, seed: int = 0, profile: HeadProfile | None = None, policy: CachePolicy | None = None,
+        vae: VAE | None = None, sigmas: Tensor | None = None, positive: Conditioning | None = None,
+        fps: float = DEFAULT_FPS, noise: str = "per_chunk",
+    ) -> io.NodeOutput:
+        host.check_backbone(model)
+        wants_video = _is_consumed(cls.hidden.prompt, cls.hidden.unique_id, _VIDEO_OUTPUT)
+        if wants_video and vae is None:
+            raise ValueError("vae is not connected, but the video output is used. Pictures cannot be made without it. "
+                             "Connect the Wan 2.1 VAE, or use the latent output with VAE Decode.")
+        levels = None if sigmas is None else tuple(float(sigma) for sigma in sigmas)
+        if levels is not None:
+            check_sigmas(levels)
+        plan = plan_run(model, schedule, positive, seconds, fps, width, height, levels, policy or PRESETS["paper"],
+                        profile, cls.hidden.unique_id)
+        started = perf_counter()
+        chunks, latent, beside = _run(model, plan, seed, noise, cls.hidden.unique_id)
+        taken = perf_counter() - started
+        log.info("Head forcing: %d chunks in %.1f s, history %.2f GB", len(chunks), taken, chunks[-1].kv_bytes / 1e9)
+        settings = plan.settings() | {"seed": seed, "noise": noise, "width": width, "height": height,
+                                      "seconds": seconds, "fps": fps}
+        report = make_report(settings, plan.notes, plan.report_segments(), plan.profile, chunks, beside,
+                             max(chunk.kv_bytes for chunk in chunks) + beside, taken)
+        video = _video(vae, latent, plan.pixel_frames, fps) if wants_video and vae is not None else None
+        starts = [chunk_start_second(chunk.index, plan.fitted.chunk_frames, fps) for chunk in chunks]
+        segments = [(segment.chunks[0], segment.prompt) for segment in plan.report_segments()]
+        timeline = to_image(draw_timeline(chunks, starts, segments))
+        return io.NodeOutput({"samples": latent}, video, timeline, report)
+
+
+def _run(
+    model: ModelPatcher, plan: RunPlan, seed: int, noise_mode: str, node_id: str | None
+) -> tuple[list[Chunk], Tensor, int]:
+    rollout_plan, fitted, labels = plan.rollout, plan.fitted, plan.labels
+    shape = (1, LATENT_CHANNELS, fitted.chunk_frames, rollout_plan.latent_height, rollout_plan.latent_width)
+    noise: Noise = PerChunkNoise(seed, shape)
+    if noise_mode == "native":
+        whole = (*shape[:2], rollout_plan.chunks * fitted.chunk_frames, *shape[3:])
+        noise = NativeNoise(seed, whole, fitted.chunk_frames)
+    backbone = host.HostBackbone(model, seed)
+    capture = descriptor_layers(len(labels)) if fitted.memory.episodes else ()
+    memory = KVMemory(labels, capacities(fitted, labels), warm_up_frames(fitted, rollout_plan.chunks),
+                      fitted.chunk_frames, backbone.attention, host.rotate, capture)
+    progress = host.StepProgress(model, rollout_plan.chunks, len(rollout_plan.sigmas) - 1, node_id, "")
+    chunks: list[Chunk] = []
+    beside = 0
+    with backbone.reading(memory, plan.expected_bytes):
+        for chunk in rollout(backbone, memory, rollout_plan, fitted, labels, noise, progress.step):
+            chunks.append(chunk)
+            beside = max(beside, memory.chunk_bytes)
+    return chunks, backbone.latent_out(torch.cat([chunk.latent for chunk in chunks], dim=2)), beside
+
+
+def _video(vae: VAE, latent: Tensor, pixel_frames: int, fps: float) -> InputImpl.VideoFromComponents:
+    images = vae.decode(latent)
+    images = images.reshape(-1, *images.shape[-3:])[:pixel_frames]
+    return InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=Fraction(fps)))
+
+
+def _is_consumed(prompt: dict[str, dict[str, dict[str, object]]] | None, node_id: str | None, output: int) -> bool:
+    links = [value for node in (prompt or {}).values() for value in node.get("inputs", {}).values()]
+    return [node_id, output] in links
