@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,8 +120,9 @@ class ProfileHeads(io.ComfyNode):
             name, profile = found
             lines = [f"Taken from the saved profile {name}; nothing was measured. Turn reuse_saved off to measure again."]
         else:
+            texts = _texts(schedule, protocol, rule)
             profile = make_profile(
-                model, schedule, protocol, label_rule, width, height, sink_frames, cls.hidden.unique_id)
+                model, texts, protocol, label_rule, width, height, sink_frames, cls.hidden.unique_id)
             lines = []
             if save_as:
                 lines.append(f"Saved as {store_profile(profile, save_as).name}.")
@@ -155,16 +157,17 @@ class LoadHeadProfile(io.ComfyNode):
 
 
 def make_profile(
-    model: ModelPatcher, schedule: PromptSchedule | None, protocol: str, rule: LabelRule, width: int, height: int,
+    model: ModelPatcher, texts: Sequence[Conditioning], protocol: str, rule: LabelRule, width: int, height: int,
     sink_frames: int, node_id: str | None,
 ) -> HeadProfile:
-    """Measure, if the rule measures, and label. ValueError for a measuring rule without prompts."""
+    """Measure on these texts, if the rule measures, and label."""
     host.check_backbone(model)
     facts = host.facts_of(model)
     layers, heads = host.layers_and_heads(model)
     masses, reliability = None, {}
     if rule.rule in MEASURING_RULES:
-        texts = _texts(schedule, protocol, rule.rule, model)
+        for text in texts:
+            host.check_conditioning(text, model, "schedule")
         recorder = _watch(model, texts, protocol, rule.seed, width, height, sink_frames, node_id)
         masses, reliability = recorder.masses(), recorder.reliability()
     labels = label_heads(rule, layers, heads, masses)
@@ -195,24 +198,20 @@ def to_image(picture: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255.0)[None]
 
 
-def _texts(
-    schedule: PromptSchedule | None, protocol: str, rule: str, model: ModelPatcher
-) -> list[Conditioning]:
+def _texts(schedule: PromptSchedule | None, protocol: str, rule: str) -> Sequence[Conditioning]:
+    if rule not in MEASURING_RULES:
+        return ()
     if schedule is None:
         raise ValueError(f"schedule is not connected. The rule {rule} measures heads on a video, and a video needs "
                          "prompts. Connect a Prompt Schedule, or use the rule random or all_memory.")
     if protocol == "paper":
         prompts = _PAPER_PROMPTS.read_text(encoding="ascii").splitlines()
-        texts = [schedule.clip.encode_from_tokens_scheduled(schedule.clip.tokenize(prompt)) for prompt in prompts]
-    else:
-        texts = list(schedule.conditionings[:FAST_PROMPTS])
-    for text in texts:
-        host.check_conditioning(text, model, "schedule")
-    return texts
+        return [schedule.clip.encode_from_tokens_scheduled(schedule.clip.tokenize(prompt)) for prompt in prompts]
+    return schedule.conditionings[:FAST_PROMPTS]
 
 
 def _watch(
-    model: ModelPatcher, texts: list[Conditioning], protocol: str, seed: int, width: int, height: int,
+    model: ModelPatcher, texts: Sequence[Conditioning], protocol: str, seed: int, width: int, height: int,
     sink_frames: int, node_id: str | None,
 ) -> MassRecorder:
     facts = host.facts_of(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from ..headforcing_core.geometry import (
 )
 from ..headforcing_core.policy import HEAD_TYPES, CachePolicy, FittedPolicy, fit_policy
 from ..headforcing_core.profile import HeadProfile
+from ..headforcing_core.profiling import FAST_PROMPTS
 from ..headforcing_core.report import ReportSegment, Setting
 from ..headforcing_core.rollout import RolloutPlan, Segment, capacities, warm_up_frames
 from ..headforcing_core.rules import Labels, LabelRule
@@ -46,12 +48,15 @@ class RunPlan:
 
     def report_segments(self) -> list[ReportSegment]:
         """The prompt segments as the report tells them."""
-        ends = [scene.first_chunk - 1 for scene in self.scenes[1:]] + [self.rollout.chunks - 1]
+        last = self.rollout.chunks - 1
+        if not self.scenes:
+            return [ReportSegment("(the positive input)", (0, last), None)]
+        ends = [*(scene.first_chunk - 1 for scene in self.scenes[1:]), last]
         return [
             ReportSegment(scene.scene.prompt, (scene.first_chunk, end),
                           (scene.scene.transition or self.transition) if scene.first_chunk else None)
             for scene, end in zip(self.scenes, ends, strict=True)
-        ] or [ReportSegment("(from the positive input)", (0, self.rollout.chunks - 1), None)]
+        ]
 
     def settings(self) -> dict[str, Setting]:
         """Every resolved value that decides about the result."""
@@ -89,15 +94,16 @@ def plan_run(
     fitted = fit_policy(policy, n, facts.trained_frames, chunks * n)
     notes.append(f"Steps: {', '.join(f'{sigma:g}' for sigma in sigmas or facts.sigmas)} "
                  f"({'the sigmas input' if sigmas else f'family {facts.family}'}).")
-    labels = _labels(model, facts, policy, profile, schedule, width, height, node_id, notes)
-    if labels[1] is None and profile is not None:
+    texts = schedule.conditionings[:FAST_PROMPTS] if schedule else [segment.text for segment in segments]
+    labels, used = _labels(model, facts, policy, profile, texts, width, height, node_id, notes)
+    if used is None and profile is not None:
         notes.append(f"The policy {policy.name} treats all heads alike, so the profile was not used.")
     rollout = RolloutPlan(chunks, latent_height, latent_width, sigmas or facts.sigmas, segments)
     per_frame = host.frame_head_bytes(model, tokens_per_frame(latent_height, latent_width))
-    after = kv_bytes(labels[0], capacities(fitted, labels[0]), per_frame)
-    heads = sum(map(len, labels[0]))
+    after = kv_bytes(labels, capacities(fitted, labels), per_frame)
+    heads = sum(map(len, labels))
     expected = max(after, heads * warm_up_frames(fitted, chunks) * per_frame) + heads * n * per_frame
-    return RunPlan(facts, rollout, fitted, labels[0], labels[1], scenes, schedule.transition if schedule else "",
+    return RunPlan(facts, rollout, fitted, labels, used, scenes, schedule.transition if schedule else "",
                    pixel_frames, tuple(notes), expected)
 
 
@@ -128,7 +134,7 @@ def _segments(
 
 def _labels(
     model: ModelPatcher, facts: ARFacts, policy: CachePolicy, profile: HeadProfile | None,
-    schedule: PromptSchedule | None, width: int, height: int, node_id: str | None, notes: list[str],
+    texts: Sequence[Conditioning], width: int, height: int, node_id: str | None, notes: list[str],
 ) -> tuple[Labels, HeadProfile | None]:
     layers, heads = host.layers_and_heads(model)
     if profile is not None:
@@ -143,7 +149,7 @@ def _labels(
             profile.check_fits(layers, heads, facts.fingerprint)
             notes.append(f"Heads from the saved profile {name}.")
         else:
-            profile = make_profile(model, schedule, "fast", _RULE, width, height, 3, node_id)
+            profile = make_profile(model, texts, "fast", _RULE, width, height, 3, node_id)
             notes.extend(["No profile was connected or saved, so one was measured first (protocol fast). Save one with "
                           "Profile Heads to spare this.", *describe_profile(profile)])
     return profile.labels, profile

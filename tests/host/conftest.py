@@ -1,0 +1,116 @@
+"""The real host in this process, with the pack loaded the way the host loads it."""
+
+import asyncio
+import importlib.util
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.conftest import REPOSITORY, require
+
+PACK = "comfyui_head_forcing"
+PROMPT_TOKENS, TEXT_DIM = 512, 64
+
+
+class Pack:
+    """The pack as a module of the host: its nodes by id, and any of its modules by name."""
+
+    def __init__(self, nodes: dict[str, type]) -> None:
+        self.nodes = nodes
+
+    def module(self, name: str) -> ModuleType:
+        return importlib.import_module(f"{PACK}.{name}")
+
+    def run(self, node_id: str, **inputs: object) -> tuple:
+        """Execute a node as the host does; its outputs."""
+        node = self.nodes[node_id].PREPARE_CLASS_CLONE(None)
+        with torch.inference_mode():
+            return node.execute(**inputs).args
+
+
+@pytest.fixture(scope="session")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    host, fixtures = require("COMFYUI_PATH"), require("HEADFORCING_FIXTURES")
+    sys.path.insert(0, str(host))
+    import comfy.options
+
+    comfy.options.enable_args_parsing(False)
+    import comfy.cli_args
+
+    comfy.cli_args.args.cpu = True
+    import folder_paths
+
+    models = tmp_path_factory.mktemp("models")
+    shutil.copytree(fixtures, models, dirs_exist_ok=True, copy_function=_link)
+    folder_paths.models_dir = str(models)
+    for kind in ("diffusion_models", "loras", "vae", "text_encoders"):
+        folder_paths.folder_names_and_paths[kind] = (
+            [str(models / kind)], folder_paths.folder_names_and_paths[kind][1])
+    return Pack({**_load(PACK, REPOSITORY), **_load("headforcing_test_nodes", REPOSITORY / "tests" / "test_nodes")})
+
+
+@pytest.fixture(scope="session")
+def load(pack: Pack) -> Callable[[str], object]:
+    """Load AR Model by file name -> MODEL."""
+    return lambda name, **inputs: pack.run("HeadForcingLoadARModel", model_name=name, **inputs)[0]
+
+
+@pytest.fixture(scope="session")
+def native(pack: Pack) -> ModuleType:
+    """tests/host/native.py, which needs the host to be imported."""
+    return importlib.import_module("tests.host.native")
+
+
+@pytest.fixture(scope="session")
+def video(pack: Pack) -> Callable[..., tuple]:
+    """Run the sampler at the tiny size on one text; its outputs."""
+    def run(model: object, text: list, seconds: float = 5.0, preset: str | None = "uniform", **inputs: object) -> tuple:
+        if preset is not None:
+            inputs.setdefault("policy", pack.run("HeadForcingCachePolicy", preset=preset)[0])
+        return pack.run("HeadForcingSampler", model=model, positive=text, seconds=seconds, width=128, height=96, **inputs)
+    return run
+
+
+@pytest.fixture(scope="session")
+def positive() -> list[list[Tensor | dict[str, object]]]:
+    return conditioning(3)
+
+
+@pytest.fixture(autouse=True)
+def _forget_models() -> Iterator[None]:
+    yield
+    module = sys.modules.get("comfy.model_management")
+    if module is not None:
+        module.cleanup_models_gc()
+
+
+def conditioning(seed: int) -> list[list[Tensor | dict[str, object]]]:
+    """A text of the tiny model's width."""
+    text = torch.randn(1, PROMPT_TOKENS, TEXT_DIM, generator=torch.Generator().manual_seed(seed))
+    return [[text, {}]]
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        Path(target).hardlink_to(source)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _load(name: str, folder: Path) -> dict[str, type]:
+    spec = importlib.util.spec_from_file_location(name, folder / "__init__.py", submodule_search_locations=[str(folder)])
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+
+    async def nodes() -> list[type]:
+        return await (await module.comfy_entrypoint()).get_node_list()
+
+    return {node.GET_SCHEMA().node_id: node for node in asyncio.run(nodes())}

@@ -1,0 +1,99 @@
+"""After a run, an error or an interrupt the MODEL is as it was found."""
+
+import pytest
+import torch
+
+from tests.host.conftest import conditioning
+
+
+def _patched_forwards(model) -> list[str]:
+    blocks = model.model.diffusion_model.blocks
+    return [f"blocks.{number}" for number, block in enumerate(blocks) if "forward" in block.self_attn.__dict__]
+
+
+def _interrupt_after(monkeypatch, module, steps: int) -> None:
+    """Interrupt as the server does it, once so many steps are done."""
+    import comfy.model_management as management
+
+    original = module.StepProgress.step
+
+    def step(self, chunk: int, number: int, x0: torch.Tensor) -> None:
+        if chunk * 4 + number >= steps:
+            management.interrupt_current_processing(True)
+        original(self, chunk, number, x0)
+
+    monkeypatch.setattr(module.StepProgress, "step", step)
+
+
+@pytest.mark.parametrize("name", ["self_forcing_dmd.safetensors", "random_b.safetensors"])
+def test_after_a_run_stock_sampling_is_bit_identical(load, native, video, name: str) -> None:
+    model, text = load(name), conditioning(4)
+    before = native.euler_video(model, 5, 1, text), native.native_video(model, 6, 3, 1, text)
+    video(model, text, seconds=2.0)
+    assert _patched_forwards(model) == []
+    after = native.euler_video(model, 5, 1, text), native.native_video(model, 6, 3, 1, text)
+    assert torch.equal(before[0], after[0]) and torch.equal(before[1], after[1])
+
+
+def test_after_an_interrupt_nothing_is_left_and_the_next_run_is_the_same(
+    pack, load, native, video, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import comfy.model_management as management
+
+    model, text = load("self_forcing_dmd.safetensors"), conditioning(4)
+    before, whole = native.euler_video(model, 5, 1, text), video(model, text, seconds=2.0)[0]["samples"]
+    with monkeypatch.context() as patch:
+        _interrupt_after(patch, pack.module("nodes.host"), 6)
+        with pytest.raises(management.InterruptProcessingException):
+            video(model, text, seconds=2.0)
+    assert _patched_forwards(model) == []
+    assert torch.equal(before, native.euler_video(model, 5, 1, text))
+    assert torch.equal(whole, video(model, text, seconds=2.0)[0]["samples"])
+
+
+def test_after_an_error_inside_the_model_nothing_is_left(load, native, video) -> None:
+    model, text = load("self_forcing_dmd.safetensors"), conditioning(4)
+    before = native.euler_video(model, 5, 1, text)
+    broken, calls = model.clone(), []
+
+    def fails(args: dict, extra: dict) -> dict:
+        calls.append(1)
+        if len(calls) == 7:
+            raise RuntimeError("the block failed")
+        return extra["original_block"](args)
+
+    broken.set_model_patch_replace(fails, "dit", "double_block", 2)
+    with pytest.raises(RuntimeError, match="the block failed"):
+        video(broken, text, seconds=2.0)
+    assert _patched_forwards(model) == []
+    assert torch.equal(before, native.euler_video(model, 5, 1, text))
+
+
+def test_a_patch_that_another_node_put_on_the_model_survives_a_run(load, native, video) -> None:
+    from comfy_extras.nodes_model_advanced import ModelSamplingSD3
+
+    model, text = load("random_a.safetensors"), conditioning(4)
+    shifted = ModelSamplingSD3().patch(model, 8.0)[0]
+    before = native.euler_video(shifted, 5, 1, text)
+    video(shifted, text, seconds=1.0)
+    assert torch.equal(before, native.euler_video(shifted, 5, 1, text))
+    assert not torch.equal(before, native.euler_video(model, 5, 1, text))
+
+
+def test_attention_overrides_and_block_patches_of_other_packs_are_called(load, video) -> None:
+    model, text, seen = load("self_forcing_dmd.safetensors").clone(), conditioning(4), {"override": 0, "attn1": 0}
+
+    def override(function, *args, **kwargs):
+        seen["override"] += 1
+        return function(*args, **kwargs)
+
+    def attn1(args: dict) -> torch.Tensor:
+        seen["attn1"] += 1
+        assert args["q"].shape[2:] == (3, 128)
+        return args["x"]
+
+    model.model_options["transformer_options"]["optimized_attention_override"] = override
+    model.set_model_patch(attn1, "attn1_patch")
+    video(model, text, seconds=0.5)
+    passes = 4 * 1  # one chunk, four steps, no commit after the last chunk
+    assert seen == {"override": passes * 4 * 2, "attn1": passes * 4}  # four layers, self- and cross-attention

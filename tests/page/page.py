@@ -1,0 +1,197 @@
+"""Drive the real ComfyUI page in Chromium, with the network fenced to this machine."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeAlias, cast
+from urllib.parse import urlsplit
+
+from playwright.sync_api import BrowserContext, ConsoleMessage, Error, Page, Route, sync_playwright
+
+Json: TypeAlias = "Mapping[str, Json] | list[Json] | str | int | float | bool | None"
+
+IN_PAGE = Path(__file__).with_name("in_page.js")
+LOOPBACK = "127.0.0.1"
+READY_SECONDS = 90.0
+SETTLE_SECONDS = 0.5  # the canvas is drawn a few frames after the graph has changed
+CHROMIUM_ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--no-proxy-server",
+    f"--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE {LOOPBACK}",
+)
+# what every start of the page complains about: files that a fresh or a small installation lacks, its own early access
+ABSENT_FILE = re.compile(r"404 .*/(user\.css|userdata\b[^/]*|comfy\.templates\.json|templates/[^/]*\.json)\)$")
+EARLY_ACCESS = "ComfyApp graph accessed before initialization"
+
+
+@dataclass(frozen=True)
+class Event:
+    """What the page heard from the host: its type, and the fields of the message."""
+
+    type: str
+    detail: Json
+
+
+@dataclass(frozen=True)
+class Run:
+    """A queued workflow, from its start to its end: "success", "error" or "interrupted"."""
+
+    outcome: str
+    events: tuple[Event, ...]
+
+    def details(self, event_type: str) -> list[Mapping[str, Json]]:
+        """The fields of every event of one type, in order."""
+        found = [event.detail for event in self.events if event.type == event_type]
+        return [detail for detail in found if isinstance(detail, Mapping)]
+
+    def texts(self) -> list[str]:
+        """What nodes wrote on themselves while they ran."""
+        return [str(detail["text"]) for detail in self.details("progress_text")]
+
+    def outputs(self) -> dict[str, Json]:
+        """What each output node shows, by node id."""
+        return {str(detail["node"]): detail["output"] for detail in self.details("executed")}
+
+    def error(self) -> str:
+        """The message of the exception that ended the run, or an empty string."""
+        return next((str(detail["exception_message"]) for detail in self.details("execution_error")), "")
+
+
+@dataclass
+class ComfyPage:
+    """An open page; `tab` is Playwright's own handle, for anything that has no method here."""
+
+    tab: Page
+    blocked: list[str] = field(default_factory=list)  # tries to reach something outside this machine
+    console_errors: list[str] = field(default_factory=list)  # without those of every start
+
+    def load_workflow(self, workflow: Json, name: str = "test") -> None:
+        """Open a workflow, in the form in which the page saves it."""
+        self._call("loadWorkflow", {"workflow": workflow, "name": name})
+        self.settle()
+
+    def missing_node_types(self, workflow: Json) -> list[str]:
+        """The types used by a workflow, its subgraphs included, that the page does not know."""
+        return cast(list[str], self._call("missingTypes", workflow))
+
+    def set_widget(self, node: str | int, widget: str, value: Json) -> None:
+        """Set a widget of the one node with this id, type or title; raises playwright's Error if there is no such."""
+        self._call("setWidget", {"node": str(node), "widget": widget, "value": value})
+
+    def replace_nodes(self, old_type: str, new_type: str, widgets: Mapping[str, Json]) -> int:
+        """Put a new node with the same output links in place of each node of a type; returns how many there were."""
+        count = self._call("replaceNodes", {"oldType": old_type, "newType": new_type, "widgets": widgets})
+        return cast(int, count)
+
+    def api_prompt(self) -> Json:
+        """The graph as the page would send it to the host."""
+        return self._call("apiPrompt")
+
+    def queue(self) -> bool:
+        """Queue the graph; False if the host refused it, see node_errors."""
+        return cast(bool, self._call("queue"))
+
+    def wait_for_end(self, seconds: float) -> Run:
+        """Wait for the queued graph to end; raises playwright's TimeoutError."""
+        self._wait_until("hasEnded", seconds)
+        report = cast(Mapping[str, list[Mapping[str, Json]]], self._call("report"))
+        events = tuple(Event(cast(str, event["type"]), event["detail"]) for event in report["events"])
+        return Run(cast(str, report["outcome"]), events)
+
+    def node_errors(self) -> Json:
+        """What the host found wrong with the graph when it refused it, by node id; None if nothing."""
+        return self._call("nodeErrors")
+
+    def screenshot(self, path: Path) -> None:
+        """Save a picture of the page with the whole graph in view."""
+        self._call("fitView")
+        self.settle()
+        self.tab.screenshot(path=path)
+
+    def settle(self) -> None:
+        """Give the page time to draw."""
+        self.tab.wait_for_timeout(SETTLE_SECONDS * 1000)
+
+    def wait_until_ready(self) -> None:
+        """Wait until nothing covers the canvas and every node type is known."""
+        self._wait_until("isReady", READY_SECONDS)
+
+    def fence(self, route: Route) -> None:
+        """Let requests to this machine pass, abort and record every other."""
+        url = urlsplit(route.request.url)
+        if url.scheme in ("data", "blob") or url.hostname == LOOPBACK:
+            route.continue_()
+        else:
+            self.blocked.append(route.request.url)
+            route.abort()
+
+    def hear_console(self, message: ConsoleMessage) -> None:
+        """Record an error that the page's console shows; what the host's own policy forbids never gets to the fence."""
+        line = f"{message.text} ({message.location['url']})"
+        if message.type != "error" or message.text == EARLY_ACCESS or ABSENT_FILE.search(line):
+            return
+        records = self.blocked if "Content Security Policy" in line else self.console_errors
+        records.append(line)
+
+    def hear_exception(self, error: Error) -> None:
+        """Record an exception that nothing in the page caught."""
+        self.console_errors.append(error.message)
+
+    def _call(self, function: str, argument: Json = None) -> Json:
+        return cast(Json, self.tab.evaluate(f"argument => window.headForcingTest.{function}(argument)", argument))
+
+    def _wait_until(self, function: str, seconds: float) -> None:
+        self.tab.wait_for_function(f"() => window.headForcingTest?.{function}()", timeout=seconds * 1000)
+
+
+@contextmanager
+def open_page(url: str, settings: Mapping[str, Json] | None = None) -> Iterator[ComfyPage]:
+    """Open the page of the host at `url` in a browser with an empty profile, ready for input.
+
+    `settings` are the host's own, e.g. {"Comfy.VueNodes.Enabled": True}; they stay set on the host.
+    """
+    with TemporaryDirectory(ignore_cleanup_errors=True) as profile, sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            profile,
+            executable_path=os.environ.get("HEADFORCING_CHROMIUM", "/usr/bin/chromium"),
+            headless=True,
+            viewport={"width": 1600, "height": 1000},
+            args=list(CHROMIUM_ARGUMENTS),
+        )
+        try:
+            # without the first the page opens with a dialog over the canvas
+            send_settings(context, url, {"Comfy.TutorialCompleted": True, **(settings or {})})
+            yield enter_page(context, url)
+        finally:
+            context.close()
+
+
+def send_settings(context: BrowserContext, url: str, settings: Mapping[str, Json]) -> None:
+    """Store settings on the host; raises RuntimeError if it refuses one."""
+    for name, value in settings.items():
+        answer = context.request.post(f"{url}/api/settings/{name}", data=value)
+        if not answer.ok:
+            raise RuntimeError(f"the host answered {answer.status} to the setting {name}={value!r}")
+
+
+def enter_page(context: BrowserContext, url: str) -> ComfyPage:
+    """Open the page in the browser's first tab, with the fence and the recorders in place before it loads."""
+    page = ComfyPage(context.pages[0])
+    context.add_init_script(path=IN_PAGE)
+    context.route("**/*", page.fence)
+    page.tab.on("console", page.hear_console)
+    page.tab.on("pageerror", page.hear_exception)
+    page.tab.goto(url, wait_until="domcontentloaded")
+    page.wait_until_ready()
+    return page

@@ -1,0 +1,62 @@
+"""A node for tests only: the stock CLIPLoader takes no text encoder smaller than the real one."""
+
+import json
+
+import comfy.sd
+import comfy.utils
+import folder_paths
+import torch
+from comfy.text_encoders import wan
+from comfy_api.latest import ComfyExtension, io
+
+
+class WanTextEncoder:
+    """What the host's CLIP class asks of a text encoder: model, parameters and tokenizer class."""
+
+    params: dict[str, object] = {}
+    tokenizer = wan.WanT5Tokenizer
+    clip = wan.te(dtype_t5=torch.float32)
+
+
+class HeadForcingTestLoadUMT5(io.ComfyNode):
+    """Load a UMT5 of any size that carries its configuration in the metadata."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """One file name in, a CLIP out, as the stock loader has it."""
+        return io.Schema(
+            node_id="HeadForcingTestLoadUMT5",
+            display_name="Load Tiny UMT5 (test)",
+            category="head forcing/test",
+            inputs=[io.Combo.Input("clip_name", options=folder_paths.get_filename_list("text_encoders"))],
+            outputs=[io.Clip.Output()],
+        )
+
+    @classmethod
+    def execute(cls, clip_name: str) -> io.NodeOutput:
+        """Load through the host's own Wan text encoder, so that the stock CLIPTextEncode works on it."""
+        path = folder_paths.get_full_path_or_raise("text_encoders", clip_name)
+        weights, metadata = comfy.utils.load_torch_file(path, return_metadata=True)
+        config = json.loads(metadata["config"])
+        tokenizer = {"spiece_model": weights.pop("spiece_model"), "umt5xxl_embedding_size": config["d_model"]}
+        clip = comfy.sd.CLIP(
+            WanTextEncoder,
+            tokenizer_data=tokenizer,
+            parameters=comfy.utils.calculate_parameters(weights),
+            state_dict=[weights],
+            model_options={"umt5xxl_model_config": config},
+        )
+        return io.NodeOutput(clip)
+
+
+class HeadForcingTestNodes(ComfyExtension):
+    """The pack of test nodes."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """Every node of the pack."""
+        return [HeadForcingTestLoadUMT5]
+
+
+async def comfy_entrypoint() -> HeadForcingTestNodes:
+    """Called by the host when it loads the pack."""
+    return HeadForcingTestNodes()
