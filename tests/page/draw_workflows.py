@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import cast
 
-from PIL import Image
+from PIL import Image, ImageChops, ImageOps
 
 from devtools.base_directory import temporary_base_directory
 from devtools.installation import Installation
@@ -17,7 +17,8 @@ from tests.page.page import ComfyPage, Json, open_page
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 COLUMN_GAP, ROW_GAP = 70, 60
-THUMBNAIL = (1000, 625)
+MARGIN = 20
+THUMBNAIL = (1200, 480)
 # classic nodes, their text drawn at any size, nothing above the canvas
 SETTINGS = {"Comfy.VueNodes.Enabled": False, "Comfy.Minimap.Visible": False, "LiteGraph.Canvas.MinFontSizeForLOD": 0}
 # reads left to right: a node stands one column right of the last node it reads, stacked in the order of the ids
@@ -62,7 +63,11 @@ def draw(page: ComfyPage, api_file: Path) -> None:
     picture.write(page.tab.screenshot())
     shot = Image.open(picture).convert("RGB")
     width, height = shot.size
-    shot.crop((60, 90, width, height - 60)).resize(THUMBNAIL).save(target.with_suffix(".jpg"), quality=85)
+    canvas = shot.crop((60, 90, width, height - 110))
+    drawn = ImageChops.difference(canvas, Image.new("RGB", canvas.size, canvas.getpixel((5, 5))))
+    left, top, right, bottom = drawn.point(lambda value: 255 if value > 24 else 0).getbbox() or (0, 0, *canvas.size)
+    graph = canvas.crop((left - MARGIN, top - MARGIN, right + MARGIN, bottom + MARGIN))
+    ImageOps.pad(graph, THUMBNAIL, color=canvas.getpixel((5, 5))).save(target.with_suffix(".jpg"), quality=85)
 
 
 def main() -> None:

@@ -1,0 +1,77 @@
+"""The folder that a ComfyUI works in: its models, custom nodes and outputs, apart from its source."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .paths import REPOSITORY
+
+_FOLDERS = ("custom_nodes", "user", "input", "output", "temp", "models")
+_PACKS = {"comfyui-head-forcing": REPOSITORY, "headforcing_test_nodes": REPOSITORY / "tests" / "test_nodes"}
+
+
+@contextmanager
+def temporary_base_directory(models: Path) -> Generator[Path]:
+    """A fresh base directory with the pack and these models, removed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="head-forcing-"))
+    try:
+        fill(folder, models)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def fill(folder: Path, models: Path) -> None:
+    """Put the pack, its test nodes and these models into a base directory; what else lies there stays."""
+    for name in _FOLDERS:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for name, source in _PACKS.items():
+        link_folder(source, folder / "custom_nodes" / name)
+    for source in (path for path in models.rglob("*") if path.is_file()):
+        link_file(source, folder / "models" / source.relative_to(models))
+
+
+def link_file(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`; a copy where the file system cannot link the two."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists() and target.samefile(source):
+        return
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def link_folder(source: Path, target: Path) -> None:
+    """Make `target` lead to the folder `source`: a symbolic link, else a junction (Windows), else a copy."""
+    _remove(target)
+    try:
+        os.symlink(source, target, target_is_directory=True)
+    except OSError:
+        if sys.platform != "win32":
+            raise
+        _join_or_copy(source, target)
+
+
+def _remove(target: Path) -> None:
+    if target.is_symlink():
+        target.unlink()
+    elif target.exists():
+        shutil.rmtree(target)  # of a junction it removes the junction alone
+
+
+if sys.platform == "win32":
+    import _winapi
+
+    def _join_or_copy(source: Path, target: Path) -> None:
+        try:
+            _winapi.CreateJunction(str(source), str(target))
+        except OSError:
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns(".git", "build", "tests", "__pycache__"))

@@ -1,0 +1,158 @@
+"""A plain, blocking client of one running ComfyUI."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.parse
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypedDict, cast
+
+from .event_socket import EventSocket
+from .events import ENDINGS, Event, Preview
+from .loopback import request
+from .tiny_workflow import Workflow
+
+NodeErrors = dict[str, dict[str, object]]
+
+
+class Queued(TypedDict):
+    """ComfyUI's answer to an accepted prompt."""
+
+    prompt_id: str
+    node_errors: NodeErrors
+
+
+class OutputFile(TypedDict):
+    """A file that a node saved, as ComfyUI names it."""
+
+    filename: str
+    subfolder: str
+    type: str
+
+
+class NodeOutputs(TypedDict, total=False):
+    """What one node showed."""
+
+    text: list[str]
+    images: list[OutputFile]
+
+
+class HistoryEntry(TypedDict):
+    """What ComfyUI remembers of one run: its outputs by node id."""
+
+    outputs: dict[str, NodeOutputs]
+
+
+class PromptRejected(Exception):
+    """ComfyUI refused a prompt (HTTP 400). `node_errors` is its own report by node id, `message` the headline."""
+
+    def __init__(self, message: str, node_errors: NodeErrors) -> None:
+        super().__init__(f"{message}: {json.dumps(node_errors)}")
+        self.message: str = message
+        self.node_errors: NodeErrors = node_errors
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended: `status` is success, error or interrupted; the three error fields are empty on success.
+
+    `node_errors` is not empty when ComfyUI queued the workflow without the outputs that it found wrong.
+    """
+
+    status: str
+    prompt_id: str
+    error: str = ""
+    node_id: str = ""
+    node_type: str = ""
+    node_errors: NodeErrors = field(default_factory=dict)
+    outputs: dict[str, NodeOutputs] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    previews: list[Preview] = field(default_factory=list)
+
+
+class Client:
+    """Talks to the ComfyUI at `url`, e.g. http://127.0.0.1:8188."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def run(
+        self,
+        workflow: Workflow,
+        on_event: Callable[[Event | Preview], None] | None = None,
+        timeout_seconds: float = 300,
+        preview_method: str = "auto",
+    ) -> RunResult:
+        """Queue a workflow and follow it to its end. `on_event` sees each event as it comes and may call `interrupt`.
+
+        Raises PromptRejected; ConnectionError when ComfyUI ends meanwhile; TimeoutError.
+        """
+        events: list[Event] = []
+        previews: list[Preview] = []
+        end = time.monotonic() + timeout_seconds
+        with EventSocket(self.url) as socket:
+            queued = self._submit(workflow, socket.client_id, preview_method)
+            prompt_id = queued["prompt_id"]
+            while True:
+                event = socket.next(end)
+                if isinstance(event, Preview):
+                    previews.append(event)
+                else:
+                    events.append(event)
+                if on_event is not None:
+                    on_event(event)
+                if isinstance(event, Event) and event.kind in ENDINGS and event.text("prompt_id") == prompt_id:
+                    break
+        return RunResult(
+            status=ENDINGS[event.kind],
+            prompt_id=prompt_id,
+            error=event.text("exception_message"),
+            node_id=event.text("node_id"),
+            node_type=event.text("node_type"),
+            node_errors=queued["node_errors"],
+            outputs=self.history(prompt_id)["outputs"],
+            events=events,
+            previews=previews,
+        )
+
+    def submit(self, workflow: Workflow) -> str:
+        """Queue a workflow without following it; its prompt id. Raises PromptRejected."""
+        return self._submit(workflow, client_id="", preview_method="auto")["prompt_id"]
+
+    def _submit(self, workflow: Workflow, client_id: str, preview_method: str) -> Queued:
+        body = {"prompt": workflow, "client_id": client_id, "extra_data": {"preview_method": preview_method}}
+        try:
+            reply = json.loads(request(f"{self.url}/prompt", body))
+        except urllib.error.HTTPError as refusal:
+            if refusal.code != 400:
+                raise
+            content = json.loads(refusal.read() or b"{}")
+            message = content.get("error", {}).get("message", str(refusal))
+            raise PromptRejected(message, content.get("node_errors") or {}) from None
+        return {"prompt_id": reply["prompt_id"], "node_errors": reply.get("node_errors") or {}}
+
+    def interrupt(self, prompt_id: str = "") -> None:
+        """Stop what runs now, or only this prompt."""
+        request(f"{self.url}/interrupt", {"prompt_id": prompt_id} if prompt_id else {})
+
+    def history(self, prompt_id: str, timeout_seconds: float = 10) -> HistoryEntry:
+        """What a run left behind. It appears a little after the run's last event; raises TimeoutError without it."""
+        end = time.monotonic() + timeout_seconds
+        while time.monotonic() < end:
+            found = cast(dict[str, HistoryEntry], json.loads(request(f"{self.url}/history/{prompt_id}")))
+            if prompt_id in found:
+                return found[prompt_id]
+            time.sleep(0.05)
+        raise TimeoutError(f"ComfyUI has no history of prompt {prompt_id} after {timeout_seconds} s")
+
+    def object_info(self, class_type: str = "") -> dict[str, dict[str, object]]:
+        """The description of one node type, or of all of them, by type."""
+        return json.loads(request(f"{self.url}/object_info/{class_type}".rstrip("/")))
+
+    def download(self, file: OutputFile) -> bytes:
+        """The content of a file that a node saved."""
+        wanted = {"filename": file["filename"], "subfolder": file["subfolder"], "type": file["type"]}
+        return request(f"{self.url}/view?{urllib.parse.urlencode(wanted)}")

@@ -1,0 +1,95 @@
+"""The four commands of dev.py."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from .base_directory import temporary_base_directory
+from .chromium import ensure_chromium
+from .installation import Installation
+from .lock import exclusive
+from .paths import REPOSITORY, cache_folder
+from .problem import Problem, exit_code_of
+from .server import Server
+
+_HOST_PACKAGES = ("torch", "aiohttp")
+_TEST_PACKAGES = (*_HOST_PACKAGES, "pytest", "hypothesis", "playwright", "ruff", "basedpyright")
+_DEMO = "import sys; sys.path.insert(0, sys.argv.pop(1)); from devtools.demo import main; sys.exit(main(sys.argv[1:]))"
+
+
+def main(arguments: list[str], description: str) -> int:
+    """Run one command of dev.py and return its exit code."""
+    given, rest = _parse(arguments, description)
+    return exit_code_of(lambda: _run(given, rest), interrupted=0 if given.name == "serve" else 130)
+
+
+def _parse(arguments: list[str], description: str) -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(
+        prog="dev.py", description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    commands = parser.add_subparsers(dest="name", required=True)
+    for name in ("demo", "test", "serve", "run"):
+        command = commands.add_parser(name, allow_abbrev=False)
+        command.add_argument("--comfyui", type=Path, metavar="PATH", help="use this ComfyUI instead of the managed one")
+    commands.choices["demo"].add_argument("--minute", action="store_true", help="a whole minute of video")
+    if arguments[:1] == ["run"] and "--" in arguments:
+        split = arguments.index("--")
+        return parser.parse_args(arguments[:split]), arguments[split + 1 :]
+    given, rest = parser.parse_known_args(arguments)
+    if rest and given.name != "test":
+        parser.error(f"unknown arguments: {' '.join(rest)}")
+    return given, rest
+
+
+def _run(given: argparse.Namespace, rest: list[str]) -> int:
+    if given.name == "run" and not rest:
+        raise Problem(
+            "run was given no command.", "It has nothing to start.", "Write: python dev.py run -- COMMAND ..."
+        )
+    packages = {"test": _TEST_PACKAGES, "demo": (*_HOST_PACKAGES, "av")}.get(given.name, _HOST_PACKAGES)
+    installation = Installation.ready(given.comfyui, packages)
+    if given.name == "serve":
+        return _serve(installation)
+    variables = installation.variables()
+    if given.name == "run":
+        return _become(rest, variables)
+    os.chdir(REPOSITORY)
+    python = str(installation.python)
+    if given.name == "test":
+        variables["HEADFORCING_CHROMIUM"] = str(_chromium())
+        return _become([python, "-P", "-m", "pytest", *rest], variables)
+    minute = ["--minute"] if given.minute else []
+    return _become([python, "-c", _DEMO, str(REPOSITORY), *minute], variables)
+
+
+def _serve(installation: Installation) -> int:
+    with temporary_base_directory(installation.models) as folder, Server(installation, folder) as server:
+        where = {"url": server.url, "base_directory": str(folder), "pid": server.pid}
+        print(json.dumps(where), flush=True)
+        raise server.problem(f"ended on its own with exit code {server.wait()}")
+
+
+def _chromium() -> Path:
+    cache = cache_folder()
+    with exclusive(cache / "lock"):
+        return ensure_chromium(cache)
+
+
+def _become(command: list[str], variables: dict[str, str]) -> int:
+    """Run a command in place of this process, so that signals and the exit code are its own."""
+    program = shutil.which(command[0], path=variables["PATH"])
+    if program is None:
+        raise Problem(
+            f"There is no command {command[0]}.",
+            "It is neither in the environment of dev.py nor on PATH.",
+            "Check its spelling, or install it.",
+        )
+    if sys.platform == "win32":
+        return subprocess.run([program, *command[1:]], env=variables, check=False).returncode
+    os.execve(program, command, variables)

@@ -1,0 +1,53 @@
+"""What a running ComfyUI says on its websocket, as plain values."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from typing import cast
+
+_PREVIEW, _TEXT, _PREVIEW_WITH_METADATA = 1, 3, 4
+ENDINGS = {"execution_success": "success", "execution_error": "error", "execution_interrupted": "interrupted"}
+
+
+@dataclass(frozen=True)
+class Event:
+    """One text event: its kind as ComfyUI names it (a node's text: `progress_text`) and its data."""
+
+    kind: str
+    data: dict[str, object]
+
+    def text(self, key: str) -> str:
+        """One field as text; empty when the event has none."""
+        value = self.data.get(key)
+        return "" if value is None else str(value)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """One live picture: the node that it belongs to (empty when ComfyUI did not say) and an encoded image."""
+
+    node_id: str
+    image: bytes
+
+
+def parse_text(message: str) -> Event:
+    """The event of a text frame."""
+    content = json.loads(message)
+    return Event(content["type"], content.get("data") or {})
+
+
+def parse_binary(message: bytes) -> Event | Preview | None:
+    """The event or preview of a binary frame; None for kinds that nobody here asks for."""
+    (kind,) = struct.unpack_from(">I", message)
+    if kind == _PREVIEW:
+        return Preview("", message[8:])
+    if kind not in (_TEXT, _PREVIEW_WITH_METADATA):
+        return None
+    (length,) = struct.unpack_from(">I", message, 4)
+    head, body = message[8 : 8 + length].decode("utf-8"), message[8 + length :]
+    if kind == _TEXT:
+        return Event("progress_text", {"node_id": head, "text": body.decode("utf-8")})
+    metadata = cast(dict[str, object], json.loads(head))
+    return Preview(str(metadata.get("node_id", "")), body)

@@ -1,0 +1,51 @@
+"""Workflows in ComfyUI's API form, and the tiny form that a shipped one takes on the test models."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import NotRequired, TypedDict, cast
+
+TINY_WIDTH, TINY_HEIGHT = 128, 96
+_TINY_TEXT_ENCODER = "tiny_umt5.safetensors"
+
+
+class Node(TypedDict):
+    """One node: its type, and its inputs by name (a value, or a link `[node id, output index]`)."""
+
+    class_type: str
+    inputs: dict[str, object]
+    _meta: NotRequired[dict[str, str]]
+
+
+Workflow = dict[str, Node]
+
+
+def load(path: Path) -> Workflow:
+    """Read a workflow in API form."""
+    return cast(Workflow, json.loads(path.read_text(encoding="utf-8")))
+
+
+def tiny(workflow: Workflow) -> Workflow:
+    """The workflow on the tiny test models: their text encoder in place of the stock loader's, and a small picture in
+    every node of this pack. Everything else is as shipped; the given workflow is not changed."""
+    return {node_id: _tiny_node(node) for node_id, node in workflow.items()}
+
+
+def _tiny_node(node: Node) -> Node:
+    if node["class_type"] == "CLIPLoader":
+        return {"class_type": "HeadForcingTestLoadUMT5", "inputs": {"clip_name": _TINY_TEXT_ENCODER}}
+    small = deepcopy(node)
+    if small["class_type"].startswith("HeadForcing"):
+        sizes = {"width": TINY_WIDTH, "height": TINY_HEIGHT}
+        small["inputs"].update({name: size for name, size in sizes.items() if name in small["inputs"]})
+    return small
+
+
+def only_node(workflow: Workflow, class_type: str) -> str:
+    """The id of the one node of this type; raises ValueError when there is none or more than one."""
+    found = [node_id for node_id, node in workflow.items() if node["class_type"] == class_type]
+    if len(found) != 1:
+        raise ValueError(f"the workflow has {len(found)} nodes of type {class_type}, one is needed; check the file")
+    return found[0]

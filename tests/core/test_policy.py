@@ -1,0 +1,171 @@
+"""Tier sizes, presets, and what they come to on a model (method.md section 3)."""
+
+from dataclasses import replace
+
+import pytest
+
+from headforcing_core.policy import PRESETS, CachePolicy, Tiers, fit_policy, keep, keep_all
+from headforcing_core.rollout import capacities, warm_up_frames
+
+PAPER = PRESETS["paper"]
+ALL_TYPES = [["local", "anchor", "memory"]]
+
+
+def sizes(policy: CachePolicy) -> dict[str, tuple[int, int, int]]:
+    types = {"local": policy.local, "anchor": policy.anchor, "memory": policy.memory}
+    return {name: (tiers.sink, tiers.episodes, tiers.recent) for name, tiers in types.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "local", "anchor", "memory", "commit_context", "compress_from_chunk"),
+    [
+        ("paper", (0, 0, 1), (3, 0, 1), (3, 6, 6), "full", -1),
+        ("enhanced", (0, 0, 1), (3, 0, 1), (3, 6, 6), "recent", -1),
+        ("low_vram", (0, 0, 1), (3, 0, 1), (3, 3, 3), "full", 1),
+        ("max", (0, 0, 1), (3, 0, 1), (3, 9, 6), "full", -1),
+        ("uniform", (3, 0, 7), (3, 0, 7), (3, 0, 7), "full", -1),
+        ("uniform_21", (3, 0, 15), (3, 0, 15), (3, 0, 15), "full", -1),
+    ],
+)
+def test_a_preset_has_the_sizes_of_the_table(
+    name: str,
+    local: tuple[int, int, int],
+    anchor: tuple[int, int, int],
+    memory: tuple[int, int, int],
+    commit_context: str,
+    compress_from_chunk: int,
+) -> None:
+    preset = PRESETS[name]
+    assert preset.name == name
+    assert sizes(preset) == {"local": local, "anchor": anchor, "memory": memory}
+    assert (preset.commit_context, preset.compress_from_chunk) == (commit_context, compress_from_chunk)
+    assert (preset.rope, preset.novelty_percentile, preset.keep_everything) == ("compact", 60.0, False)
+
+
+def test_there_are_seven_presets_and_paper_comes_first() -> None:
+    assert list(PRESETS)[0] == "paper"
+    assert set(PRESETS) == {"paper", "enhanced", "low_vram", "max", "uniform", "uniform_21", "full"}
+
+
+def test_only_the_last_three_presets_need_no_profile() -> None:
+    assert {name for name, preset in PRESETS.items() if not preset.needs_profile} == {"uniform", "uniform_21", "full"}
+
+
+@pytest.mark.parametrize(("head_type", "keys"), [("local", 4), ("anchor", 7), ("memory", 18)])
+def test_a_head_sees_as_many_frames_with_a_chunk_of_3_as_the_table_says(head_type: str, keys: int) -> None:
+    assert PAPER.tiers(head_type).frames + 3 == keys
+
+
+def test_uniform_sees_as_much_on_average_as_paper() -> None:
+    heads = {"local": 54, "anchor": 90, "memory": 216}
+    seen = sum(count * (PAPER.tiers(head_type).frames + 3) for head_type, count in heads.items()) / 360
+    assert seen == pytest.approx(13.15, abs=0.005)
+    assert PRESETS["uniform"].memory.frames + 3 == 13
+
+
+@pytest.mark.parametrize(("chunk_frames", "trained", "first"), [(3, 21, 7), (1, 21, 21), (2, 21, 10), (3, 12, 4)])
+def test_compression_starts_as_late_as_the_trained_range_allows(chunk_frames: int, trained: int, first: int) -> None:
+    policy = replace(PAPER, memory=Tiers(3, 1, 2))
+    fitted = fit_policy(policy, chunk_frames, trained, 210)
+    assert fitted.compress_from_chunk == first
+    assert warm_up_frames(fitted, 100) == (first - 1) * chunk_frames
+    assert (first - 1) * chunk_frames + chunk_frames <= trained < first * chunk_frames + chunk_frames
+
+
+def test_the_warm_up_reads_18_frames_at_most() -> None:
+    fitted = fit_policy(PAPER, 3, 21, 240)
+    assert warm_up_frames(fitted, 80) == 18
+    assert warm_up_frames(fitted, 4) == 9
+
+
+def test_compression_that_would_start_past_the_trained_range_is_refused() -> None:
+    assert fit_policy(replace(PAPER, compress_from_chunk=7), 3, 21, 240).compress_from_chunk == 7
+    with pytest.raises(ValueError, match=r"compress_from_chunk is 8.*Use 7 or less"):
+        fit_policy(replace(PAPER, compress_from_chunk=8), 3, 21, 240)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"memory": Tiers(3, 10, 6)}, r"memory heads keep 19 frames.*22 frames.*21.*Shrink memory_episodes by 1\."),
+        ({"memory": Tiers(3, 3, 15)}, r"memory heads keep 21 frames.*Shrink memory_recent by 3\."),
+        ({"anchor": Tiers(19, 0, 1)}, r"anchor heads keep 20 frames.*23 frames.*Shrink anchor_sink by 2\."),
+        ({"local": Tiers(0, 0, 19)}, r"local heads keep 19 frames.*Shrink local_recent by 1\."),
+    ],
+)
+def test_a_policy_beyond_the_trained_range_names_the_tier_to_shrink(change: dict[str, Tiers], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fit_policy(replace(PAPER, **change), 3, 21, 240)
+
+
+def test_a_policy_may_fill_the_trained_range_exactly() -> None:
+    fitted = fit_policy(replace(PAPER, memory=Tiers(3, 9, 6)), 3, 21, 240)
+    assert fitted.memory.frames + 3 == 21
+
+
+def test_the_same_policy_can_fit_one_chunk_length_and_not_another() -> None:
+    policy = replace(PAPER, memory=Tiers(3, 9, 8))
+    fit_policy(policy, 1, 21, 240)
+    with pytest.raises(ValueError, match="Shrink memory_episodes by 2"):
+        fit_policy(policy, 3, 21, 240)
+
+
+def test_a_policy_may_set_its_own_trained_range() -> None:
+    assert fit_policy(replace(PAPER, trained_frames=24), 3, 21, 240).trained_frames == 24
+    assert fit_policy(PAPER, 3, 21, 240).trained_frames == 21
+    with pytest.raises(ValueError, match="trained on 15"):
+        fit_policy(replace(PAPER, trained_frames=15), 3, 21, 240)
+
+
+def test_full_is_sized_from_the_length() -> None:
+    fitted = fit_policy(PRESETS["full"], 3, 21, 21)
+    assert capacities(fitted, ALL_TYPES) == {"local": 21, "anchor": 21, "memory": 21}
+
+
+@pytest.mark.parametrize("rope", ["compact", "clamp", "tied"])
+def test_full_beyond_the_trained_range_is_refused_unless_absolute(rope: str) -> None:
+    fit_policy(replace(PRESETS["full"], rope=rope), 3, 21, 21)
+    with pytest.raises(ValueError, match=r"full keeps all 24 frames.*21.*absolute"):
+        fit_policy(replace(PRESETS["full"], rope=rope), 3, 21, 24)
+    assert fit_policy(replace(PRESETS["full"], rope="absolute"), 3, 21, 240).memory.frames == 240
+
+
+def test_capacities_name_only_the_types_that_occur() -> None:
+    fitted = fit_policy(PAPER, 3, 21, 240)
+    assert capacities(fitted, [["memory", "local"], ["local", "local"]]) == {"local": 1, "memory": 15}
+
+
+@pytest.mark.parametrize("tiers", [(-1, 0, 1), (0, -1, 1), (0, 0, 0)])
+def test_impossible_tiers_are_refused(tiers: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match=r"(sink is -1|episodes is -1|recent is 0)"):
+        Tiers(*tiers)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rope": "spiral"}, "rope is 'spiral'.*compact, clamp, tied, absolute"),
+        ({"commit_context": "none"}, "commit_context is 'none'.*full, recent"),
+        ({"compress_from_chunk": -2}, "compress_from_chunk is -2"),
+        ({"novelty_percentile": 101.0}, "novelty_percentile is 101"),
+    ],
+)
+def test_an_unknown_mode_or_number_is_refused_with_what_is_known(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(PAPER, **change)
+
+
+def test_a_short_history_is_recent_before_it_is_sink() -> None:
+    tiers = Tiers(3, 6, 6)
+    assert [keep(tiers, 6, []).tier(frame) for frame in range(6)] == ["recent"] * 6
+    kept = keep(tiers, 8, [])
+    assert [kept.tier(frame) for frame in kept.frames] == ["sink"] * 2 + ["recent"] * 6
+    kept = keep(tiers, 12, [4])
+    assert kept.frames == (0, 1, 2, 4, 6, 7, 8, 9, 10, 11)
+    assert [kept.tier(frame) for frame in kept.frames] == ["sink"] * 3 + ["episode"] + ["recent"] * 6
+
+
+def test_every_frame_counts_as_recent_in_warm_up() -> None:
+    kept = keep_all(18)
+    assert kept.frames == tuple(range(18))
+    assert {kept.tier(frame) for frame in kept.frames} == {"recent"}

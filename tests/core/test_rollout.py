@@ -1,0 +1,112 @@
+"""The chunk loop (method.md section 1)."""
+
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_model import CHANNELS, CoreBackbone, TinyModel
+
+from headforcing_core.attention import dense_attention
+from headforcing_core.cache import KVMemory
+from headforcing_core.episodes import descriptor_layers
+from headforcing_core.noise import PerChunkNoise
+from headforcing_core.policy import PRESETS, fit_policy
+from headforcing_core.rollout import Chunk, RolloutPlan, Segment, capacities, rollout, warm_up_frames
+from headforcing_core.rope import rotate
+
+MODEL = TinyModel(layers=2, heads=3)
+LABELS = (("local", "anchor", "memory"), ("memory", "memory", "anchor"))
+SIGMAS = (1.0, 0.8, 0.4, 0.0)
+PLAN = RolloutPlan(10, 4, 6, SIGMAS, (Segment(0, MODEL.text(0)),))
+SHAPE = (1, CHANNELS, 3, 4, 6)
+
+
+class Bench:
+    """A rollout with everything it was made of in reach."""
+
+    def __init__(self, plan: RolloutPlan[torch.Tensor] = PLAN, seed: int = 1, interrupt_at: int | None = None) -> None:
+        policy = fit_policy(PRESETS["paper"], 3, 21, 3 * plan.chunks)
+        self.memory = KVMemory(
+            LABELS,
+            capacities(policy, LABELS),
+            warm_up_frames(policy, plan.chunks),
+            3,
+            dense_attention,
+            rotate,
+            capture=descriptor_layers(2),
+        )
+        self.backbone = CoreBackbone(MODEL, self.memory)
+        self.steps: list[tuple[int, int, torch.Tensor]] = []
+        self.interrupt_at = interrupt_at
+        noise = PerChunkNoise(seed, SHAPE)
+        self.chunks: Iterator[Chunk] = rollout(self.backbone, self.memory, plan, policy, LABELS, noise, self.on_step)
+
+    def on_step(self, chunk: int, step: int, x0: torch.Tensor) -> None:
+        self.steps.append((chunk, step, x0.clone()))
+        if chunk == self.interrupt_at:
+            raise KeyboardInterrupt
+
+    def latents(self) -> list[torch.Tensor]:
+        return [chunk.latent for chunk in self.chunks]
+
+
+def test_the_commit_after_the_last_chunk_is_skipped() -> None:
+    bench = Bench()
+    bench.latents()
+    assert bench.backbone.passes == 10 * (len(SIGMAS) - 1) + 9
+
+
+def test_every_denoising_step_is_told_in_order() -> None:
+    bench = Bench()
+    latents = bench.latents()
+    assert [(chunk, step) for chunk, step, _ in bench.steps] == [(c, s) for c in range(10) for s in range(3)]
+    for chunk, step, x0 in bench.steps:
+        if step == 2:
+            assert torch.equal(x0, latents[chunk])
+
+
+def test_a_chunk_says_its_place_and_holds_float32() -> None:
+    for index, chunk in enumerate(Bench().chunks):
+        assert (chunk.index, chunk.frames) == (index, (3 * index, 3 * index + 3))
+        assert chunk.position == 18
+        assert chunk.latent.shape == SHAPE
+        assert chunk.latent.dtype == torch.float32
+
+
+def test_the_same_seed_makes_the_same_video_bit_for_bit() -> None:
+    for a, b in zip(Bench().latents(), Bench().latents(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_another_seed_makes_another_video() -> None:
+    assert not torch.allclose(Bench(seed=1).latents()[0], Bench(seed=2).latents()[0], atol=0.1)
+
+
+def test_a_longer_video_begins_like_a_shorter_one() -> None:
+    longer = Bench(replace(PLAN, chunks=14)).latents()
+    for a, b in zip(Bench().latents(), longer[:10], strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_text_is_in_force_from_its_first_chunk_on() -> None:
+    plan = replace(PLAN, segments=(Segment(0, MODEL.text(0)), Segment(4, MODEL.text(1))))
+    apart = [(a - b).abs().max().item() for a, b in zip(Bench().latents(), Bench(plan).latents(), strict=True)]
+    assert apart[:4] == [0.0] * 4
+    assert min(apart[4:]) > 0.1
+
+
+def test_an_interrupted_run_drops_its_buffers() -> None:
+    bench = Bench(interrupt_at=8)
+    with pytest.raises(KeyboardInterrupt):
+        bench.latents()
+    assert bench.memory.kv_bytes == 0
+
+
+def test_a_run_that_is_left_early_drops_its_buffers() -> None:
+    bench = Bench()
+    next(bench.chunks)
+    assert bench.memory.kv_bytes > 0
+    assert isinstance(bench.chunks, Generator)
+    bench.chunks.close()
+    assert bench.memory.kv_bytes == 0
