@@ -69,8 +69,15 @@ class KVMemory:
     """
 
     def __init__(
-        self, labels: Sequence[Sequence[str]], capacity: Mapping[str, int], warm_up_frames: int, chunk_frames: int,
-        attention: Attention, rotate: Rotate, capture: Sequence[int] = (), observer: Observer | None = None,
+        self,
+        labels: Sequence[Sequence[str]],
+        capacity: Mapping[str, int],
+        warm_up_frames: int,
+        chunk_frames: int,
+        attention: Attention,
+        rotate: Rotate,
+        capture: Sequence[int] = (),
+        observer: Observer | None = None,
     ) -> None:
         self._labels = labels
         self._capacity = dict(capacity)
@@ -197,9 +204,15 @@ class KVMemory:
             tokens = rotation.shape[1] // self._chunk_frames
             still = [0] * self._chunk_frames
             self._spatial, self._both = (
-                torch.cat((self._in_time(at, head_dim, tokens, rotation)[..., :pairs, :, :],
-                           rotation[..., pairs:, :, :].float()), dim=3)
-                for at in (still, self._chunk_positions))
+                torch.cat(
+                    (
+                        self._in_time(at, head_dim, tokens, rotation)[..., :pairs, :, :],
+                        rotation[..., pairs:, :, :].float(),
+                    ),
+                    dim=3,
+                )
+                for at in (still, self._chunk_positions)
+            )
         return self._spatial, self._both
 
     def _in_time(self, positions: Sequence[int], head_dim: int, tokens: int, like: Tensor) -> Tensor:
@@ -211,7 +224,8 @@ class KVMemory:
         stored = buffer.k[:, read]
         if reading.positions not in self._rotations:
             self._rotations[reading.positions] = self._in_time(
-                reading.positions, stored.shape[-1], stored.shape[2], stored)
+                reading.positions, stored.shape[-1], stored.shape[2], stored
+            )
         keys = self._rotate(stored.flatten(1, 2), self._rotations[reading.positions])
         self._largest_read = max(self._largest_read, keys.nbytes)
         return keys, buffer.v[:, read].flatten(1, 2)

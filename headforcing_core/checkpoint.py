@@ -18,17 +18,27 @@ AUTO = "auto"
 _TOP_LEVEL_KEYS = ("generator_ema", "generator", "model", "state_dict")
 _LORA_KEY = re.compile(r"lora_(A|B|up|down)\b|\.lora\.|_lora$")
 _BLOCK_KEY = re.compile(r"blocks\.(\d+)\.(.+)")
-_OUTER_TENSORS = ("patch_embedding.weight", "text_embedding.0.weight", "text_embedding.2.weight",
-                  "time_embedding.0.weight", "time_embedding.2.weight", "time_projection.1.weight", "head.head.weight",
-                  "head.modulation")
+_OUTER_TENSORS = (
+    "patch_embedding.weight",
+    "text_embedding.0.weight",
+    "text_embedding.2.weight",
+    "time_embedding.0.weight",
+    "time_embedding.2.weight",
+    "time_projection.1.weight",
+    "head.head.weight",
+    "head.modulation",
+)
 _BLOCK_TENSORS = tuple(
     f"{part}.{name}.weight" for part in ("self_attn", "cross_attn") for name in ("q", "k", "v", "o", "norm_q", "norm_k")
 ) + ("ffn.0.weight", "ffn.2.weight", "modulation")
 _OTHER_MODELS = {
     "vace_": "a VACE model, which wants control videos",
     "img_emb.": "an image-to-video model, which wants CLIP-vision features",
-    "face_adapter": "an animation model", "audio_": "an audio-driven model", "casual_audio": "an audio-driven model",
-    "control_adapter": "a camera-control model", "motion_encoder": "an animation model",
+    "face_adapter": "an animation model",
+    "audio_": "an audio-driven model",
+    "casual_audio": "an audio-driven model",
+    "control_adapter": "a camera-control model",
+    "motion_encoder": "an animation model",
     "ref_conv": "a reference-image model",
 }
 _WANTED = "Load a Wan 2.1 text-to-video checkpoint of the Self-Forcing kind, for example self_forcing_dmd.pt."
@@ -54,9 +64,14 @@ FAMILIES: Mapping[str, Family] = {
 }
 # Told by file name; the first pattern that occurs wins, so the more special ones come first.
 _NAME_PATTERNS = (
-    ("framewise", "causal_forcing_framewise"), ("causal_forcing", "causal_forcing"),
-    ("causalforcing", "causal_forcing"), ("longlive", "longlive"), ("reward", "reward_forcing"),
-    ("krea", "krea_realtime"), ("self_forcing", "self_forcing"), ("selfforcing", "self_forcing"),
+    ("framewise", "causal_forcing_framewise"),
+    ("causal_forcing", "causal_forcing"),
+    ("causalforcing", "causal_forcing"),
+    ("longlive", "longlive"),
+    ("reward", "reward_forcing"),
+    ("krea", "krea_realtime"),
+    ("self_forcing", "self_forcing"),
+    ("selfforcing", "self_forcing"),
 )
 
 
@@ -95,7 +110,9 @@ class Weights:
 def unwrap(raw: object, file_name: str) -> Weights:
     """Find the model in what a checkpoint file holds. ValueError, with the reason, for what cannot be used."""
     if not isinstance(raw, Mapping):
-        raise ValueError(f"{file_name} holds a {type(raw).__name__}, not named tensors. It is not a model file. {_WANTED}")
+        raise ValueError(
+            f"{file_name} holds a {type(raw).__name__}, not named tensors. It is not a model file. {_WANTED}"
+        )
     source, found = _pick(raw)
     tensors = {_plain_name(name): value for name, value in found.items() if isinstance(value, Tensor)}
     _refuse_others(tensors, file_name)
@@ -110,9 +127,14 @@ def facts_for(file_name: str, family: str, chunk_frames: int, fingerprint: str) 
     if family == AUTO:
         name = file_name.lower().replace("-", "_")
         family = next((known for pattern, known in _NAME_PATTERNS if pattern in name), "")
-        told = f"Family {family}, told by the file name." if family else (
-            "Family self_forcing: neither file name nor layout tells, so the usual one was taken. "
-            "Choose the family if the picture falls apart.")
+        told = (
+            f"Family {family}, told by the file name."
+            if family
+            else (
+                "Family self_forcing: neither file name nor layout tells, so the usual one was taken. "
+                "Choose the family if the picture falls apart."
+            )
+        )
         family = family or "self_forcing"
     else:
         told = f"Family {family}, as chosen."
@@ -120,8 +142,10 @@ def facts_for(file_name: str, family: str, chunk_frames: int, fingerprint: str) 
         raise ValueError(f"family is {family!r}. Known families are {', '.join(FAMILIES)}. Choose one of them or auto.")
     chunk = chunk_frames or FAMILIES[family].chunk_frames
     if not 1 <= chunk < TRAINED_FRAMES:
-        raise ValueError(f"chunk_frames is {chunk}. A chunk and its history share the {TRAINED_FRAMES} frames that the "
-                         f"model was trained on. Use 1 to {TRAINED_FRAMES - 1}; Self-Forcing uses 3.")
+        raise ValueError(
+            f"chunk_frames is {chunk}. A chunk and its history share the {TRAINED_FRAMES} frames that the "
+            f"model was trained on. Use 1 to {TRAINED_FRAMES - 1}; Self-Forcing uses 3."
+        )
     return ARFacts(family, chunk, FAMILIES[family].sigmas, TRAINED_FRAMES, fingerprint, ar_trained=True), told
 
 
@@ -137,7 +161,7 @@ def weights_fingerprint(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return f"weights:{digest.hexdigest()}"
 
 
@@ -152,8 +176,10 @@ def check_sigmas(sigmas: tuple[float, ...]) -> None:
     falling = all(a > b for a, b in zip(sigmas, sigmas[1:], strict=False))
     if len(sigmas) < 2 or sigmas[-1] != 0 or not falling or not 0 < sigmas[0] <= 1:
         shown = ", ".join(f"{sigma:g}" for sigma in sigmas[:8])
-        raise ValueError(f"sigmas are ({shown}). Every chunk is denoised along them, so they must fall from at most 1 "
-                         "to exactly 0. Use Basic Scheduler (simple, 4 steps, denoise 1), or leave sigmas unconnected.")
+        raise ValueError(
+            f"sigmas are ({shown}). Every chunk is denoised along them, so they must fall from at most 1 "
+            "to exactly 0. Use Basic Scheduler (simple, 4 steps, denoise 1), or leave sigmas unconnected."
+        )
 
 
 def _pick(raw: Mapping[object, object]) -> tuple[str, dict[str, object]]:
@@ -161,8 +187,11 @@ def _pick(raw: Mapping[object, object]) -> tuple[str, dict[str, object]]:
         nested = raw.get(key)
         if isinstance(nested, Mapping):
             return f"key {key}", {str(name): value for name, value in nested.items()}
-    nested = [(str(key), value) for key, value in raw.items()
-              if isinstance(value, Mapping) and any(isinstance(item, Tensor) for item in value.values())]
+    nested = [
+        (str(key), value)
+        for key, value in raw.items()
+        if isinstance(value, Mapping) and any(isinstance(item, Tensor) for item in value.values())
+    ]
     if nested and not any(isinstance(value, Tensor) for value in raw.values()):
         key, value = nested[0]
         return f"key {key}", {str(name): item for name, item in value.items()}
@@ -178,20 +207,26 @@ def _refuse_others(tensors: Mapping[str, Tensor], file_name: str) -> None:
     if not tensors:
         raise ValueError(f"{file_name} holds no tensors. It is empty or not a model file. Download it again. {_WANTED}")
     if "patch_embedding.weight" not in tensors and any(_LORA_KEY.search(name) for name in tensors):
-        raise ValueError(f"{file_name} is a LoRA: it changes a model but is not one. Load the base checkpoint here and "
-                         "put a LoRA loader node with this file after it.")
+        raise ValueError(
+            f"{file_name} is a LoRA: it changes a model but is not one. Load the base checkpoint here and "
+            "put a LoRA loader node with this file after it."
+        )
     if "patch_embedding.weight" not in tensors or "head.modulation" not in tensors:
         example = next(iter(sorted(tensors)))
-        raise ValueError(f"{file_name} is not a Wan model: it lacks patch_embedding.weight or head.modulation (its "
-                         f"tensors have names like {example}). {_WANTED}")
+        raise ValueError(
+            f"{file_name} is not a Wan model: it lacks patch_embedding.weight or head.modulation (its "
+            f"tensors have names like {example}). {_WANTED}"
+        )
     for start, what in _OTHER_MODELS.items():
         if any(name.startswith(start) for name in tensors):
             raise ValueError(f"{file_name} is {what}. The chunk loop feeds a text-to-video model only. {_WANTED}")
     channels = tensors["patch_embedding.weight"].shape[1] if tensors["patch_embedding.weight"].ndim == 5 else 0
     if channels != LATENT_CHANNELS:
         kind = {36: "an image-to-video model", 48: "a Wan 2.2 5B model"}.get(channels, "another architecture")
-        raise ValueError(f"{file_name} takes {channels} latent channels: {kind}. Wan 2.1 text-to-video takes "
-                         f"{LATENT_CHANNELS}. {_WANTED}")
+        raise ValueError(
+            f"{file_name} takes {channels} latent channels: {kind}. Wan 2.1 text-to-video takes "
+            f"{LATENT_CHANNELS}. {_WANTED}"
+        )
 
 
 def _measured(tensors: dict[str, Tensor], source: str, file_name: str) -> Weights:
@@ -200,12 +235,16 @@ def _measured(tensors: dict[str, Tensor], source: str, file_name: str) -> Weight
     needed = [*_OUTER_TENSORS, *(f"blocks.{block}.{name}" for block in range(layers) for name in _BLOCK_TENSORS)]
     missing = [name for name in needed if name not in tensors]
     if missing or not layers:
-        raise ValueError(f"{file_name} is incomplete: {len(missing)} tensors are missing, the first is "
-                         f"{missing[0] if missing else 'blocks.0'}. The download or conversion stopped early. "
-                         "Download the file again.")
+        raise ValueError(
+            f"{file_name} is incomplete: {len(missing)} tensors are missing, the first is "
+            f"{missing[0] if missing else 'blocks.0'}. The download or conversion stopped early. "
+            "Download the file again."
+        )
     dim = tensors["head.modulation"].shape[-1]
     if dim % HEAD_DIM:
-        raise ValueError(f"{file_name} has width {dim}, which is not a multiple of the {HEAD_DIM} values of a Wan head. "
-                         f"It is another architecture. {_WANTED}")
+        raise ValueError(
+            f"{file_name} has width {dim}, which is not a multiple of the {HEAD_DIM} values of a Wan head. "
+            f"It is another architecture. {_WANTED}"
+        )
     text = tensors["text_embedding.0.weight"]
     return Weights(tensors, source, layers, dim, text.shape[-1])

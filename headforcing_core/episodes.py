@@ -12,6 +12,7 @@ RECORD_LENGTH = 32
 LEAST_NOVELTY = 0.03
 LEAST_SPACING = 6
 FORCED_SPACING = 24
+MOST_PROTECTED = 4
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class EpisodicMemory:
         self.episodes: list[int] = []
         self.decisions: list[Decision] = []
         self._protected: list[int] = []
-        self._newest_of_segment: int | None = None
+        self._of_segment: list[int] = []
         self._record: list[float] = []
         self._last: int | None = None
         self._described: dict[int, Tensor] = {}
@@ -90,10 +91,11 @@ class EpisodicMemory:
 
     def close_segment(self) -> None:
         """A prompt change that keeps the memory: protect the newest episode of the segment that ends."""
-        newest = self._newest_of_segment
-        self._newest_of_segment = None
-        if newest in self.episodes and newest not in self._protected:
-            self._protected = [*self._protected, newest][-min(4, self.size // 2):] if self.size > 1 else []
+        newest = next((frame for frame in reversed(self._of_segment) if frame in self.episodes), None)
+        self._of_segment = []
+        most = min(MOST_PROTECTED, self.size // 2)
+        if newest is not None and most:
+            self._protected = [*self._protected, newest][-most:]
 
     def _admits(self, frame: int, novelty: float, tau: float) -> bool:
         if self.size == 0:
@@ -105,7 +107,8 @@ class EpisodicMemory:
 
     def _admit(self, frame: int, replayed: Decision | None) -> int | None:
         self.episodes.append(frame)
-        self._last = self._newest_of_segment = frame
+        self._of_segment.append(frame)
+        self._last = frame
         if len(self.episodes) <= self.size:
             return None
         if replayed is not None and replayed.dropped is not None:
@@ -132,9 +135,7 @@ class EpisodicMemory:
         self._similar = {pair: value for pair, value in self._similar.items() if frame not in pair}
 
 
-def most_redundant(
-    episodes: Sequence[int], protected: Sequence[int], between: Callable[[int, int], float]
-) -> int:
+def most_redundant(episodes: Sequence[int], protected: Sequence[int], between: Callable[[int, int], float]) -> int:
     """The unprotected episode that resembles another one most; of equals the older."""
     return max(
         (frame for frame in sorted(episodes) if frame not in protected),

@@ -18,8 +18,8 @@ def latent_size(width: int, height: int) -> tuple[int, int]:
         if pixels < PIXEL_STEP or pixels % PIXEL_STEP:
             lower = max(PIXEL_STEP, pixels // PIXEL_STEP * PIXEL_STEP)
             raise ValueError(
-                f"{name} is {pixels}. One token covers {PIXEL_STEP} x {PIXEL_STEP} pixels, so {name} must be a multiple "
-                f"of {PIXEL_STEP}. Set {name} to {lower} or {lower + PIXEL_STEP}."
+                f"{name} is {pixels}. One token covers {PIXEL_STEP} x {PIXEL_STEP} pixels, so {name} must be a "
+                f"multiple of {PIXEL_STEP}. Set {name} to {lower} or {lower + PIXEL_STEP}."
             )
     return height // SPACE_STRIDE, width // SPACE_STRIDE
 

@@ -8,7 +8,7 @@ from .policy import HEAD_TYPES
 from .profile import HeadProfile
 from .rollout import Chunk
 
-# light blue, dark blue, orange: far apart in lightness or in the blue-yellow sense that red-green blindness leaves intact
+# light blue, dark blue, orange: far apart in lightness, or from blue to yellow, which red-green blindness leaves intact
 COLOURS: Mapping[str, str] = {"local": "#7CC8F0", "anchor": "#00497A", "memory": "#E69F00"}
 _LETTER_COLOURS: Mapping[str, str] = {"local": "#000000", "anchor": "#FFFFFF", "memory": "#000000"}
 _TIER_SHADES: Mapping[str, str] = {"sink": "#0072B2", "episode": "#E69F00", "recent": "#56B4E9"}
@@ -40,16 +40,15 @@ def draw_profile(profile: HeadProfile, title: str) -> Image.Image:
     for label, count in profile.counts.items():
         draw.rectangle((left, y, left + 20, y + 18), fill=COLOURS[label], outline=_INK)
         share = 100 * count / (profile.layers * profile.heads)
-        draw.text((left + 30, y), f"{label[0].upper()}  {label}: {count} heads ({share:.0f} %)", fill=_INK,
-                  font=_font(15))
+        draw.text(
+            (left + 30, y), f"{label[0].upper()}  {label}: {count} heads ({share:.0f} %)", fill=_INK, font=_font(15)
+        )
         y += 26
     draw.text((left, y), _reliability_line(profile), fill=_INK, font=_font(13))
     return image
 
 
-def draw_timeline(
-    chunks: Sequence[Chunk], starts: Sequence[float], segments: Sequence[tuple[int, str]]
-) -> Image.Image:
+def draw_timeline(chunks: Sequence[Chunk], starts: Sequence[float], segments: Sequence[tuple[int, str]]) -> Image.Image:
     """Time to the right, one panel per head type: which frames each chunk read, coloured by tier. Prompt segments, as
     (first chunk, prompt), stand along the top."""
     left, right, top, panel, gap = 90, 20, 86, 130, 26
@@ -65,8 +64,9 @@ def draw_timeline(
         draw.line((x, 30, x, top + (panel + gap) * len(HEAD_TYPES) - gap), fill=_FAINT, width=1)
         draw.rectangle((x, 30, end - 2, 54), fill="#EDEDED" if number % 2 else "#DADADA")
         draw.text((x + 5, 34), _fitted(draw, prompt, end - x - 10), fill=_INK, font=_font(13))
-    draw.text((left, 8), "what each head type reads, chunk by chunk (height: frame that is read)", fill=_INK,
-              font=_font(14))
+    draw.text(
+        (left, 8), "what each head type reads, chunk by chunk (height: frame that is read)", fill=_INK, font=_font(14)
+    )
     for number, head_type in enumerate(HEAD_TYPES):
         y = top + (panel + gap) * number
         draw.rectangle((left, y, width - right, y + panel), outline=_FAINT)

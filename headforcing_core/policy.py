@@ -22,8 +22,11 @@ class Tiers:
     def __post_init__(self) -> None:
         for name, size, least in (("sink", self.sink, 0), ("episodes", self.episodes, 0), ("recent", self.recent, 1)):
             if size < least:
-                why = "Without the last frame before the chunk the video jumps at every chunk." if least else (
-                    "A tier cannot hold fewer than no frames.")
+                why = (
+                    "Without the last frame before the chunk the video jumps at every chunk."
+                    if least
+                    else ("A tier cannot hold fewer than no frames.")
+                )
                 raise ValueError(f"{name} is {size} frames. {why} Set it to {least} or more.")
 
     @property
@@ -52,16 +55,29 @@ class CachePolicy:
     keep_everything: bool = False
 
     def __post_init__(self) -> None:
-        for name, value, known in (("rope", self.rope, ROPE_MODES), ("commit_context", self.commit_context,
-                                                                     COMMIT_CONTEXTS)):
+        for name, value, known in (
+            ("rope", self.rope, ROPE_MODES),
+            ("commit_context", self.commit_context, COMMIT_CONTEXTS),
+        ):
             if value not in known:
                 raise ValueError(f"{name} is {value!r}. Known are {', '.join(known)}. Choose one of them.")
         if self.compress_from_chunk < AS_LATE_AS_POSSIBLE or self.compress_from_chunk == 0:
-            raise ValueError(f"compress_from_chunk is {self.compress_from_chunk}. The first chunk has no history to "
-                             "compress. Use 1 or more, or -1 for as late as the trained range allows.")
+            raise ValueError(
+                f"compress_from_chunk is {self.compress_from_chunk}. The first chunk has no history to "
+                "compress. Use 1 or more, or -1 for as late as the trained range allows."
+            )
+        for head_type in ("local", "anchor"):
+            episodes = self.tiers(head_type).episodes
+            if episodes:
+                raise ValueError(
+                    f"{head_type} heads are given {episodes} episodes. Only memory heads pick old frames. Set them to "
+                    "0."
+                )
         if not 0 <= self.novelty_percentile <= 100:
-            raise ValueError(f"novelty_percentile is {self.novelty_percentile}. A percentile lies between 0 and 100. "
-                             "60 is the usual value.")
+            raise ValueError(
+                f"novelty_percentile is {self.novelty_percentile}. A percentile lies between 0 and 100. "
+                "60 is the usual value."
+            )
 
     @property
     def needs_profile(self) -> bool:
@@ -125,12 +141,10 @@ def fit_policy(policy: CachePolicy, chunk_frames: int, trained_frames: int, tota
     for head_type in HEAD_TYPES:
         tiers = policy.tiers(head_type)
         if tiers.frames + chunk_frames > trained:
-            largest = max(("sink", "episodes", "recent"), key=lambda tier: getattr(tiers, tier))
             raise ValueError(
                 f"{head_type} heads keep {tiers.frames} frames (sink {tiers.sink}, episodes {tiers.episodes}, recent "
                 f"{tiers.recent}) and read them with a chunk of {chunk_frames}: {tiers.frames + chunk_frames} frames, "
-                f"but the model was trained on {trained}. Shrink {head_type}_{largest} by "
-                f"{tiers.frames + chunk_frames - trained}."
+                f"but the model was trained on {trained}. Shrink {_shrink(head_type, tiers, trained - chunk_frames)}."
             )
     latest = last_warm_up_chunk(chunk_frames, trained)
     start = latest if policy.compress_from_chunk == AS_LATE_AS_POSSIBLE else policy.compress_from_chunk
@@ -140,6 +154,17 @@ def fit_policy(policy: CachePolicy, chunk_frames: int, trained_frames: int, tota
             f"{trained} frames that the model was trained on. Use {latest} or less, or -1 for as late as possible."
         )
     return FittedPolicy(policy, policy.local, policy.anchor, policy.memory, chunk_frames, trained, start)
+
+
+def _shrink(head_type: str, tiers: Tiers, room: int) -> str:
+    """Which tiers to make smaller by how much, the largest first, until they fit into `room` frames."""
+    excess, advice = tiers.frames - room, []
+    spare = {"sink": tiers.sink, "episodes": tiers.episodes, "recent": tiers.recent - 1}
+    for tier in sorted(spare, key=lambda name: -spare[name]):
+        if excess > 0 and spare[tier]:
+            advice.append(f"{head_type}_{tier} by {min(excess, spare[tier])}")
+            excess -= spare[tier]
+    return " and ".join(advice)
 
 
 @dataclass(frozen=True)

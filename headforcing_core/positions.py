@@ -10,9 +10,7 @@ def chunk_position(mode: str, first_frame: int, chunk_frames: int, trained_frame
     return first_frame if mode == "absolute" else trained_frames - chunk_frames
 
 
-def history_positions(
-    mode: str, frames: Sequence[int], recent_from: int, first_frame: int, position: int
-) -> list[int]:
+def history_positions(mode: str, frames: Sequence[int], recent_from: int, first_frame: int, position: int) -> list[int]:
     """Position of every kept frame, for a chunk that starts at frame `first_frame` and stands at `position`.
 
     `frames` are frame ids in time order; those from `recent_from` on are the recent tier and stand at their true

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .policy import HEAD_TYPES
-from .rules import REGIONS, Labels, LabelRule
+from .rules import REGIONS, LabelRule, Labels
 from .scoring import RELIABLE
 
 FORMAT = "headforcing.profile/1"
@@ -22,7 +22,8 @@ class HeadProfile:
     """Which head is local, anchor or memory in one checkpoint.
 
     `masses` is float32 (layers, heads, REGIONS), or None for a rule that measures nothing; `reliability` the split-half
-    rank correlations; `sink_frames` what counted as the sink region. ValueError when labels are ragged or unknown, or the masses have another shape.
+    rank correlations; `sink_frames` what counted as the sink region. ValueError when labels are ragged or unknown, or
+    the masses have another shape.
     """
 
     fingerprint: str
@@ -37,13 +38,17 @@ class HeadProfile:
         widths = {len(row) for row in self.labels}
         unknown = {label for row in self.labels for label in row} - set(HEAD_TYPES)
         if len(widths) != 1 or 0 in widths or unknown:
-            raise ValueError(f"The labels of a profile are not a full table of {', '.join(HEAD_TYPES)} "
-                             f"(row lengths {sorted(widths)}, unknown {sorted(unknown)}). The file is damaged or was "
-                             "edited. Profile the model again.")
+            raise ValueError(
+                f"The labels of a profile are not a full table of {', '.join(HEAD_TYPES)} "
+                f"(row lengths {sorted(widths)}, unknown {sorted(unknown)}). The file is damaged or was "
+                "edited. Profile the model again."
+            )
         expected = (self.layers, self.heads, len(REGIONS))
         if self.masses is not None and tuple(self.masses.shape) != expected:
-            raise ValueError(f"The masses of a profile have shape {tuple(self.masses.shape)}, the labels need {expected}. "
-                             "The file is damaged. Profile the model again.")
+            raise ValueError(
+                f"The masses of a profile have shape {tuple(self.masses.shape)}, the labels need {expected}. "
+                "The file is damaged. Profile the model again."
+            )
 
     @property
     def layers(self) -> int:
@@ -71,7 +76,8 @@ class HeadProfile:
         if (self.layers, self.heads) != (layers, heads):
             raise ValueError(
                 f"The profile is for {self.layers} layers of {self.heads} heads, the model has {layers} of {heads}. "
-                "A profile belongs to one checkpoint. Run Profile Heads on this model.")
+                "A profile belongs to one checkpoint. Run Profile Heads on this model."
+            )
         if self.fingerprint != fingerprint:
             return "The profile was made on other weights of the same architecture. Run Profile Heads on this model."
         return None
@@ -80,9 +86,13 @@ class HeadProfile:
 def save_profile(profile: HeadProfile, path: Path) -> None:
     """Write a profile as safetensors with JSON metadata; whole or not at all."""
     described = {
-        "format": FORMAT, "fingerprint": profile.fingerprint, "protocol": profile.protocol,
-        "rule": json.dumps(asdict(profile.rule)), "labels": json.dumps(profile.labels),
-        "reliability": json.dumps(profile.reliability), "sink_frames": str(profile.sink_frames),
+        "format": FORMAT,
+        "fingerprint": profile.fingerprint,
+        "protocol": profile.protocol,
+        "rule": json.dumps(asdict(profile.rule)),
+        "labels": json.dumps(profile.labels),
+        "reliability": json.dumps(profile.reliability),
+        "sink_frames": str(profile.sink_frames),
     }
     tensors = {} if profile.masses is None else {"masses": profile.masses.contiguous()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -100,19 +110,27 @@ def load_profile(path: Path) -> HeadProfile:
             described = file.metadata() or {}
             masses = file.get_tensor("masses").to(torch.float32) if "masses" in file.keys() else None  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise RuntimeError(f"{path.name} cannot be read as a head profile ({error}). The file is damaged or of another "
-                           "kind. Profile the model again.") from error
+        raise RuntimeError(
+            f"{path.name} cannot be read as a head profile ({error}). The file is damaged or of another "
+            "kind. Profile the model again."
+        ) from error
     if described.get("format") != FORMAT:
-        raise RuntimeError(f"{path.name} has format {described.get('format')!r}, this version reads {FORMAT!r}. It is no "
-                           "head profile or was saved by a newer version. Update the pack or profile the model again.")
+        raise RuntimeError(
+            f"{path.name} has format {described.get('format')!r}, this version reads {FORMAT!r}. It is no "
+            "head profile or was saved by a newer version. Update the pack or profile the model again."
+        )
     try:
         rule = json.loads(described["rule"])
         return HeadProfile(
-            fingerprint=described["fingerprint"], protocol=described["protocol"],
+            fingerprint=described["fingerprint"],
+            protocol=described["protocol"],
             rule=LabelRule(**{**rule, "protect_layers": tuple(rule["protect_layers"])}),
-            labels=tuple(tuple(map(str, row)) for row in json.loads(described["labels"])), masses=masses,
+            labels=tuple(tuple(map(str, row)) for row in json.loads(described["labels"])),
+            masses=masses,
             reliability={str(name): float(value) for name, value in json.loads(described["reliability"]).items()},
-            sink_frames=int(described["sink_frames"]))
+            sink_frames=int(described["sink_frames"]),
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RuntimeError(f"{path.name} is a damaged head profile ({error}). Its description cannot be read. Profile "
-                           "the model again.") from error
+        raise RuntimeError(
+            f"{path.name} is a damaged head profile ({error}). Its description cannot be read. Profile the model again."
+        ) from error

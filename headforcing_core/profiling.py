@@ -38,8 +38,10 @@ def watched_chunks(protocol: str, chunk_frames: int, prompt: int, seed: int) -> 
     else:
         raise ValueError(f"protocol is {protocol!r}. Known are {', '.join(PROTOCOLS)}. Choose one of them.")
     if not chunks:
-        raise ValueError(f"chunk_frames is {chunk_frames}. Nothing is left to measure within {TRAINED_FRAMES} frames. "
-                         "Use a chunk of 1 to 6 frames.")
+        raise ValueError(
+            f"chunk_frames is {chunk_frames}. Nothing is left to measure within {TRAINED_FRAMES} frames. "
+            "Use a chunk of 1 to 6 frames."
+        )
     return chunks
 
 
@@ -52,8 +54,15 @@ def profiling_policy(protocol: str, chunk_frames: int, trained_frames: int, chun
 
 
 def measure(
-    backbone: Backbone[Text], memory: KVMemory, plan: RolloutPlan[Text], policy: FittedPolicy, labels: Labels,
-    noise: Noise, recorder: MassRecorder, watched: tuple[int, ...], on_step: Callable[[int, int, Tensor], None],
+    backbone: Backbone[Text],
+    memory: KVMemory,
+    plan: RolloutPlan[Text],
+    policy: FittedPolicy,
+    labels: Labels,
+    noise: Noise,
+    recorder: MassRecorder,
+    watched: tuple[int, ...],
+    on_step: Callable[[int, int, Tensor], None],
 ) -> None:
     """Roll out one prompt with `recorder` watching the given chunks, at every denoising step but not the commit pass.
     `on_step` as for `rollout`.

@@ -24,29 +24,40 @@ class ReportSegment:
 
 
 def make_report(
-    settings: Mapping[str, Setting], notes: Sequence[str], segments: Sequence[ReportSegment],
-    profile: HeadProfile | None, chunks: Sequence[Chunk], chunk_bytes: int, peak_bytes: int, seconds: float,
+    settings: Mapping[str, Setting],
+    notes: Sequence[str],
+    segments: Sequence[ReportSegment],
+    profile: HeadProfile | None,
+    chunks: Sequence[Chunk],
+    chunk_bytes: int,
+    peak_bytes: int,
+    seconds: float,
 ) -> str:
     """The whole report as JSON text. Beyond 400 chunks the first and last 20 and those around prompt changes are
     kept."""
-    return json.dumps({
-        "format": FORMAT,
-        "settings": dict(settings),
-        "notes": list(notes),
-        "segments": [asdict(segment) for segment in segments],
-        "profile": None if profile is None else {
-            "fingerprint": profile.fingerprint, "rule": profile.rule.rule, "labels": profile.labels},
-        "chunks": [_chunk(chunk) for chunk in _shown(chunks, segments)],
-        "kv_bytes": chunks[-1].kv_bytes,
-        "chunk_bytes": chunk_bytes,
-        "peak_bytes": peak_bytes,
-        "seconds": round(seconds, 3),
-    })
+    return json.dumps(
+        {
+            "format": FORMAT,
+            "settings": dict(settings),
+            "notes": list(notes),
+            "segments": [asdict(segment) for segment in segments],
+            "profile": None
+            if profile is None
+            else {"fingerprint": profile.fingerprint, "rule": profile.rule.rule, "labels": profile.labels},
+            "chunks": [_chunk(chunk) for chunk in _shown(chunks, segments)],
+            "kv_bytes": chunks[-1].kv_bytes,
+            "chunk_bytes": chunk_bytes,
+            "peak_bytes": peak_bytes,
+            "seconds": round(seconds, 3),
+        }
+    )
 
 
 def _chunk(chunk: Chunk) -> dict[str, object]:
     return {
-        "chunk": chunk.index, "frames": list(chunk.frames), "position": chunk.position,
+        "chunk": chunk.index,
+        "frames": list(chunk.frames),
+        "position": chunk.position,
         "seconds": round(chunk.seconds, 4),
         "decision": asdict(chunk.decisions[0]) if chunk.decisions else None,
         "kv_bytes": chunk.kv_bytes,

@@ -1,6 +1,6 @@
 """The chunk loop: denoise a chunk reading the history, commit it, update the tiers, go on (method.md section 1)."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Generic, Protocol, TypeVar
@@ -54,6 +54,10 @@ class RolloutPlan(Generic[Text]):
         """The text in force for a chunk."""
         return [segment.text for segment in self.segments if segment.first_chunk <= chunk][-1]
 
+    def changes_text(self, chunk: int) -> bool:
+        """Whether a chunk begins a segment after the first."""
+        return any(segment.first_chunk == chunk for segment in self.segments[1:])
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -106,7 +110,7 @@ class _Layout:
 
     def recent_only(self) -> dict[str, tuple[int, list[int]]]:
         older = {group: sum(frame < kept.recent_from for frame in kept.frames) for group, kept in self.groups.items()}
-        return {group: (older[group], self.positions(kept)[older[group]:]) for group, kept in self.groups.items()}
+        return {group: (older[group], self.positions(kept)[older[group] :]) for group, kept in self.groups.items()}
 
     def seen(self, kept: Kept) -> tuple[tuple[int, int, str], ...]:
         places = zip(kept.frames, self.positions(kept), strict=True)
@@ -166,9 +170,14 @@ class _Tiers:
 
 
 def rollout(
-    backbone: Backbone[Text], memory: KVMemory, plan: RolloutPlan[Text], policy: FittedPolicy,
-    labels: Sequence[Sequence[str]], noise: Noise, on_step: Callable[[int, int, Tensor], None],
-) -> Iterator[Chunk]:
+    backbone: Backbone[Text],
+    memory: KVMemory,
+    plan: RolloutPlan[Text],
+    policy: FittedPolicy,
+    labels: Sequence[Sequence[str]],
+    noise: Noise,
+    on_step: Callable[[int, int, Tensor], None],
+) -> Generator[Chunk, None, None]:
     """Make a video chunk by chunk; what the caller does with a chunk happens between model calls.
 
     `on_step(chunk, step, x0)` is called after every denoising step; whatever it raises ends the run. The memory's
@@ -180,6 +189,8 @@ def rollout(
     try:
         for index in range(plan.chunks):
             started = perf_counter()
+            if plan.changes_text(index):
+                episodic.close_segment()
             layout = tiers.layout(index)
             own = range(layout.first_frame, layout.first_frame + layout.chunk_frames)
             last = index == plan.chunks - 1
@@ -195,14 +206,25 @@ def rollout(
                 following = tiers.layout(index + 1)
                 memory.commit(own, {group: kept.frames for group, kept in following.groups.items()})
             yield Chunk(
-                index, (own.start, own.stop), layout.position, latent.to("cpu", torch.float32), seen, decisions,
-                memory.kv_bytes, perf_counter() - started)
+                index,
+                (own.start, own.stop),
+                layout.position,
+                latent.to("cpu", torch.float32),
+                seen,
+                decisions,
+                memory.kv_bytes,
+                perf_counter() - started,
+            )
     finally:
         memory.release()
 
 
 def _recipe(
-    memory: KVMemory, layout: _Layout, levels: Sequence[float], commit_context: str | None, noise: Noise,
+    memory: KVMemory,
+    layout: _Layout,
+    levels: Sequence[float],
+    commit_context: str | None,
+    noise: Noise,
     on_step: Callable[[int, int, Tensor], None],
 ) -> Recipe:
     """Denoise one chunk, then commit it. `levels` are the noise levels as numbers, so that nothing waits for the device
@@ -214,8 +236,11 @@ def _recipe(
             x0 = predict(x, sigmas[step])
             on_step(layout.index, step, x0)
             following = sigmas[step + 1]
-            x = x0 if levels[step + 1] == 0 else (
-                (1.0 - following) * x0 + following * noise.fresh(layout.index, step, x0))
+            x = (
+                x0
+                if levels[step + 1] == 0
+                else ((1.0 - following) * x0 + following * noise.fresh(layout.index, step, x0))
+            )
         if commit_context is not None:
             if commit_context == "recent":
                 memory.begin(layout.own_positions, layout.recent_only())

@@ -47,8 +47,10 @@ def label_heads(rule: LabelRule, layers: int, heads: int, masses: Tensor | None)
         if not 0 <= layer < layers:
             raise ValueError(f"protect_layers names layer {layer}. The model has layers 0 to {layers - 1}. Remove it.")
     if rule.rule in MEASURING_RULES and masses is None:
-        raise ValueError(f"rule {rule.rule} needs measured masses. There are none. Measure them, or use the rule random "
-                         "or all_memory.")
+        raise ValueError(
+            f"rule {rule.rule} needs measured masses. There are none. Measure them, or use the rule random "
+            "or all_memory."
+        )
     labels = [["memory"] * heads for _ in range(layers)]
     for group in _scopes(rule.scope, layers, heads):
         for (layer, head), label in _label_group(rule, group, masses).items():

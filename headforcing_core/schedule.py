@@ -37,8 +37,10 @@ def parse_schedule(text: str) -> tuple[Scene, ...]:
     lines = text.splitlines()
     headers = [number for number, line in enumerate(lines, 1) if _BRACKET.match(line)]
     if not text.strip():
-        raise ValueError("The schedule is empty. There is nothing to show. Write a prompt, or scenes such as: "
-                         f"[0s] a red fox in deep snow, next line {_EXAMPLE}")
+        raise ValueError(
+            "The schedule is empty. There is nothing to show. Write a prompt, or scenes such as: "
+            f"[0s] a red fox in deep snow, next line {_EXAMPLE}"
+        )
     if not headers:
         return (Scene(0.0, None, " ".join(text.split()), None, 0),)
     for number, line in enumerate(lines[: headers[0] - 1], 1):
@@ -71,7 +73,8 @@ def place_scenes(
             raise ValueError(
                 f"Line {scene.line}: the scenes at {other.start_second:g} s and {scene.start_second:g} s both begin on "
                 f"chunk {chunk} ({starts[chunk]:.2f} s). A prompt can change only where a chunk begins. Put them at "
-                f"least {starts[2] - starts[1] if len(starts) > 2 else 1:.2f} s apart.")
+                f"least {starts[2] - starts[1] if len(starts) > 2 else 1:.2f} s apart."
+            )
         if abs(starts[chunk] - scene.start_second) >= 0.005:
             notes.append(f"The scene at {scene.start_second:g} s begins at {starts[chunk]:.2f} s (chunk {chunk}).")
         placed.append(PlacedScene(scene, chunk))
@@ -86,12 +89,20 @@ def _scene(lines: Sequence[str], header: int, following: int) -> Scene:
     times = _TIMES.fullmatch(match[1].strip())
     first = times[1] if times else ""
     # a bare number is a time only as the first half of a range, as in [0-12s]
-    if times is None or not (_is_time(first) or (times[2] and _is_time(times[2]))) or (times[2] and not _is_time(times[2])):
+    if (
+        times is None
+        or not (_is_time(first) or (times[2] and _is_time(times[2])))
+        or (times[2] and not _is_time(times[2]))
+    ):
         raise _error(header, line, f"begins with [{match[1]}], which is not a time", _EXAMPLE)
     transition = times[3].lower() if times[3] else None
     if transition is not None and transition not in TRANSITIONS:
-        raise _error(header, line, f"names the transition {times[3]!r}; known are {', '.join(TRANSITIONS)}",
-                     f"[{first} cut] a city at night, rain")
+        raise _error(
+            header,
+            line,
+            f"names the transition {times[3]!r}; known are {', '.join(TRANSITIONS)}",
+            f"[{first} cut] a city at night, rain",
+        )
     prompt = " ".join(" ".join([match[2], *lines[header : following - 1]]).split())
     if not prompt:
         raise _error(header, line, "has no prompt", f"[{match[1].strip()}] a red fox in deep snow")
@@ -102,22 +113,38 @@ def _scene(lines: Sequence[str], header: int, following: int) -> Scene:
 def _check_order(scenes: Sequence[Scene], lines: Sequence[str]) -> None:
     first = scenes[0]
     if first.start_second != 0:
-        raise _error(first.line, lines[first.line - 1], f"starts the first scene at {first.start_second:g} s, not at 0",
-                     f"[0s] {first.prompt}")
+        raise _error(
+            first.line,
+            lines[first.line - 1],
+            f"starts the first scene at {first.start_second:g} s, not at 0",
+            f"[0s] {first.prompt}",
+        )
     for scene, following in zip(scenes, [*scenes[1:], None], strict=True):
         line = lines[scene.line - 1]
         if scene.end_second is not None and scene.end_second <= scene.start_second:
-            raise _error(scene.line, line, f"ends at {scene.end_second:g} s, not after its start",
-                         f"[{scene.start_second:g}-{scene.start_second + 12:g}s] {scene.prompt}")
+            raise _error(
+                scene.line,
+                line,
+                f"ends at {scene.end_second:g} s, not after its start",
+                f"[{scene.start_second:g}-{scene.start_second + 12:g}s] {scene.prompt}",
+            )
         if following is None:
             return
         next_line = lines[following.line - 1]
         if following.start_second <= scene.start_second:
-            raise _error(following.line, next_line, f"starts at {following.start_second:g} s, but the scene above it "
-                         f"starts at {scene.start_second:g} s", f"[{scene.start_second + 12:g}s] {following.prompt}")
+            raise _error(
+                following.line,
+                next_line,
+                f"starts at {following.start_second:g} s, but the scene above it starts at {scene.start_second:g} s",
+                f"[{scene.start_second + 12:g}s] {following.prompt}",
+            )
         if scene.end_second is not None and scene.end_second != following.start_second:
-            raise _error(following.line, next_line, f"starts at {following.start_second:g} s, but the scene above it "
-                         f"ends at {scene.end_second:g} s", f"[{scene.end_second:g}s] {following.prompt}")
+            raise _error(
+                following.line,
+                next_line,
+                f"starts at {following.start_second:g} s, but the scene above it ends at {scene.end_second:g} s",
+                f"[{scene.end_second:g}s] {following.prompt}",
+            )
 
 
 def _is_time(text: str) -> bool:

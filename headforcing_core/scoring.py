@@ -14,15 +14,17 @@ RELIABLE = 0.9
 def sample_queries(frames: int, tokens: int, count: int, seed: int) -> Tensor:
     """Query tokens of a chunk, stratified over its frames and the picture: indices into (frames * tokens).
 
-    Every frame gives the same number; its tokens, in reading order, are cut into as many even stretches and one is drawn
-    from each. Fewer tokens than `count` are all taken.
+    Every frame gives the same number; its tokens, in reading order, are cut into as many even stretches and one is
+    drawn from each. Fewer tokens than `count` are all taken.
     """
     per_frame = min(tokens, max(1, round(count / frames)))
     generator = torch.Generator().manual_seed(seed)
     edges = torch.linspace(0, tokens, per_frame + 1, dtype=torch.float64)
     drawn = [
-        frame * tokens + (edges[:-1] + torch.rand(per_frame, generator=generator, dtype=torch.float64)
-                          * (edges[1:] - edges[:-1])).long().clamp_(max=tokens - 1)
+        frame * tokens
+        + (edges[:-1] + torch.rand(per_frame, generator=generator, dtype=torch.float64) * (edges[1:] - edges[:-1]))
+        .long()
+        .clamp_(max=tokens - 1)
         for frame in range(frames)
     ]
     return torch.cat(drawn)
@@ -75,8 +77,7 @@ class MassRecorder:
             return
         tokens = q.shape[1] // self.chunk_frames
         picked = sample_queries(self.chunk_frames, tokens, self.query_tokens, self.seed + len(self.states))
-        rows = region_masses(
-            q[:, picked.to(q.device)], k, self._history, self.chunk_frames, self.sink_frames)
+        rows = region_masses(q[:, picked.to(q.device)], k, self._history, self.chunk_frames, self.sink_frames)
         self._rows.append(rows)
         if layer == self.layers - 1:
             self.states.append(torch.stack(self._rows).cpu())

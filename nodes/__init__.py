@@ -5,7 +5,8 @@ from typing_extensions import override
 
 from .cache_policy import HeadCachePolicy
 from .load_model import LoadARModel
-from .profile_heads import LoadHeadProfile, ProfileHeads
+from .load_profile import LoadHeadProfile
+from .profile_heads import ProfileHeads
 from .prompt_schedule import PromptScheduleNode
 from .sampler import HeadForcedSampler
 

@@ -22,8 +22,15 @@ _REPORT_CHUNK, _REPORT_WINDOW, _REPORT_SIZE, _REPORT_BYTES = 3, 21, (832, 480), 
 
 
 def _tier(name: str, what: str, typical: str) -> io.Int.Input:
-    return io.Int.Input(name, default=_KEEP, min=_KEEP, max=64, optional=True, advanced=True,
-                        tooltip=f"{what} -1 leaves the preset alone. Typical: {typical}")
+    return io.Int.Input(
+        name,
+        default=_KEEP,
+        min=_KEEP,
+        max=64,
+        optional=True,
+        advanced=True,
+        tooltip=f"{what} -1 leaves the preset alone. Typical: {typical}",
+    )
 
 
 class HeadCachePolicy(io.ComfyNode):
@@ -39,40 +46,85 @@ class HeadCachePolicy(io.ComfyNode):
             is_experimental=True,
             inputs=[
                 io.Combo.Input(
-                    "preset", options=list(PRESETS), default="paper", optional=True,
-                    tooltip="paper: three kinds of heads. low_vram: fits small cards, forgets sooner. max: remembers most. "
-                    "uniform, uniform_21 and full treat all heads alike and serve for comparison. Typical: paper"),
-                _tier("local_sink", "Frames of the beginning that detail heads keep. More ties detail to the first "
-                      "picture.", "0"),
-                _tier("local_recent", "Newest frames that detail heads keep. 0 is refused: the video would jump at every "
-                      "chunk.", "1"),
-                _tier("anchor_sink", "Frames of the beginning that structure heads keep. They hold colours and layout in "
-                      "place.", "3"),
+                    "preset",
+                    options=list(PRESETS),
+                    default="paper",
+                    optional=True,
+                    tooltip="paper: three kinds of heads. low_vram: fits small cards, forgets sooner. max: remembers "
+                    "most. uniform, uniform_21 and full treat all heads alike and serve for comparison. Typical: paper",
+                ),
+                _tier(
+                    "local_sink",
+                    "Frames of the beginning that detail heads keep. More ties detail to the first picture.",
+                    "0",
+                ),
+                _tier(
+                    "local_recent",
+                    "Newest frames that detail heads keep. 0 is refused: the video would jump at every chunk.",
+                    "1",
+                ),
+                _tier(
+                    "anchor_sink",
+                    "Frames of the beginning that structure heads keep. They hold colours and layout in place.",
+                    "3",
+                ),
                 _tier("anchor_recent", "Newest frames that structure heads keep. More makes motion smoother.", "1"),
                 _tier("memory_sink", "Frames of the beginning that memory heads keep. They hold the subject.", "3"),
-                _tier("memory_episodes", "Old frames that memory heads pick and keep. More brings places back after a "
-                      "longer absence.", "6"),
+                _tier(
+                    "memory_episodes",
+                    "Old frames that memory heads pick and keep. More brings places back after a longer absence.",
+                    "6",
+                ),
                 _tier("memory_recent", "Newest frames that memory heads keep. More makes motion steadier.", "6"),
                 io.Combo.Input(
-                    "rope", options=[_PRESET, *ROPE_MODES], default=_PRESET, optional=True, advanced=True,
-                    tooltip="Where old frames seem to stand in time. absolute is the plain model, which falls apart past "
-                    "5 s. Typical: preset (compact)"),
+                    "rope",
+                    options=[_PRESET, *ROPE_MODES],
+                    default=_PRESET,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Where old frames seem to stand in time. absolute is the plain model, which falls apart "
+                    "past 5 s. Typical: preset (compact)",
+                ),
                 io.Combo.Input(
-                    "commit_context", options=[_PRESET, *COMMIT_CONTEXTS], default=_PRESET, optional=True, advanced=True,
-                    tooltip="What a finished chunk reads while it is stored. recent can give more motion and a steadier "
-                    "subject. Typical: preset (full)"),
+                    "commit_context",
+                    options=[_PRESET, *COMMIT_CONTEXTS],
+                    default=_PRESET,
+                    optional=True,
+                    advanced=True,
+                    tooltip="What a finished chunk reads while it is stored. recent can give more motion and a "
+                    "steadier subject. Typical: preset (full)",
+                ),
                 io.Int.Input(
-                    "compress_from_chunk", default=_KEEP_CHUNK, min=_KEEP_CHUNK, max=1000, optional=True, advanced=True,
-                    tooltip="Chunk from which old frames are dropped; before it the video equals the base model's. Earlier "
-                    "saves memory. -2 = preset, -1 = as late as the model allows. Typical: -2"),
+                    "compress_from_chunk",
+                    default=_KEEP_CHUNK,
+                    min=_KEEP_CHUNK,
+                    max=1000,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Chunk from which old frames are dropped; before it the video equals the base model's. "
+                    "Earlier saves memory. -2 = preset, -1 = as late as the model allows. Typical: -2",
+                ),
                 io.Float.Input(
-                    "novelty_percentile", default=60.0, min=0.0, max=100.0, step=1.0, optional=True, advanced=True,
+                    "novelty_percentile",
+                    default=60.0,
+                    min=0.0,
+                    max=100.0,
+                    step=1.0,
+                    optional=True,
+                    advanced=True,
                     tooltip="How unusual a frame must be to be remembered. Higher keeps fewer, more different frames. "
-                    "Typical: 60"),
+                    "Typical: 60",
+                ),
                 io.Int.Input(
-                    "trained_frames", default=0, min=0, max=1024, optional=True, advanced=True,
-                    tooltip="Frames that the model was trained on; what it reads stays within. Typical: 0 = from the model "
-                    "(21)"),
+                    "trained_frames",
+                    default=0,
+                    min=0,
+                    max=1024,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Frames that the model was trained on; what it reads stays within. Typical: 0 = from the "
+                    "model (21)",
+                ),
             ],
             outputs=[CachePolicySocket.Output(display_name="policy"), io.String.Output(display_name="report")],
         )
@@ -80,17 +132,39 @@ class HeadCachePolicy(io.ComfyNode):
     @classmethod
     @override
     def execute(
-        cls, preset: str = "paper", local_sink: int = _KEEP, local_recent: int = _KEEP, anchor_sink: int = _KEEP,
-        anchor_recent: int = _KEEP, memory_sink: int = _KEEP, memory_episodes: int = _KEEP, memory_recent: int = _KEEP,
-        rope: str = _PRESET, commit_context: str = _PRESET, compress_from_chunk: int = _KEEP_CHUNK,
-        novelty_percentile: float = 60.0, trained_frames: int = 0,
+        cls,
+        preset: str = "paper",
+        local_sink: int = _KEEP,
+        local_recent: int = _KEEP,
+        anchor_sink: int = _KEEP,
+        anchor_recent: int = _KEEP,
+        memory_sink: int = _KEEP,
+        memory_episodes: int = _KEEP,
+        memory_recent: int = _KEEP,
+        rope: str = _PRESET,
+        commit_context: str = _PRESET,
+        compress_from_chunk: int = _KEEP_CHUNK,
+        novelty_percentile: float = 60.0,
+        trained_frames: int = 0,
     ) -> io.NodeOutput:
         chosen = PRESETS[preset]
-        tiers_changed = any(size != _KEEP for size in (
-            local_sink, local_recent, anchor_sink, anchor_recent, memory_sink, memory_episodes, memory_recent))
+        tiers_changed = any(
+            size != _KEEP
+            for size in (
+                local_sink,
+                local_recent,
+                anchor_sink,
+                anchor_recent,
+                memory_sink,
+                memory_episodes,
+                memory_recent,
+            )
+        )
         if chosen.keep_everything and tiers_changed:
-            raise ValueError(f"The preset {preset} keeps every frame, so its tiers have no sizes to change. One was set. "
-                             "Set the tier widgets back to -1, or choose another preset.")
+            raise ValueError(
+                f"The preset {preset} keeps every frame, so its tiers have no sizes to change. One was set. "
+                "Set the tier widgets back to -1, or choose another preset."
+            )
         policy = replace(
             chosen,
             local=_changed(chosen.local, local_sink, _KEEP, local_recent),
@@ -98,7 +172,9 @@ class HeadCachePolicy(io.ComfyNode):
             memory=_changed(chosen.memory, memory_sink, memory_episodes, memory_recent),
             rope=chosen.rope if rope == _PRESET else rope,
             commit_context=chosen.commit_context if commit_context == _PRESET else commit_context,
-            compress_from_chunk=chosen.compress_from_chunk if compress_from_chunk == _KEEP_CHUNK else compress_from_chunk,
+            compress_from_chunk=chosen.compress_from_chunk
+            if compress_from_chunk == _KEEP_CHUNK
+            else compress_from_chunk,
             novelty_percentile=novelty_percentile,
             trained_frames=trained_frames,
         )
@@ -106,8 +182,12 @@ class HeadCachePolicy(io.ComfyNode):
 
 
 def _changed(tiers: Tiers, sink: int, episodes: int, recent: int) -> Tiers:
-    return Tiers(*(old if new == _KEEP else new for old, new in (
-        (tiers.sink, sink), (tiers.episodes, episodes), (tiers.recent, recent))))
+    return Tiers(
+        *(
+            old if new == _KEEP else new
+            for old, new in ((tiers.sink, sink), (tiers.episodes, episodes), (tiers.recent, recent))
+        )
+    )
 
 
 def _report(policy: CachePolicy) -> str:
@@ -119,10 +199,14 @@ def _report(policy: CachePolicy) -> str:
         tiers, heads = policy.tiers(head_type), _REPORT_HEADS[head_type]
         history += heads * tiers.frames * frame_head_bytes
         attended += heads * (tiers.frames + _REPORT_CHUNK)
-        lines.append(f"{head_type}: sink {tiers.sink}, episodes {tiers.episodes}, recent {tiers.recent}; reads "
-                     f"{tiers.frames + _REPORT_CHUNK} frames with a chunk of {_REPORT_CHUNK}")
+        lines.append(
+            f"{head_type}: sink {tiers.sink}, episodes {tiers.episodes}, recent {tiers.recent}; reads "
+            f"{tiers.frames + _REPORT_CHUNK} frames with a chunk of {_REPORT_CHUNK}"
+        )
     share = attended / (sum(_REPORT_HEADS.values()) * _REPORT_WINDOW)
-    lines.append(f"Wan 2.1 1.3B at {_REPORT_SIZE[0]} x {_REPORT_SIZE[1]}, 16 bit: history {history / 1e9:.2f} GB whatever "
-                 f"the length; {share:.3f} of the attention work of a {_REPORT_WINDOW}-frame window. The sampler's report "
-                 "has the real figures.")
+    lines.append(
+        f"Wan 2.1 1.3B at {_REPORT_SIZE[0]} x {_REPORT_SIZE[1]}, 16 bit: history {history / 1e9:.2f} GB whatever "
+        f"the length; {share:.3f} of the attention work of a {_REPORT_WINDOW}-frame window. The sampler's report "
+        "has the real figures."
+    )
     return "\n".join(lines)

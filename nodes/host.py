@@ -1,4 +1,4 @@
-"""The only contact with ComfyUI's insides: the model, its self-attention, its guider, its memory and its progress.
+"""The only contact with ComfyUI's insides: the model, its self-attention, its guider and its memory.
 
 The seam is `blocks.{i}.self_attn.forward` as an object patch on a clone of a Wan 2.1 MODEL. A patched forward finds the
 run in `transformer_options` and reads the run's KVMemory; without one it does what it did before.
@@ -6,32 +6,23 @@ run in `transformer_options` and reads the run's KVMemory; without one it does w
 
 from __future__ import annotations
 
-import json
-import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, cast
 
 import comfy.model_management
 import comfy.patcher_extension
 import comfy.samplers
-import comfy.sd
-import comfy.utils
-import latent_preview
 import torch
 from comfy.ldm.flux.math import apply_rope1
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.ldm.wan.ar_model import CausalWanModel
-from comfy.ldm.wan.model import WanModel
-from safetensors import SafetensorError
-from server import PromptServer
+from comfy.ldm.wan.model import WanModel, WanSelfAttention
 from torch import Tensor
 
 from ..headforcing_core.cache import KVMemory
-from ..headforcing_core.checkpoint import ARFacts, Weights, assumed_facts, shapes_fingerprint, unwrap
+from ..headforcing_core.checkpoint import ARFacts, assumed_facts, shapes_fingerprint
 from ..headforcing_core.geometry import LATENT_CHANNELS
 from ..headforcing_core.rollout import Recipe
 
@@ -44,50 +35,6 @@ _ATTACHMENT = "head_forcing_facts"
 _RUN = "head_forcing_run"
 _FORWARD = "diffusion_model.blocks.{}.self_attn.forward"
 _MODULE_NAMES = ("q", "k", "v", "o", "norm_q", "norm_k", "num_heads", "head_dim")
-_DTYPES = {
-    "default": {},
-    "fp8_e4m3fn": {"dtype": torch.float8_e4m3fn},
-    "fp8_e4m3fn_fast": {"dtype": torch.float8_e4m3fn, "fp8_optimizations": True},
-    "fp8_e5m2": {"dtype": torch.float8_e5m2},
-}
-WEIGHT_DTYPES = tuple(_DTYPES)
-
-log = logging.getLogger(__name__)
-
-
-def read_checkpoint(path: str) -> Weights:
-    """Read and recognise a checkpoint file, tensors only. ValueError, with the reason, for what cannot be used."""
-    name = Path(path).name
-    if not Path(path).stat().st_size:
-        raise ValueError(f"{name} is empty (0 bytes). The download did not finish. Download the file again.")
-    try:
-        raw = comfy.utils.load_torch_file(path, safe_load=True)
-    except UnpicklingError as error:
-        raise ValueError(f"{name} cannot be read as tensors alone: {_first_line(error)} Files that need code to load are "
-                         "never opened. Use the authors' own file, or one converted to safetensors.") from error
-    except (SafetensorError, RuntimeError, ValueError, EOFError, LookupError, TypeError, AttributeError, OSError) as error:
-        raise ValueError(f"{name} cannot be read: {_first_line(error)} The file is cut short, damaged or of another "
-                         "kind. Download it again.") from error
-    return unwrap(raw, name)
-
-
-def load_ar_patcher(path: str, weight_dtype: str, disable_dynamic: bool = False) -> ModelPatcher:
-    """A checkpoint file as the host's MODEL. Also what the host calls when it needs the model anew."""
-    return patcher_from(read_checkpoint(path), path, weight_dtype, disable_dynamic)
-
-
-def patcher_from(weights: Weights, path: str, weight_dtype: str, disable_dynamic: bool = False) -> ModelPatcher:
-    """Recognised weights as the host's MODEL of its causal class, which has shift 5. The tensors are handed over."""
-    # the host reads neither of the two from the weights
-    described = {"config": json.dumps({"transformer": {"causal_ar": True, "text_dim": weights.text_dim}})}
-    patcher = comfy.sd.load_diffusion_model_state_dict(
-        weights.tensors, model_options=dict(_DTYPES[weight_dtype]), metadata=described, disable_dynamic=disable_dynamic)
-    if patcher is None:
-        raise ValueError(f"{Path(path).name} was not recognised by ComfyUI. Its tensors have Wan names but another "
-                         "shape. Load a Wan 2.1 text-to-video checkpoint.")
-    patcher.cached_patcher_init = (load_ar_patcher, (path, weight_dtype))
-    check_backbone(patcher)
-    return patcher
 
 
 def attach_facts(model: ModelPatcher, facts: ARFacts) -> None:
@@ -109,18 +56,25 @@ def check_backbone(model: ModelPatcher) -> None:
     wan = model.model.diffusion_model
     kind = type(wan).__name__
     if type(wan) not in (WanModel, CausalWanModel) or wan.model_type != "t2v":
-        raise ValueError(f"The model is a {kind}. The chunk loop feeds Wan 2.1 text-to-video models only. "
-                         "Connect Load AR Model.")
+        raise ValueError(
+            f"The model is a {kind}. The chunk loop feeds Wan 2.1 text-to-video models only. Connect Load AR Model."
+        )
     if wan.patch_embedding.in_channels != LATENT_CHANNELS:
-        raise ValueError(f"The model takes {wan.patch_embedding.in_channels} latent channels. Wan 2.1 text-to-video takes "
-                         f"{LATENT_CHANNELS}. Connect Load AR Model with a Self-Forcing checkpoint.")
+        raise ValueError(
+            f"The model takes {wan.patch_embedding.in_channels} latent channels. Wan 2.1 text-to-video takes "
+            f"{LATENT_CHANNELS}. Connect Load AR Model with a Self-Forcing checkpoint."
+        )
     missing = [name for name in _MODULE_NAMES if not hasattr(wan.blocks[0].self_attn, name)]
     if missing:
-        raise RuntimeError(f"The self-attention of this ComfyUI lacks {', '.join(missing)}. It is newer than this pack. "
-                           "Update the pack.")
+        raise RuntimeError(
+            f"The self-attention of this ComfyUI lacks {', '.join(missing)}. It is newer than this pack. "
+            "Update the pack."
+        )
     if "context_handler" in model.model_options:
-        raise ValueError("The model has context windows. They cut the video across the chunk loop. Remove the context "
-                         "windows node before the sampler.")
+        raise ValueError(
+            "The model has context windows. They cut the video across the chunk loop. Remove the context "
+            "windows node before the sampler."
+        )
 
 
 def layers_and_heads(model: ModelPatcher) -> tuple[int, int]:
@@ -132,23 +86,29 @@ def layers_and_heads(model: ModelPatcher) -> tuple[int, int]:
 def frame_head_bytes(model: ModelPatcher, tokens: int) -> int:
     """Bytes of K and V of one frame in one head, in the type that the model computes in."""
     dtype = model.model.get_dtype_inference()
-    return 2 * tokens * _wan(model).blocks[0].self_attn.head_dim * torch.empty((), dtype=dtype).element_size()
+    return 2 * tokens * _self_attention(model)[0].head_dim * torch.empty((), dtype=dtype).element_size()
 
 
 def check_conditioning(conditioning: Conditioning, model: ModelPatcher, name: str) -> None:
     """ValueError unless a CONDITIONING is one text for the whole picture and time, of the width the model reads."""
     if len(conditioning) != 1:
-        raise ValueError(f"{name} has {len(conditioning)} entries. A chunk is made under one text. Connect one CLIP Text "
-                         "Encode, without Conditioning (Combine).")
+        raise ValueError(
+            f"{name} has {len(conditioning)} entries. A chunk is made under one text. Connect one CLIP Text "
+            "Encode, without Conditioning (Combine)."
+        )
     text, options = cast("tuple[Tensor, dict[str, object]]", tuple(conditioning[0]))
     limited = sorted({"start_percent", "end_percent", "area", "mask", "control", "gligen", "hooks"} & options.keys())
     if limited:
-        raise ValueError(f"{name} carries {', '.join(limited)}. With four steps a chunk, texts cannot be limited in time "
-                         "or area. Connect the text encoder directly.")
+        raise ValueError(
+            f"{name} carries {', '.join(limited)}. With four steps a chunk, texts cannot be limited in time "
+            "or area. Connect the text encoder directly."
+        )
     wanted = _wan(model).text_embedding[0].in_features
     if text.shape[0] != 1 or text.shape[-1] != wanted:
-        raise ValueError(f"{name} is a text of shape {tuple(text.shape)}, the model reads (1, tokens, {wanted}). It was "
-                         "made by another text encoder, or in a batch. Use CLIPLoader with umt5_xxl, type wan.")
+        raise ValueError(
+            f"{name} is a text of shape {tuple(text.shape)}, the model reads (1, tokens, {wanted}). It was "
+            "made by another text encoder, or in a batch. Use CLIPLoader with umt5_xxl, type wan."
+        )
 
 
 class HostBackbone:
@@ -160,10 +120,10 @@ class HostBackbone:
         self._seed = seed
         self._options: dict[str, object] = {}
         self._memory: KVMemory | None = None
-        for layer in range(len(_wan(model).blocks)):
+        for layer, self_attn in enumerate(_self_attention(model)):
             name = _FORWARD.format(layer)
-            original = self._model.get_model_object(name)
-            self._model.add_object_patch(name, self._forward(layer, _wan(model).blocks[layer].self_attn, original))
+            original = cast("Callable[..., Tensor]", self._model.get_model_object(name))
+            self._model.add_object_patch(name, self._forward(layer, self_attn, original))
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
         """The host's attention, with whatever kernel or override the artist chose."""
@@ -176,7 +136,10 @@ class HostBackbone:
         self._memory = memory
 
         def with_memory(
-            executor: Callable[..., object], model: ModelPatcher, noise_shape: list[int], *args: object,
+            executor: Callable[..., object],
+            model: ModelPatcher,
+            noise_shape: list[int],
+            *args: object,
             **kwargs: object,
         ) -> object:
             if memory.kv_bytes:  # allocated by now, so the host sees it as used
@@ -202,8 +165,12 @@ class HostBackbone:
         finished: list[Tensor] = []
 
         def sampler(
-            model: Callable[..., Tensor], x: Tensor, sigmas: Tensor, extra_args: dict[str, dict[str, object]],
-            callback: object, disable: object,
+            model: Callable[..., Tensor],
+            x: Tensor,
+            sigmas: Tensor,
+            extra_args: dict[str, dict[str, object]],
+            callback: object,
+            disable: object,
         ) -> Tensor:
             cast("dict[str, object]", extra_args["model_options"]["transformer_options"])[_RUN] = self
             each = x.new_ones([x.shape[0]])
@@ -212,8 +179,9 @@ class HostBackbone:
 
         guider = comfy.samplers.CFGGuider(self._model)
         guider.inner_set_conds({"positive": text})
-        guider.sample(noise, torch.zeros_like(noise), comfy.samplers.KSAMPLER(sampler), sigmas, disable_pbar=True,
-                      seed=self._seed)
+        guider.sample(
+            noise, torch.zeros_like(noise), comfy.samplers.KSAMPLER(sampler), sigmas, disable_pbar=True, seed=self._seed
+        )
         return finished[0]
 
     def latent_out(self, latent: Tensor) -> Tensor:
@@ -222,11 +190,14 @@ class HostBackbone:
         return out.to(comfy.model_management.intermediate_device())
 
     def _forward(
-        self, layer: int, self_attn: torch.nn.Module, original: Callable[..., Tensor]
+        self, layer: int, self_attn: WanSelfAttention, original: Callable[..., Tensor]
     ) -> Callable[..., Tensor]:
         # arguments beyond the first two are the host's own affair: its causal class has one more than its plain one
         def forward(
-            x: Tensor, freqs: Tensor, *args: object, transformer_options: dict[str, object] | None = None,
+            x: Tensor,
+            freqs: Tensor,
+            *args: object,
+            transformer_options: dict[str, object] | None = None,
             **kwargs: object,
         ) -> Tensor:
             options = transformer_options or {}
@@ -240,7 +211,8 @@ class HostBackbone:
             v = self_attn.v(x).unflatten(2, per_head)  # (batch, tokens, heads, head_dim)
             out, q = memory.attend(layer, q, k, v, freqs)
             for patch in cast("dict[str, list[Callable[..., Tensor]]]", options.get("patches", {})).get(
-                    "attn1_patch", []):
+                "attn1_patch", []
+            ):
                 out = patch({"x": out, "q": q, "k": k, "transformer_options": options})
             return self_attn.o(out)
 
@@ -248,44 +220,14 @@ class HostBackbone:
 
     def _take_out(self) -> None:
         """Put the model's own forwards back at once, rather than when the host next loads it."""
-        ours = set(self._model.object_patches.values())
-        blocks = _wan(self._model).blocks
-        if any(block.self_attn.__dict__.get("forward") in ours for block in blocks):
+        modules = _self_attention(self._model)
+        ours = [self._model.object_patches[_FORWARD.format(layer)] for layer in range(len(modules))]
+        if any(module.__dict__.get("forward") in ours for module in modules):
             self._model.unpatch_model(unpatch_weights=False)
-        for block in blocks:
-            left = block.self_attn.__dict__.get("forward")
-            if getattr(left, "__func__", None) is type(block.self_attn).forward:
-                del block.self_attn.forward  # the class's own method, left behind as an attribute
-
-
-class StepProgress:
-    """Progress of a run on its node: a step at a time, with a picture and a line of text a chunk. Raises the host's
-    interrupt."""
-
-    def __init__(self, model: ModelPatcher, chunks: int, steps: int, node_id: str | None, doing: str) -> None:
-        self._chunks, self._steps, self._node_id, self._doing = chunks, steps, node_id, doing
-        self._bar = comfy.utils.ProgressBar(chunks * steps, node_id=node_id)
-        self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
-
-    def step(self, chunk: int, step: int, x0: Tensor) -> None:
-        """One step of a chunk is done."""
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        done = chunk * self._steps + step + 1
-        preview = None
-        if step == 0:
-            self._say(f"{self._doing} chunk {chunk + 1} of {self._chunks}".strip())
-        if self._previewer is not None and step == self._steps - 1:
-            preview = self._previewer.decode_latent_to_preview_image("JPEG", x0)
-        self._bar.update_absolute(done, self._chunks * self._steps, preview)
-
-    def after(self, chunks: int) -> Callable[[int, int, Tensor], None]:
-        """`step` for a rollout that begins when so many chunks are done."""
-        return lambda chunk, step, x0: self.step(chunks + chunk, step, x0)
-
-    def _say(self, text: str) -> None:
-        server = getattr(PromptServer, "instance", None)  # absent when nodes run without a server
-        if server is not None and self._node_id is not None:
-            server.send_progress_text(text, self._node_id)
+        for module in modules:
+            left = module.__dict__.get("forward")
+            if getattr(left, "__func__", None) is type(module).forward:
+                del module.forward  # the class's own method, left behind as an attribute
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
@@ -297,7 +239,5 @@ def _wan(model: ModelPatcher) -> WanModel:
     return model.model.diffusion_model
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    line = text[0] if text else type(error).__name__
-    return line if line.endswith((".", "!")) else f"{line}."
+def _self_attention(model: ModelPatcher) -> list[WanSelfAttention]:
+    return [cast("WanSelfAttention", block.self_attn) for block in _wan(model).blocks]

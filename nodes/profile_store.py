@@ -15,8 +15,7 @@ _LONGEST_NAME = 120
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ .()+-]*")
 _DEVICE_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
-folder_paths.folder_names_and_paths.setdefault(
-    _FOLDER, ([str(Path(folder_paths.models_dir) / _FOLDER)], {_SUFFIX}))
+folder_paths.folder_names_and_paths.setdefault(_FOLDER, ([str(Path(folder_paths.models_dir) / _FOLDER)], {_SUFFIX}))
 
 
 def profile_names() -> list[str]:
@@ -27,8 +26,10 @@ def profile_names() -> list[str]:
 def read_profile(name: str) -> HeadProfile:
     """A saved profile by its name in the list. RuntimeError when it is missing or cannot be read."""
     if name not in profile_names():
-        raise RuntimeError(f"There is no head profile {name[:_LONGEST_NAME]!r} in models/{_FOLDER}. Run Profile Heads with "
-                           "save_as set, or put the file there and refresh.")
+        raise RuntimeError(
+            f"There is no head profile {name[:_LONGEST_NAME]!r} in models/{_FOLDER}. Run Profile Heads with "
+            "save_as set, or put the file there and refresh."
+        )
     return load_profile(Path(folder_paths.get_full_path_or_raise(_FOLDER, name)))
 
 
@@ -56,7 +57,14 @@ def newest_profile(fingerprint: str, rule: str) -> tuple[str, HeadProfile] | Non
 
 def check_plain_name(what: str, name: str) -> str:
     """The name itself. ValueError unless it is a plain file name: no folders, no leading dot, no device."""
-    if not _PLAIN_NAME.fullmatch(name) or _DEVICE_NAMES.fullmatch(name) or name[-1] in " ." or len(name) > _LONGEST_NAME:
-        raise ValueError(f"{what} is {name[:_LONGEST_NAME]!r}. It becomes a file name and must stay in its folder. Use up "
-                         f"to {_LONGEST_NAME} letters, digits, spaces and - _ . ( ) +, not beginning with a dot.")
+    if (
+        not _PLAIN_NAME.fullmatch(name)
+        or _DEVICE_NAMES.fullmatch(name)
+        or name[-1] in " ."
+        or len(name) > _LONGEST_NAME
+    ):
+        raise ValueError(
+            f"{what} is {name[:_LONGEST_NAME]!r}. It becomes a file name and must stay in its folder. Use up "
+            f"to {_LONGEST_NAME} letters, digits, spaces and - _ . ( ) +, not beginning with a dot."
+        )
     return name

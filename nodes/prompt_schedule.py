@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
@@ -33,16 +34,29 @@ class PromptScheduleNode(io.ComfyNode):
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder. Wan needs umt5_xxl (CLIPLoader, type wan)."),
                 io.String.Input(
-                    "text", multiline=True, default=_EXAMPLE,
+                    "text",
+                    multiline=True,
+                    default=_EXAMPLE,
                     tooltip="The scenes. Each begins at the chunk nearest to its time and lasts until the next. Long, "
-                    "detailed prompts give the best picture."),
+                    "detailed prompts give the best picture.",
+                ),
                 io.Combo.Input(
-                    "transition", options=list(TRANSITIONS), default="recache", optional=True,
+                    "transition",
+                    options=list(TRANSITIONS),
+                    default="recache",
+                    optional=True,
                     tooltip="How scenes without a word of their own take over. Typical: recache. In this version a "
-                    "change takes effect through the text alone; the sampler's report says so."),
+                    "change takes effect through the text alone; the sampler's report says so.",
+                ),
                 io.Int.Input(
-                    "soft_chunks", default=4, min=1, max=64, optional=True, advanced=True,
-                    tooltip="With transition soft: chunks over which the old prompt fades into the new one. Typical: 4"),
+                    "soft_chunks",
+                    default=4,
+                    min=1,
+                    max=64,
+                    optional=True,
+                    advanced=True,
+                    tooltip="With transition soft: chunks over which the old prompt fades into the new one. Typical: 4",
+                ),
             ],
             outputs=[PromptScheduleSocket.Output(display_name="schedule"), io.String.Output(display_name="report")],
         )
@@ -60,22 +74,24 @@ class PromptScheduleNode(io.ComfyNode):
 
     @classmethod
     @override
-    def execute(
-        cls, clip: CLIP, text: str, transition: str = "recache", soft_chunks: int = 4
-    ) -> io.NodeOutput:
+    def execute(cls, clip: CLIP, text: str, transition: str = "recache", soft_chunks: int = 4) -> io.NodeOutput:
         if clip is None:
-            raise RuntimeError("clip is empty. The checkpoint loader before it holds no text encoder. Use CLIPLoader with "
-                               "umt5_xxl, type wan.")
+            raise RuntimeError(
+                "clip is empty. The checkpoint loader before it holds no text encoder. Use CLIPLoader with "
+                "umt5_xxl, type wan."
+            )
         scenes = parse_schedule(text)
         encoded = tuple(clip.encode_from_tokens_scheduled(clip.tokenize(scene.prompt)) for scene in scenes)
         schedule = PromptSchedule(scenes, encoded, transition, soft_chunks, clip)
         return io.NodeOutput(schedule, _report(scenes, transition))
 
 
-def _report(scenes: tuple[Scene, ...], transition: str) -> str:
+def _report(scenes: Sequence[Scene], transition: str) -> str:
     chunk_frames = FAMILIES["self_forcing"].chunk_frames
-    lines = [f"{len(scenes)} scene{'s' if len(scenes) > 1 else ''}, as they fall with chunks of {chunk_frames} frames at "
-             f"{DEFAULT_FPS:g} fps (the sampler's report has the real ones):"]
+    lines = [
+        f"{len(scenes)} scene{'s' if len(scenes) > 1 else ''}, as they fall with chunks of {chunk_frames} frames at "
+        f"{DEFAULT_FPS:g} fps (the sampler's report has the real ones):"
+    ]
     before = -1
     for scene in scenes:
         chunk = nearest_chunk(scene.start_second, chunk_frames, DEFAULT_FPS)

@@ -23,7 +23,8 @@ from ..headforcing_core.profile import HeadProfile
 from ..headforcing_core.report import make_report
 from ..headforcing_core.rollout import Chunk, capacities, rollout, warm_up_frames
 from . import host
-from .profile_heads import to_image
+from .profiling import to_image
+from .progress import StepProgress
 from .run_plan import RunPlan, plan_run
 from .sockets import CATEGORY, CachePolicySocket, HeadProfileSocket, PromptSchedule, PromptScheduleSocket
 
@@ -46,46 +47,95 @@ class HeadForcedSampler(io.ComfyNode):
             node_id="HeadForcingSampler",
             display_name="Head-Forced Sampler",
             category=CATEGORY,
-            description="Makes a long video chunk by chunk in flat memory: each kind of attention head keeps the part of "
-            "the past that it needs.",
+            description="Makes a long video chunk by chunk in flat memory: each kind of attention head keeps the part "
+            "of the past that it needs.",
             search_aliases=["long video", "self forcing", "infinite", "autoregressive", "head forcing"],
             is_experimental=True,
             inputs=[
-                io.Model.Input("model", tooltip="The model, from Load AR Model; LoRA and other model nodes may stand "
-                               "between."),
+                io.Model.Input(
+                    "model", tooltip="The model, from Load AR Model; LoRA and other model nodes may stand between."
+                ),
                 PromptScheduleSocket.Input(
-                    "schedule", optional=True,
-                    tooltip="Prompts at times, from Prompt Schedule. Connect this or positive."),
+                    "schedule",
+                    optional=True,
+                    tooltip="Prompts at times, from Prompt Schedule. Connect this or positive.",
+                ),
                 io.Float.Input(
-                    "seconds", default=20.0, min=0.1, max=36000.0, step=0.1, optional=True,
-                    tooltip="Length of the video. Time grows with it, memory does not. Typical: 20"),
-                io.Int.Input("width", default=832, min=16, max=4096, step=16, optional=True,
-                             tooltip="Width in pixels. Models are trained at 832 x 480; others look softer. Typical: 832"),
-                io.Int.Input("height", default=480, min=16, max=4096, step=16, optional=True,
-                             tooltip="Height in pixels. Typical: 480"),
-                io.Int.Input("seed", default=0, min=0, max=_BIGGEST_SEED, control_after_generate=True, optional=True,
-                             tooltip="Another seed, another take. Typical: any"),
+                    "seconds",
+                    default=20.0,
+                    min=0.1,
+                    max=36000.0,
+                    step=0.1,
+                    optional=True,
+                    tooltip="Length of the video. Time grows with it, memory does not. Typical: 20",
+                ),
+                io.Int.Input(
+                    "width",
+                    default=832,
+                    min=16,
+                    max=4096,
+                    step=16,
+                    optional=True,
+                    tooltip="Width in pixels. Models are trained at 832 x 480; others look softer. Typical: 832",
+                ),
+                io.Int.Input(
+                    "height",
+                    default=480,
+                    min=16,
+                    max=4096,
+                    step=16,
+                    optional=True,
+                    tooltip="Height in pixels. Typical: 480",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=_BIGGEST_SEED,
+                    control_after_generate=True,
+                    optional=True,
+                    tooltip="Another seed, another take. Typical: any",
+                ),
                 HeadProfileSocket.Input(
-                    "profile", optional=True,
-                    tooltip="Which head does what, from Profile Heads or Load Head Profile. Unconnected: the newest saved "
-                    "one of this checkpoint, else one is measured first (some chunks more)."),
+                    "profile",
+                    optional=True,
+                    tooltip="Which head does what, from Profile Heads or Load Head Profile. Unconnected: the newest "
+                    "saved one of this checkpoint, else one is measured first (some chunks more).",
+                ),
                 CachePolicySocket.Input(
-                    "policy", optional=True,
-                    tooltip="How much of the past each kind of head keeps, from Head Cache Policy. Unconnected: paper"),
-                io.Vae.Input("vae", optional=True,
-                             tooltip="The Wan 2.1 VAE; needed when the video output is used."),
+                    "policy",
+                    optional=True,
+                    tooltip="How much of the past each kind of head keeps, from Head Cache Policy. Unconnected: paper",
+                ),
+                io.Vae.Input("vae", optional=True, tooltip="The Wan 2.1 VAE; needed when the video output is used."),
                 io.Sigmas.Input(
-                    "sigmas", optional=True,
-                    tooltip="Noise levels of every chunk. More steps: slower, seldom better. Unconnected: what the model "
-                    "was trained with (4 steps)."),
-                io.Conditioning.Input("positive", optional=True,
-                                      tooltip="One prompt for the whole video, instead of a schedule."),
-                io.Float.Input("fps", default=DEFAULT_FPS, min=1.0, max=120.0, step=0.5, optional=True, advanced=True,
-                               tooltip="Pictures a second. Models move at natural speed at 16. Typical: 16"),
+                    "sigmas",
+                    optional=True,
+                    tooltip="Noise levels of every chunk. More steps: slower, seldom better. Unconnected: what the "
+                    "model was trained with (4 steps).",
+                ),
+                io.Conditioning.Input(
+                    "positive", optional=True, tooltip="One prompt for the whole video, instead of a schedule."
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=DEFAULT_FPS,
+                    min=1.0,
+                    max=120.0,
+                    step=0.5,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Pictures a second. Models move at natural speed at 16. Typical: 16",
+                ),
                 io.Combo.Input(
-                    "noise", options=list(NOISE_MODES), default="per_chunk", optional=True, advanced=True,
-                    tooltip="per_chunk lets any chunk be made again alone; native repeats the numbers of ComfyUI's own AR "
-                    "sampler, for comparison. Typical: per_chunk"),
+                    "noise",
+                    options=list(NOISE_MODES),
+                    default="per_chunk",
+                    optional=True,
+                    advanced=True,
+                    tooltip="per_chunk lets any chunk be made again alone; native repeats the numbers of ComfyUI's "
+                    "own AR sampler, for comparison. Typical: per_chunk",
+                ),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent"),
@@ -99,7 +149,10 @@ class HeadForcedSampler(io.ComfyNode):
     @classmethod
     @override
     def validate_inputs(
-        cls, seconds: float | None = 20.0, width: int | None = 832, height: int | None = 480,
+        cls,
+        seconds: float | None = 20.0,
+        width: int | None = 832,
+        height: int | None = 480,
         fps: float | None = DEFAULT_FPS,
     ) -> bool | str:
         try:  # a linked value comes as None and is checked when the node runs
@@ -112,29 +165,66 @@ class HeadForcedSampler(io.ComfyNode):
     @classmethod
     @override
     def execute(
-        cls, model: ModelPatcher, schedule: PromptSchedule | None = None, seconds: float = 20.0, width: int = 832,
-        height: int = 480, seed: int = 0, profile: HeadProfile | None = None, policy: CachePolicy | None = None,
-        vae: VAE | None = None, sigmas: Tensor | None = None, positive: Conditioning | None = None,
-        fps: float = DEFAULT_FPS, noise: str = "per_chunk",
+        cls,
+        model: ModelPatcher,
+        schedule: PromptSchedule | None = None,
+        seconds: float = 20.0,
+        width: int = 832,
+        height: int = 480,
+        seed: int = 0,
+        profile: HeadProfile | None = None,
+        policy: CachePolicy | None = None,
+        vae: VAE | None = None,
+        sigmas: Tensor | None = None,
+        positive: Conditioning | None = None,
+        fps: float = DEFAULT_FPS,
+        noise: str = "per_chunk",
     ) -> io.NodeOutput:
         host.check_backbone(model)
         wants_video = _is_consumed(cls.hidden.prompt, cls.hidden.unique_id, _VIDEO_OUTPUT)
         if wants_video and vae is None:
-            raise ValueError("vae is not connected, but the video output is used. Pictures cannot be made without it. "
-                             "Connect the Wan 2.1 VAE, or use the latent output with VAE Decode.")
+            raise ValueError(
+                "vae is not connected, but the video output is used. Pictures cannot be made without it. "
+                "Connect the Wan 2.1 VAE, or use the latent output with VAE Decode."
+            )
         levels = None if sigmas is None else tuple(float(sigma) for sigma in sigmas)
         if levels is not None:
             check_sigmas(levels)
-        plan = plan_run(model, schedule, positive, seconds, fps, width, height, levels, policy or PRESETS["paper"],
-                        profile, cls.hidden.unique_id)
+        plan = plan_run(
+            model,
+            schedule,
+            positive,
+            seconds,
+            fps,
+            width,
+            height,
+            levels,
+            policy or PRESETS["paper"],
+            profile,
+            cls.hidden.unique_id,
+        )
         started = perf_counter()
         chunks, latent, beside = _run(model, plan, seed, noise, cls.hidden.unique_id)
         taken = perf_counter() - started
         log.info("Head forcing: %d chunks in %.1f s, history %.2f GB", len(chunks), taken, chunks[-1].kv_bytes / 1e9)
-        settings = plan.settings() | {"seed": seed, "noise": noise, "width": width, "height": height,
-                                      "seconds": seconds, "fps": fps}
-        report = make_report(settings, plan.notes, plan.report_segments(), plan.profile, chunks, beside,
-                             max(chunk.kv_bytes for chunk in chunks) + beside, taken)
+        settings = plan.settings() | {
+            "seed": seed,
+            "noise": noise,
+            "width": width,
+            "height": height,
+            "seconds": seconds,
+            "fps": fps,
+        }
+        report = make_report(
+            settings,
+            plan.notes,
+            plan.report_segments(),
+            plan.profile,
+            chunks,
+            beside,
+            max(chunk.kv_bytes for chunk in chunks) + beside,
+            taken,
+        )
         video = _video(vae, latent, plan.pixel_frames, fps) if wants_video and vae is not None else None
         starts = [chunk_start_second(chunk.index, plan.fitted.chunk_frames, fps) for chunk in chunks]
         segments = [(segment.chunks[0], segment.prompt) for segment in plan.report_segments()]
@@ -153,9 +243,16 @@ def _run(
         noise = NativeNoise(seed, whole, fitted.chunk_frames)
     backbone = host.HostBackbone(model, seed)
     capture = descriptor_layers(len(labels)) if fitted.memory.episodes else ()
-    memory = KVMemory(labels, capacities(fitted, labels), warm_up_frames(fitted, rollout_plan.chunks),
-                      fitted.chunk_frames, backbone.attention, host.rotate, capture)
-    progress = host.StepProgress(model, rollout_plan.chunks, len(rollout_plan.sigmas) - 1, node_id, "")
+    memory = KVMemory(
+        labels,
+        capacities(fitted, labels),
+        warm_up_frames(fitted, rollout_plan.chunks),
+        fitted.chunk_frames,
+        backbone.attention,
+        host.rotate,
+        capture,
+    )
+    progress = StepProgress(model, rollout_plan.chunks, len(rollout_plan.sigmas) - 1, node_id, "")
     chunks: list[Chunk] = []
     beside = 0
     with backbone.reading(memory, plan.expected_bytes):

@@ -10,10 +10,12 @@ from comfy_api.latest import io
 from ..headforcing_core.schedule import Scene
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from comfy.sd import CLIP
     from torch import Tensor
 
-    Conditioning = list[list[Tensor | dict[str, object]]]
+    Conditioning = Sequence[Sequence[Tensor | dict[str, object]]]
 
 CATEGORY = "Head Forcing"
 

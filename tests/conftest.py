@@ -15,5 +15,7 @@ def require(variable: str) -> Path:
     """A folder that dev.py names in the environment; the test fails without it."""
     value = os.environ.get(variable)
     if not value or not Path(value).exists():
-        pytest.fail(f"{variable} is {value!r}: this test needs the real host. Start it with: python dev.py test", pytrace=False)
+        pytest.fail(
+            f"{variable} is {value!r}: this test needs the real host. Start it with: python dev.py test", pytrace=False
+        )
     return Path(value)

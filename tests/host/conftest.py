@@ -50,8 +50,7 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
     shutil.copytree(fixtures, models, dirs_exist_ok=True, copy_function=_link)
     folder_paths.models_dir = str(models)
     for kind in ("diffusion_models", "loras", "vae", "text_encoders"):
-        folder_paths.folder_names_and_paths[kind] = (
-            [str(models / kind)], folder_paths.folder_names_and_paths[kind][1])
+        folder_paths.folder_names_and_paths[kind] = ([str(models / kind)], folder_paths.folder_names_and_paths[kind][1])
     return Pack({**_load(PACK, REPOSITORY), **_load("headforcing_test_nodes", REPOSITORY / "tests" / "test_nodes")})
 
 
@@ -70,10 +69,14 @@ def native(pack: Pack) -> ModuleType:
 @pytest.fixture(scope="session")
 def video(pack: Pack) -> Callable[..., tuple]:
     """Run the sampler at the tiny size on one text; its outputs."""
+
     def run(model: object, text: list, seconds: float = 5.0, preset: str | None = "uniform", **inputs: object) -> tuple:
         if preset is not None:
             inputs.setdefault("policy", pack.run("HeadForcingCachePolicy", preset=preset)[0])
-        return pack.run("HeadForcingSampler", model=model, positive=text, seconds=seconds, width=128, height=96, **inputs)
+        return pack.run(
+            "HeadForcingSampler", model=model, positive=text, seconds=seconds, width=128, height=96, **inputs
+        )
+
     return run
 
 
@@ -104,7 +107,9 @@ def _link(source: str, target: str) -> None:
 
 
 def _load(name: str, folder: Path) -> dict[str, type]:
-    spec = importlib.util.spec_from_file_location(name, folder / "__init__.py", submodule_search_locations=[str(folder)])
+    spec = importlib.util.spec_from_file_location(
+        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module

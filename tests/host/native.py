@@ -12,8 +12,9 @@ WIDTH, HEIGHT = 8 * LATENT_WIDTH, 8 * LATENT_HEIGHT
 def native_video(model: object, frames: int, chunk_frames: int, seed: int, text: list) -> Tensor:
     """What SamplerARVideo makes in four steps."""
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 4)
-    return _sample(model, frames, seed, text, sigmas, comfy.samplers.ksampler(
-        "ar_video", {"num_frame_per_block": chunk_frames}))
+    return _sample(
+        model, frames, seed, text, sigmas, comfy.samplers.ksampler("ar_video", {"num_frame_per_block": chunk_frames})
+    )
 
 
 def euler_video(model: object, frames: int, seed: int, text: list) -> Tensor:

@@ -51,7 +51,9 @@ def test_every_published_layout_loads_and_is_recognised(pack, name: str) -> None
 
 
 def test_a_family_that_cannot_be_told_is_said(pack) -> None:
-    assert "neither file name nor layout tells" in pack.run("HeadForcingLoadARModel", model_name="random_a.safetensors")[1]
+    assert (
+        "neither file name nor layout tells" in pack.run("HeadForcingLoadARModel", model_name="random_a.safetensors")[1]
+    )
 
 
 def test_of_two_generators_the_averaged_one_is_loaded(load, pack) -> None:
@@ -73,7 +75,8 @@ def test_what_cannot_be_used_is_refused_with_reason_and_remedy(pack, name: str) 
 
 def test_family_and_chunk_can_be_chosen(pack) -> None:
     model, report = pack.run(
-        "HeadForcingLoadARModel", model_name="self_forcing_dmd.pt", family="causal_forcing_framewise", chunk_frames=2)
+        "HeadForcingLoadARModel", model_name="self_forcing_dmd.pt", family="causal_forcing_framewise", chunk_frames=2
+    )
     assert pack.module("nodes.host").facts_of(model).chunk_frames == 2
     assert "as chosen" in report
 
@@ -96,8 +99,9 @@ def test_eight_bit_weights_sample_close_to_full_ones(load, video, weight_dtype: 
     text = conditioning(2)
     model = load("self_forcing_dmd.safetensors", weight_dtype=weight_dtype)
     assert "float8" in str(model.model.get_dtype())
-    eight, full = (video(each, text, seconds=0.5)[0]["samples"]
-                   for each in (model, load("self_forcing_dmd.safetensors")))
+    eight, full = (
+        video(each, text, seconds=0.5)[0]["samples"] for each in (model, load("self_forcing_dmd.safetensors"))
+    )
     assert torch.isfinite(eight).all()
     assert torch.nn.functional.cosine_similarity(eight.flatten(), full.flatten(), dim=0) > 0.8
 
@@ -115,7 +119,8 @@ def test_a_model_from_the_stock_loader_works_and_the_report_says_what_is_not_kno
     import folder_paths
 
     stock = comfy.sd.load_diffusion_model(
-        folder_paths.get_full_path("diffusion_models", "self_forcing_dmd.safetensors"))
+        folder_paths.get_full_path("diffusion_models", "self_forcing_dmd.safetensors")
+    )
     text = conditioning(2)
     latent, _, _, report = video(stock, text, seconds=1.0)
     assert "cannot be known whether its weights are AR-trained" in report

@@ -26,8 +26,12 @@ def test_the_first_five_seconds_do_not_depend_on_the_policy(pack, load, video) -
     model, text = load("self_forcing_dmd.safetensors"), conditioning(11)
     full, uniform, paper = (
         video(model, text, preset=preset, seed=5, **extra)[0]["samples"]
-        for preset, extra in (("full", {}), ("uniform", {}),
-                              ("paper", {"profile": pack.run("HeadForcingProfileHeads", model=model, rule="random")[0]})))
+        for preset, extra in (
+            ("full", {}),
+            ("uniform", {}),
+            ("paper", {"profile": pack.run("HeadForcingProfileHeads", model=model, rule="random")[0]}),
+        )
+    )
     assert torch.equal(full, uniform) and torch.equal(full, paper)
 
 
@@ -35,5 +39,6 @@ def test_compact_and_absolute_agree_while_nothing_is_dropped(pack, load, video) 
     model, text = load("random_a.safetensors"), conditioning(11)
     compact, absolute = (
         video(model, text, policy=pack.run("HeadForcingCachePolicy", preset="full", rope=rope)[0])[0]["samples"]
-        for rope in ("compact", "absolute"))
+        for rope in ("compact", "absolute")
+    )
     assert (compact - absolute).abs().max() <= 1e-4

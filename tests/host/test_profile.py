@@ -15,18 +15,25 @@ ANCHORS, LOCALS = {(0, 0), (1, 1), (2, 2)}, {(1, 2), (3, 0)}
 @pytest.fixture(scope="module")
 def schedule(pack):
     clip = pack.run("HeadForcingTestLoadUMT5", clip_name="tiny_umt5.safetensors")[0]
-    return pack.run("HeadForcingPromptSchedule", clip=clip, text="[0s] a red fox in snow\n[12s] a city at night, rain")[0]
+    return pack.run("HeadForcingPromptSchedule", clip=clip, text="[0s] a red fox in snow\n[12s] a city at night, rain")[
+        0
+    ]
 
 
 @pytest.fixture(scope="module")
 def profile_heads(pack, schedule):
     def run(model, **inputs):
-        return pack.run("HeadForcingProfileHeads", **{
-            "model": model, "schedule": schedule, "width": 128, "height": 96, "reuse_saved": False, **inputs})
+        return pack.run(
+            "HeadForcingProfileHeads",
+            **{"model": model, "schedule": schedule, "width": 128, "height": 96, "reuse_saved": False, **inputs},
+        )
+
     return run
 
 
-def test_masses_equal_a_brute_force_softmax_over_the_tensors_that_attention_was_given(pack, load, profile_heads) -> None:
+def test_masses_equal_a_brute_force_softmax_over_the_tensors_that_attention_was_given(
+    pack, load, profile_heads
+) -> None:
     model, given = load("self_forcing_dmd.safetensors").clone(), []
 
     def capture(function, q, k, v, heads, **options):
@@ -65,8 +72,12 @@ def _masses(layers: list) -> torch.Tensor:
 
 def test_the_heads_built_into_the_checkpoint_are_found(load, profile_heads) -> None:
     profile, picture, report = profile_heads(load("self_forcing_dmd.safetensors"))
-    found = {kind: {(layer, head) for layer, row in enumerate(profile.labels) for head, label in enumerate(row)
-                    if label == kind} for kind in ("anchor", "local")}
+    found = {
+        kind: {
+            (layer, head) for layer, row in enumerate(profile.labels) for head, label in enumerate(row) if label == kind
+        }
+        for kind in ("anchor", "local")
+    }
     assert found == {"anchor": ANCHORS, "local": LOCALS}
     assert picture.ndim == 4 and picture.shape[-1] == 3 and picture.max() <= 1
     assert "4 layers of 3 heads: 2 local, 3 anchor, 7 memory" in report
@@ -89,8 +100,12 @@ def test_controls_measure_nothing_and_need_no_schedule(load, profile_heads) -> N
 def test_swap_and_forcing_kv_and_protected_layers(load, profile_heads) -> None:
     model = load("self_forcing_dmd.safetensors")
     swapped = profile_heads(model, rule="swap")[0].labels
-    assert all((swapped[layer][head] == "memory") == ((layer, head) in LOCALS)
-               for layer in range(4) for head in range(3) if (layer, head) not in ANCHORS)
+    assert all(
+        (swapped[layer][head] == "memory") == ((layer, head) in LOCALS)
+        for layer in range(4)
+        for head in range(3)
+        if (layer, head) not in ANCHORS
+    )
     assert "anchor" not in {label for row in profile_heads(model, rule="forcing_kv")[0].labels for label in row}
     assert set(profile_heads(model, protect_layers="0, 2-3")[0].labels[3]) == {"memory"}
 
@@ -129,7 +144,9 @@ def test_without_profile_the_sampler_measures_one_and_says_so(load, video) -> No
     assert report["profile"]["rule"] == "head_forcing" and len(report["profile"]["labels"]) == 4
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "a\\b", ".hidden", "C:x", "con", "NUL.txt", "x" * 121, "x ", "\u0430bc"])
+@pytest.mark.parametrize(
+    "name", ["../x", "a/b", "a\\b", ".hidden", "C:x", "con", "NUL.txt", "x" * 121, "x ", "\u0430bc"]
+)
 def test_profile_names_stay_in_their_folder(pack, load, profile_heads, name: str) -> None:
     node = pack.nodes["HeadForcingProfileHeads"]
     assert "must stay in its folder" in str(node.validate_inputs(save_as=name))

@@ -26,8 +26,10 @@ def schedule(pack):
     return lambda text, **more: pack.run("HeadForcingPromptSchedule", clip=clip, text=text, **more)[0]
 
 
-@pytest.mark.parametrize("preset, seconds, frames", [
-    ("paper", 59.8, 240), ("low_vram", 10.0, 42), ("max", 10.0, 42), ("uniform", 10.0, 42), ("uniform_21", 10.0, 42)])
+@pytest.mark.parametrize(
+    "preset, seconds, frames",
+    [("paper", 59.8, 240), ("low_vram", 10.0, 42), ("max", 10.0, 42), ("uniform", 10.0, 42), ("uniform_21", 10.0, 42)],
+)
 def test_kv_bytes_are_the_arithmetic_from_the_first_compressed_chunk_to_the_last(
     pack, model, labelled, video, preset: str, seconds: float, frames: int
 ) -> None:
@@ -48,16 +50,26 @@ def test_a_run_is_repeated_exactly_and_another_seed_differs(model, video) -> Non
 
 
 def test_a_longer_video_begins_with_the_shorter_one(model, labelled, video) -> None:
-    short, long = (video(model, conditioning(1), seconds=seconds, preset="paper", profile=labelled)[0]["samples"]
-                   for seconds in (7.0, 9.0))
+    short, long = (
+        video(model, conditioning(1), seconds=seconds, preset="paper", profile=labelled)[0]["samples"]
+        for seconds in (7.0, 9.0)
+    )
     assert torch.equal(long[:, :, : short.shape[2]], short)
 
 
 def test_a_prompt_change_leaves_what_came_before_and_changes_what_comes_after(pack, model, video, schedule) -> None:
     outputs = [
-        pack.run("HeadForcingSampler", model=model, schedule=schedule(text), seconds=4.0, width=128, height=96,
-                 policy=pack.run("HeadForcingCachePolicy", preset="uniform")[0])
-        for text in ("a red fox", "[0s] a red fox\n[2s] a city at night")]
+        pack.run(
+            "HeadForcingSampler",
+            model=model,
+            schedule=schedule(text),
+            seconds=4.0,
+            width=128,
+            height=96,
+            policy=pack.run("HeadForcingCachePolicy", preset="uniform")[0],
+        )
+        for text in ("a red fox", "[0s] a red fox\n[2s] a city at night")
+    ]
     plain, changed = (output[0]["samples"] for output in outputs)
     report = json.loads(outputs[1][3])
     assert [segment["chunks"] for segment in report["segments"]] == [[0, 2], [3, 5]]
@@ -68,8 +80,15 @@ def test_a_prompt_change_leaves_what_came_before_and_changes_what_comes_after(pa
 
 
 def test_a_scene_after_the_end_is_a_note_not_an_error(pack, model, schedule) -> None:
-    report = pack.run("HeadForcingSampler", model=model, schedule=schedule("[0s] a fox\n[90s] a city"), seconds=1.0,
-                      width=128, height=96, policy=pack.run("HeadForcingCachePolicy", preset="uniform")[0])[3]
+    report = pack.run(
+        "HeadForcingSampler",
+        model=model,
+        schedule=schedule("[0s] a fox\n[90s] a city"),
+        seconds=1.0,
+        width=128,
+        height=96,
+        policy=pack.run("HeadForcingCachePolicy", preset="uniform")[0],
+    )[3]
     assert "90 s begins after the end of the video" in report
 
 
@@ -99,7 +118,9 @@ BAD = {
     "sigmas above one": ({"sigmas": torch.tensor([14.6, 1.0, 0.0])}, "must fall from at most 1"),
     "two texts": ({"positive": conditioning(1) + conditioning(2)}, "positive has 2 entries"),
     "text for part of the steps": (
-        {"positive": [[conditioning(1)[0][0], {"start_percent": 0.0, "end_percent": 0.5}]]}, "end_percent, start_percent"),
+        {"positive": [[conditioning(1)[0][0], {"start_percent": 0.0, "end_percent": 0.5}]]},
+        "end_percent, start_percent",
+    ),
     "text of another encoder": ({"positive": [[torch.zeros(1, 77, 768), {}]]}, "the model reads \\(1, tokens, 64\\)"),
     "a batch of texts": ({"positive": [[torch.zeros(2, 512, 64), {}]]}, "in a batch"),
 }
@@ -109,10 +130,12 @@ BAD = {
 def test_bad_input_is_refused_before_the_first_step(pack, model, video, case: str) -> None:
     inputs, message = BAD[case]
     given = {"text": conditioning(1), "seconds": 1.0, "preset": "uniform"} | {
-        {"positive": "text"}.get(name, name): value for name, value in inputs.items()}
+        {"positive": "text"}.get(name, name): value for name, value in inputs.items()
+    }
     watched, passes = model.clone(), []
-    watched.set_model_patch_replace(lambda args, extra: passes.append(1) or extra["original_block"](args), "dit",
-                                    "double_block", 0)
+    watched.set_model_patch_replace(
+        lambda args, extra: passes.append(1) or extra["original_block"](args), "dit", "double_block", 0
+    )
     policy = pack.run("HeadForcingCachePolicy", preset="uniform")[0]
     arguments = {"model": watched, "positive": given.pop("text"), "width": 128, "height": 96, "policy": policy} | given
     arguments.pop("preset")
@@ -128,16 +151,25 @@ def test_schedule_and_positive_together_are_refused(model, video, schedule) -> N
 
 def test_two_scenes_on_one_chunk_are_refused(pack, model, schedule) -> None:
     with pytest.raises(ValueError, match="Line 2: the scenes at 0 s and 0.2 s both begin on chunk 0"):
-        pack.run("HeadForcingSampler", model=model, schedule=schedule("[0s] a fox\n[0.2s] a city"), seconds=2.0,
-                 width=128, height=96)
+        pack.run(
+            "HeadForcingSampler",
+            model=model,
+            schedule=schedule("[0s] a fox\n[0.2s] a city"),
+            seconds=2.0,
+            width=128,
+            height=96,
+        )
 
 
-@pytest.mark.parametrize("inputs, message", [
-    ({"preset": "paper", "memory_episodes": 12}, "memory heads keep 21 frames.*Shrink memory_episodes by 3"),
-    ({"preset": "uniform", "trained_frames": 9}, "local heads keep 10 frames.*Shrink local_recent by 4"),
-    ({"preset": "uniform", "compress_from_chunk": 9}, "compress_from_chunk is 9, but chunk 7"),
-    ({"preset": "full"}, "keeps all 24 frames.*only rope = absolute"),
-])
+@pytest.mark.parametrize(
+    "inputs, message",
+    [
+        ({"preset": "paper", "memory_episodes": 12}, "memory heads keep 21 frames.*Shrink memory_episodes by 3"),
+        ({"preset": "uniform", "trained_frames": 9}, "local heads keep 10 frames.*Shrink local_recent by 4"),
+        ({"preset": "uniform", "compress_from_chunk": 9}, "compress_from_chunk is 9, but chunk 7"),
+        ({"preset": "full"}, "keeps all 24 frames.*only rope = absolute"),
+    ],
+)
 def test_a_policy_that_does_not_fit_names_what_to_change(pack, model, video, inputs: dict, message: str) -> None:
     policy = pack.run("HeadForcingCachePolicy", **inputs)[0]
     with pytest.raises(ValueError, match=message):

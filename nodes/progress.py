@@ -1,0 +1,45 @@
+"""What a node shows while it works: a bar by the step, a line of text and a picture by the chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import comfy.model_management
+import comfy.utils
+import latent_preview
+from server import PromptServer
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+
+class StepProgress:
+    """Progress of a run on its node: a step at a time, with a picture and a line of text a chunk. Raises the host's
+    interrupt."""
+
+    def __init__(self, model: ModelPatcher, chunks: int, steps: int, node_id: str | None, doing: str) -> None:
+        self._chunks, self._steps, self._node_id, self._doing = chunks, steps, node_id, doing
+        self._bar = comfy.utils.ProgressBar(chunks * steps, node_id=node_id)
+        self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+
+    def step(self, chunk: int, step: int, x0: Tensor) -> None:
+        """One step of a chunk is done."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        done = chunk * self._steps + step + 1
+        preview = None
+        if step == 0:
+            self._say(f"{self._doing} chunk {chunk + 1} of {self._chunks}".strip())
+        if self._previewer is not None and step == self._steps - 1:
+            preview = self._previewer.decode_latent_to_preview_image("JPEG", x0)
+        self._bar.update_absolute(done, self._chunks * self._steps, preview)
+
+    def after(self, chunks: int) -> Callable[[int, int, Tensor], None]:
+        """`step` for a rollout that begins when so many chunks are done."""
+        return lambda chunk, step, x0: self.step(chunks + chunk, step, x0)
+
+    def _say(self, text: str) -> None:
+        server = getattr(PromptServer, "instance", None)  # absent when nodes run without a server
+        if server is not None and self._node_id is not None:
+            server.send_progress_text(text, self._node_id)
