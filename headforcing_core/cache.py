@@ -65,7 +65,8 @@ class KVMemory:
     """The history of a rollout as attention sees it. One group of all heads in warm-up, one per head type after.
 
     `labels` gives each layer's head types; `capacity` the history frames of every head type; `warm_up_frames` the most
-    history that is read before compression. Buffers are allocated at the first forward, on its device, in its dtype.
+    history that is read before compression; `chunk_frames` the longest chunk; `capture` the layers whose raw keys are
+    wanted. Buffers are allocated at the first forward, on its device, in its dtype.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class KVMemory:
         q, k, v: (batch, tokens, heads, head_dim), normalised, not rotated. `rotation`: the host's for this chunk,
         (1, tokens, 1, pairs, 2, 2), of which only the spatial pairs are used.
         """
-        frames = self._chunk_frames
+        frames = len(self._chunk_positions)
         if layer in self._capture:
             self._captured[layer] = k.unflatten(1, (frames, -1))
         spatial, both = self._chunk_rotations(rotation)
@@ -154,9 +155,9 @@ class KVMemory:
             out.index_copy_(2, buffer.heads, seen.unflatten(2, (heads, -1)))
         return out.flatten(2), q
 
-    def commit(self, chunk: Sequence[int], kept: Mapping[str, Sequence[int]]) -> None:
-        """Keep exactly these frames of history and chunk, whose K and V the last pass wrote. The groups named in
-        `kept` are those in use from now on."""
+    def keep(self, kept: Mapping[str, Sequence[int]], chunk: Sequence[int] = ()) -> None:
+        """Keep exactly these frames of the history and of the chunk, whose K and V the last pass wrote. The groups
+        named in `kept` are those in use from now on."""
         if tuple(kept) != self.groups:
             self._regroup(chunk, kept)
             return
@@ -201,8 +202,8 @@ class KVMemory:
         if self._host_rotation is not rotation:
             self._host_rotation = rotation
             pairs, head_dim = temporal_pairs(2 * rotation.shape[3]), 2 * rotation.shape[3]
-            tokens = rotation.shape[1] // self._chunk_frames
-            still = [0] * self._chunk_frames
+            tokens = rotation.shape[1] // len(self._chunk_positions)
+            still = [0] * len(self._chunk_positions)
             self._spatial, self._both = (
                 torch.cat(
                     (
@@ -220,7 +221,7 @@ class KVMemory:
         return rotation[None, :, None].to(like.device)  # (1, frames * tokens, 1, pairs, 2, 2)
 
     def _read(self, buffer: HeadBuffer, reading: Reading) -> tuple[Tensor, Tensor]:
-        read = slice(reading.first, reading.frames + self._chunk_frames)
+        read = slice(reading.first, reading.frames + len(self._chunk_positions))
         stored = buffer.k[:, read]
         if reading.positions not in self._rotations:
             self._rotations[reading.positions] = self._in_time(

@@ -26,9 +26,9 @@ class Decision:
     dropped: int | None
 
 
-def is_candidate(frame: int, sink: int, chunk_start: int, chunk_frames: int) -> bool:
-    """Whether a frame may become an episode: the middle one of its chunk, outside the sink."""
-    if frame < sink:
+def is_candidate(frame: int, sink_end: int, chunk_start: int, chunk_frames: int) -> bool:
+    """Whether a frame may become an episode: the middle one of its chunk, after the sink."""
+    if frame < sink_end:
         return False
     return frame % 3 == 1 if chunk_frames == 1 else frame - chunk_start == chunk_frames // 2
 
@@ -55,7 +55,7 @@ class EpisodicMemory:
     """The bank of episodes and the record of novelties. `replay` takes recorded decisions instead of making them."""
 
     def __init__(self, sink: int, size: int, percentile: float, replay: Mapping[int, Decision] | None = None) -> None:
-        self.sink = sink
+        self.sink = range(sink)
         self.size = size
         self.percentile = percentile
         self.replay = replay or {}
@@ -75,7 +75,7 @@ class EpisodicMemory:
     def judge(self, frame: int) -> Decision:
         """Decide about a candidate that leaves the recent tier."""
         replayed = self.replay.get(frame)
-        known = [other for other in (*range(self.sink), *self.episodes) if other in self._described]
+        known = [other for other in (*self.sink, *self.episodes) if other in self._described]
         novelty = 1.0 - max((self._between(frame, other) for other in known), default=0.0)
         tau = max(self._percentile(), LEAST_NOVELTY)
         admitted = self._admits(frame, novelty, tau)
@@ -97,10 +97,23 @@ class EpisodicMemory:
         if newest is not None and most:
             self._protected = [*self._protected, newest][-most:]
 
+    def forget(self) -> None:
+        """A prompt change that drops the memory: empty the bank and start the record of novelties anew."""
+        for frame in self.episodes:
+            self._forget(frame)
+        self.episodes, self._protected, self._of_segment, self._record = [], [], [], []
+
+    def move_sink(self, first_frame: int) -> None:
+        """A cut: the sink now begins at this frame, and no episode has been admitted after it."""
+        for frame in self.sink:
+            self._forget(frame)
+        self.sink = range(first_frame, first_frame + len(self.sink))
+        self._last = None
+
     def _admits(self, frame: int, novelty: float, tau: float) -> bool:
         if self.size == 0:
             return False
-        since = frame - (self.sink - 1 if self._last is None else self._last)
+        since = frame - (self.sink.stop - 1 if self._last is None else self._last)
         if self._last is not None and since < LEAST_SPACING:
             return False
         return novelty >= tau or since >= FORCED_SPACING

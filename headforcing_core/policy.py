@@ -121,6 +121,12 @@ class FittedPolicy:
         """Sizes of one head type."""
         return {"local": self.local, "anchor": self.anchor, "memory": self.memory}[head_type]
 
+    def warms_up(self, chunk: int, first_frame: int) -> bool:
+        """Whether a chunk that starts at a frame still reads the whole history. Prefix chunks have number -1."""
+        if self.policy.keep_everything:
+            return True
+        return chunk < self.compress_from_chunk and first_frame + self.chunk_frames <= self.trained_frames
+
 
 def fit_policy(policy: CachePolicy, chunk_frames: int, trained_frames: int, total_frames: int) -> FittedPolicy:
     """Resolve a policy for a model and a length in frames.
@@ -173,19 +179,23 @@ class Kept:
 
     frames: tuple[int, ...]
     recent_from: int
-    sink: int
+    sink_end: int
 
     def tier(self, frame: int) -> str:
         """Tier of a kept frame: recent, sink or episode."""
-        return "recent" if frame >= self.recent_from else "sink" if frame < self.sink else "episode"
+        return "recent" if frame >= self.recent_from else "sink" if frame < self.sink_end else "episode"
 
 
-def keep(tiers: Tiers, committed: int, episodes: Sequence[int]) -> Kept:
-    """What is kept once `committed` frames are there. Tiers are disjoint: recent first, then sink, then episodes."""
-    recent_from = max(0, committed - tiers.recent)
-    older = {frame for frame in episodes if tiers.sink <= frame < recent_from} if tiers.episodes else set()
-    older.update(range(min(tiers.sink, recent_from)))
-    return Kept((*sorted(older), *range(recent_from, committed)), recent_from, tiers.sink)
+def keep(tiers: Tiers, committed: int, episodes: Sequence[int], base: int = 0, floor: int = 0) -> Kept:
+    """What is kept once `committed` frames are there. Tiers are disjoint: recent first, then sink, then episodes.
+
+    The sink begins at frame `base`; the recent tier holds nothing before `floor`.
+    """
+    recent_from = max(floor, committed - tiers.recent)
+    sink_end = base + tiers.sink
+    older = {frame for frame in episodes if sink_end <= frame < recent_from} if tiers.episodes else set()
+    older.update(range(base, min(sink_end, recent_from)))
+    return Kept((*sorted(older), *range(recent_from, committed)), recent_from, sink_end)
 
 
 def keep_all(committed: int) -> Kept:

@@ -8,8 +8,9 @@ from torch import Tensor
 from .cache import KVMemory
 from .geometry import TRAINED_FRAMES, chunks_for, frames_for, pixel_frames_for
 from .noise import Noise
+from .plan import RolloutPlan, Text
 from .policy import PRESETS, CachePolicy, FittedPolicy, fit_policy
-from .rollout import Backbone, RolloutPlan, Text, rollout
+from .rollout import Backbone, rollout
 from .rules import Labels
 from .scoring import MassRecorder
 

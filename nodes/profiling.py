@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..headforcing_core.cache import KVMemory
 from ..headforcing_core.geometry import LATENT_CHANNELS, latent_size, tokens_per_frame
 from ..headforcing_core.heatmap import draw_profile
 from ..headforcing_core.noise import PerChunkNoise
+from ..headforcing_core.plan import RolloutPlan, Segment
 from ..headforcing_core.profile import HeadProfile
 from ..headforcing_core.profiling import measure, profiling_policy, watched_chunks
-from ..headforcing_core.rollout import RolloutPlan, Segment, capacities, warm_up_frames
+from ..headforcing_core.rollout import make_memory
 from ..headforcing_core.rules import MEASURING_RULES, LabelRule, label_heads
 from ..headforcing_core.scoring import MassRecorder
 from . import host
@@ -103,15 +103,7 @@ def _watch(
     for prompt, (text, chunks) in enumerate(zip(texts, watched, strict=True)):
         plan = RolloutPlan(chunks[-1] + 1, latent_height, latent_width, facts.sigmas, (Segment(0, text),))
         policy = profiling_policy(protocol, n, facts.trained_frames, plan.chunks)
-        memory = KVMemory(
-            labels,
-            capacities(policy, labels),
-            warm_up_frames(policy, plan.chunks),
-            n,
-            backbone.attention,
-            host.rotate,
-            observer=recorder,
-        )
+        memory = make_memory(policy, labels, plan, backbone.attention, host.rotate, recorder)
         expected = (
             layers
             * heads

@@ -12,16 +12,14 @@ from comfy_api.latest import InputImpl, Types, io
 from torch import Tensor
 from typing_extensions import override
 
-from ..headforcing_core.cache import KVMemory
 from ..headforcing_core.checkpoint import check_sigmas
-from ..headforcing_core.episodes import descriptor_layers
 from ..headforcing_core.geometry import DEFAULT_FPS, LATENT_CHANNELS, chunk_start_second, latent_size, pixel_frames_for
 from ..headforcing_core.heatmap import draw_timeline
 from ..headforcing_core.noise import NOISE_MODES, NativeNoise, Noise, PerChunkNoise
 from ..headforcing_core.policy import PRESETS, CachePolicy
 from ..headforcing_core.profile import HeadProfile
 from ..headforcing_core.report import make_report
-from ..headforcing_core.rollout import Chunk, capacities, rollout, warm_up_frames
+from ..headforcing_core.rollout import Chunk, make_memory, rollout
 from . import host
 from .profiling import to_image
 from .progress import StepProgress
@@ -242,16 +240,7 @@ def _run(
         whole = (*shape[:2], rollout_plan.chunks * fitted.chunk_frames, *shape[3:])
         noise = NativeNoise(seed, whole, fitted.chunk_frames)
     backbone = host.HostBackbone(model, seed)
-    capture = descriptor_layers(len(labels)) if fitted.memory.episodes else ()
-    memory = KVMemory(
-        labels,
-        capacities(fitted, labels),
-        warm_up_frames(fitted, rollout_plan.chunks),
-        fitted.chunk_frames,
-        backbone.attention,
-        host.rotate,
-        capture,
-    )
+    memory = make_memory(fitted, labels, rollout_plan, backbone.attention, host.rotate)
     progress = StepProgress(model, rollout_plan.chunks, len(rollout_plan.sigmas) - 1, node_id, "")
     chunks: list[Chunk] = []
     beside = 0

@@ -1,0 +1,75 @@
+"""What a rollout is to make: its length, its texts and how they take over, and the frames it goes on from."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from torch import Tensor
+
+Text = TypeVar("Text")
+
+
+@dataclass(frozen=True)
+class Segment(Generic[Text]):
+    """The stretch of chunks from `first_chunk` to the next segment, under one text, and how it takes over."""
+
+    first_chunk: int
+    text: Text
+    transition: str = "soft"
+    soft_chunks: int = 1
+
+
+@dataclass(frozen=True)
+class RolloutPlan(Generic[Text]):
+    """What to make: how many chunks of what size, by which noise levels, under which texts.
+
+    `blend(old, new, share)` mixes two texts for the transition `soft`. `prefix` holds finished frames in model space,
+    (1, channels, frames, height, width), that are committed before the first chunk; chunks are counted after them.
+    """
+
+    chunks: int
+    latent_height: int
+    latent_width: int
+    sigmas: tuple[float, ...]
+    segments: tuple[Segment[Text], ...]
+    blend: Callable[[Text, Text, float], Text] | None = None
+    prefix: Tensor | None = None
+
+    @property
+    def prefix_frames(self) -> int:
+        """Frames that are committed before the first chunk."""
+        return 0 if self.prefix is None else self.prefix.shape[2]
+
+    def change(self, chunk: int) -> Segment[Text] | None:
+        """The segment that a chunk begins, if it is not the first."""
+        return next((segment for segment in self.segments[1:] if segment.first_chunk == chunk), None)
+
+    def texts(self) -> list[Text]:
+        """The text of every chunk. ValueError when texts are to be mixed and nothing says how."""
+        texts: list[Text] = []
+        for segment, following in zip(self.segments, [*self.segments[1:], None], strict=True):
+            old = texts[-1] if texts else segment.text
+            end = self.chunks if following is None else following.first_chunk
+            soft = segment.soft_chunks if segment.transition == "soft" and texts else 1
+            for step in range(1, end - segment.first_chunk + 1):
+                texts.append(segment.text if step >= soft else self._mixed(old, segment.text, step / soft))
+        return texts
+
+    def _mixed(self, old: Text, new: Text, share: float) -> Text:
+        if self.blend is None:
+            raise ValueError("A soft transition over several chunks needs a way to mix texts. None was given.")
+        return self.blend(old, new, share)
+
+
+def prefix_chunks(frames: int, chunk_frames: int) -> list[range]:
+    """The chunks in which a prefix is committed: from the front, the remainder last."""
+    return [range(first, min(first + chunk_frames, frames)) for first in range(0, frames, chunk_frames)]
+
+
+def check_transitions(segments: Sequence[Segment[Text]], rope: str) -> None:
+    """ValueError for a cut with absolute positions, which leave no far end to put the history at."""
+    if rope == "absolute" and any(segment.transition == "cut" for segment in segments[1:]):
+        raise ValueError(
+            "A scene takes over by cut, but rope is absolute. A cut puts the past at the far end of the "
+            "trained range, and absolute positions have none. Use rope compact, or another transition."
+        )

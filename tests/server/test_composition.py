@@ -1,0 +1,165 @@
+"""The nodes work between the host's own: what stands before, after and beside them keeps its meaning."""
+
+import json
+
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from devtools.client import Client
+from devtools.server import Server
+from devtools.tiny_workflow import Workflow
+from tests.server.conftest import Refusal, SavedLatent, steps
+from tests.server.graphs import SIZE, node, sampling
+
+CHECKPOINT = "self_forcing_dmd.safetensors"
+ALONG_WIDTH = ("shared.weight", "q.weight", "k.weight", "v.weight", "wi_0.weight", "wi_1.weight")
+
+
+@pytest.fixture(scope="module")
+def plain(saved_latent: SavedLatent) -> Tensor:
+    """What Load AR Model and the sampler make with nothing between them."""
+    return saved_latent(sampling())
+
+
+def test_a_lora_loader_between_changes_the_video(saved_latent: SavedLatent, plain: Tensor) -> None:
+    changed = saved_latent(between(node(
+        "LoraLoaderModelOnly", model=["model", 0], lora_name="tiny_lora.safetensors", strength_model=1.0)))
+    assert changed.isfinite().all() and (changed - plain).abs().max() > 0.1
+
+
+def test_a_lora_of_no_strength_changes_nothing(saved_latent: SavedLatent, plain: Tensor) -> None:
+    assert torch.equal(plain, saved_latent(between(node(
+        "LoraLoaderModelOnly", model=["model", 0], lora_name="tiny_lora.safetensors", strength_model=0.0))))
+
+
+def test_a_model_sampling_node_between_changes_nothing(saved_latent: SavedLatent, plain: Tensor) -> None:
+    assert torch.equal(plain, saved_latent(between(node("ModelSamplingSD3", model=["model", 0], shift=8.0))))
+
+
+def test_a_model_of_the_stock_loader_makes_the_same_video_and_the_report_says_what_is_not_known(
+    client: Client, saved_latent: SavedLatent, plain: Tensor
+) -> None:
+    workflow = sampling()
+    workflow["model"] = node("UNETLoader", unet_name=CHECKPOINT, weight_dtype="default")
+    assert torch.equal(plain, saved_latent(workflow))
+    report = json.loads(client.run(workflow).outputs["report"]["text"][0])
+    assert report["notes"][0] == (
+        "The model was not loaded by Load AR Model, so it cannot be known whether its weights are AR-trained: taken as "
+        "self_forcing, 3 frames a chunk.")
+    assert report["settings"]["ar_trained"] is False
+
+
+def test_one_text_of_the_stock_encoder_makes_the_same_video_as_a_schedule_of_it(
+    saved_latent: SavedLatent, plain: Tensor
+) -> None:
+    workflow = sampling(schedule=None, positive=["positive", 0])
+    workflow["positive"] = node("CLIPTextEncode", clip=["clip", 0], text="a red fox in deep snow")
+    assert torch.equal(plain, saved_latent(workflow))
+
+
+def test_sigmas_of_a_stock_scheduler_are_taken(client: Client) -> None:
+    workflow = sampling(sigmas=["sigmas", 0])
+    workflow["sigmas"] = node("BasicScheduler", model=["model", 0], scheduler="simple", steps=2, denoise=1.0)
+    result = client.run(workflow)
+    assert result.status == "success", result.error
+    assert steps(result, "sampler")[-1] == 2
+    assert json.loads(result.outputs["report"]["text"][0])["settings"]["sigmas"][::2] == [1.0, 0.0]
+
+
+def test_the_hosts_own_ar_sampler_makes_the_same_video_of_the_same_model_afterwards(
+    client: Client, saved_latent: SavedLatent
+) -> None:
+    workflow = native_after_ours(frames=9)
+    theirs = saved_latent(workflow, "native")
+    # the same sampler with its noise said last: nothing is asked of the host's cache
+    ours = saved_latent(workflow, "sampler")
+    assert ours.shape == theirs.shape == (1, 16, 9, SIZE["height"] // 8, SIZE["width"] // 8)
+    assert (ours - theirs).abs().max() <= 1e-5 and theirs.std() > 0.3
+
+
+@pytest.mark.parametrize("weight_dtype", ["fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"])
+def test_eight_bit_weights_make_a_similar_video(saved_latent: SavedLatent, plain: Tensor, weight_dtype: str) -> None:
+    workflow = sampling()
+    workflow["model"]["inputs"]["weight_dtype"] = weight_dtype
+    eight = saved_latent(workflow)
+    assert not torch.equal(eight, plain)
+    assert torch.nn.functional.cosine_similarity(eight.flatten(), plain.flatten(), dim=0) > 0.8
+
+
+@pytest.mark.parametrize("source", ["schedule", "positive"])
+def test_a_text_encoder_of_another_width_is_refused(refusal: Refusal, comfyui: Server, source: str) -> None:
+    folder = comfyui.base_directory / "models" / "text_encoders"
+    with safetensors.safe_open(folder / "tiny_umt5.safetensors", "pt") as tiny:
+        config = json.loads(tiny.metadata()["config"])
+        tensors = {name: twice_as_wide(name, tiny.get_tensor(name)) for name in tiny.keys()}  # noqa: SIM118
+    config["d_model"] *= 2
+    safetensors.torch.save_file(tensors, folder / "wide_umt5.safetensors", {"config": json.dumps(config)})
+
+    workflow = sampling()
+    workflow["clip"]["inputs"]["clip_name"] = "wide_umt5.safetensors"
+    if source == "positive":
+        workflow = sampling(schedule=None, positive=["positive", 0])
+    workflow["clip"]["inputs"]["clip_name"] = "wide_umt5.safetensors"
+    workflow["positive"] = node("CLIPTextEncode", clip=["clip", 0], text="a red fox in deep snow")
+    assert refusal(workflow, "sampler") == (
+        f"{source} is a text of shape (1, 512, 128), the model reads (1, tokens, 64). It was made by another text encoder, "
+        "or in a batch. Use CLIPLoader with umt5_xxl, type wan.")
+
+
+def test_a_profile_can_be_loaded_as_soon_as_it_is_saved(client: Client) -> None:
+    workflow = sampling(profile=["profile", 0])
+    workflow["profile"] = node("HeadForcingProfileHeads", model=["model", 0], rule="random", save_as="just saved", **SIZE)
+    assert client.run(workflow).status == "success"
+    workflow["profile"] = node("HeadForcingLoadProfile", profile_name="just saved.safetensors")
+    workflow["policy"]["inputs"]["preset"] = "paper"
+    result = client.run(workflow)
+    assert result.status == "success", result.error
+    report = json.loads(result.outputs["report"]["text"][0])
+    assert report["profile"]["rule"] == "random"
+
+
+def test_a_checkpoint_replaced_under_its_name_is_loaded_anew(client: Client, comfyui: Server) -> None:
+    folder = comfyui.base_directory / "models" / "diffusion_models"
+    workflow: Workflow = {"model": node("HeadForcingLoadARModel", model_name="replaced.safetensors"),
+                          "report": node("PreviewAny", source=["model", 1])}
+    reports = []
+    for name in ("random_a.safetensors", "random_b.safetensors"):
+        (folder / "replaced.safetensors").unlink(missing_ok=True)
+        (folder / "replaced.safetensors").write_bytes((folder / name).read_bytes())
+        reports.append(client.run(workflow).outputs["report"]["text"][0])
+    (folder / "replaced.safetensors").unlink()
+    assert "4 layers of 3 heads" in reports[0] and reports[0] != reports[1]
+
+
+def between(model_node: dict[str, object]) -> Workflow:
+    """A run with one node between Load AR Model and the sampler."""
+    return {**sampling(model=["between", 0]), "between": model_node}
+
+
+def native_after_ours(frames: int) -> Workflow:
+    """Our sampler on the host's noise and full history, then the host's own on the same MODEL, in one queue entry.
+
+    Theirs starts from our latent, so it runs second; at the first noise level, 1, nothing of it is left.
+    """
+    workflow = sampling(schedule=None, positive=["positive", 0], noise="native", seed=5, seconds=(4 * frames - 3) / 16)
+    del workflow["schedule"]
+    workflow["policy"]["inputs"] = {"preset": "full", "rope": "absolute"}
+    return {
+        **workflow,
+        "positive": node("CLIPTextEncode", clip=["clip", 0], text="a red fox in deep snow"),
+        "sampler name": node("SamplerARVideo", num_frame_per_block=3),
+        "sigmas": node("BasicScheduler", model=["model", 0], scheduler="simple", steps=4, denoise=1.0),
+        "native": node("SamplerCustom", model=["model", 0], add_noise=True, noise_seed=5, cfg=1.0, positive=["positive", 0],
+                       negative=["positive", 0], sampler=["sampler name", 0], sigmas=["sigmas", 0],
+                       latent_image=["sampler", 0]),
+    }
+
+
+def twice_as_wide(name: str, tensor: Tensor) -> Tensor:
+    """A tensor of a UMT5 encoder whose tokens are twice as wide."""
+    if name.endswith(("layer_norm.weight", "o.weight", "wo.weight")):
+        return torch.cat((tensor, tensor))
+    return torch.cat((tensor, tensor), dim=1) if name.endswith(ALONG_WIDTH) else tensor

@@ -1,0 +1,252 @@
+"""What cannot be used is refused on the node where it was put in, in words that say what, why and what to do."""
+
+import pytest
+
+from devtools.server import Server
+from devtools.tiny_workflow import Workflow
+from tests.server.conftest import Refusal, Rejection
+from tests.server.graphs import SIZE, node, sampling
+
+LOAD_ANOTHER = "Load a Wan 2.1 text-to-video checkpoint of the Self-Forcing kind, for example self_forcing_dmd.pt."
+EMPTY = "is empty (0 bytes). The download did not finish. Download the file again."
+LORA = ("is a LoRA: it changes a model but is not one. Load the base checkpoint here and put a LoRA loader node with this "
+        "file after it.")
+UNREADABLE = "The file is cut short, damaged or of another kind. Download it again."
+NEEDS_CODE = "Files that need code to load are never opened. Use the authors' own file, or one converted to safetensors."
+CHECKPOINTS = {  # file: how the message begins after the file's name, and how it ends
+    "bad_empty.pt": (EMPTY, ""),
+    "bad_empty.safetensors": (EMPTY, ""),
+    "bad_i2v_36_channels.safetensors": (
+        "is an image-to-video model, which wants CLIP-vision features. The chunk loop feeds a text-to-video model only.",
+        LOAD_ANOTHER),
+    "bad_lora_only.pt": (LORA, ""),
+    "bad_lora_only.safetensors": (LORA, ""),
+    "bad_missing_blocks.safetensors": (
+        "is incomplete: 1 tensors are missing, the first is blocks.1.self_attn.k.weight. The download or conversion "
+        "stopped early. Download the file again.", ""),
+    "bad_not_wan.safetensors": (
+        "is not a Wan model: it lacks patch_embedding.weight or head.modulation (its tensors have names like "
+        "input_blocks.0.0.weight).", LOAD_ANOTHER),
+    "bad_pickle_not_tensors.pt": ("holds no tensors. It is empty or not a model file.", LOAD_ANOTHER),
+    "bad_pickle_object.pt": ("cannot be read", NEEDS_CODE),
+    "bad_text_file.pt": ("cannot be read", ""),
+    "bad_truncated.pt": ("cannot be read", UNREADABLE),
+    "bad_truncated.safetensors": ("cannot be read", UNREADABLE),
+    "bad_vace.safetensors": (
+        "is a VACE model, which wants control videos. The chunk loop feeds a text-to-video model only.", LOAD_ANOTHER),
+    "bad_wan22_5b.safetensors": (
+        "takes 48 latent channels: a Wan 2.2 5B model. Wan 2.1 text-to-video takes 16.", LOAD_ANOTHER),
+}
+EMPTY_SCHEDULE = ("The schedule is empty. There is nothing to show. Write a prompt, or scenes such as: [0s] a red fox in "
+                  "deep snow, next line [12s] the fox finds a frozen river")
+SCHEDULES = {  # what is wrong: (text, message)
+    "empty": ("", EMPTY_SCHEDULE),
+    "blank": (" \n\t", EMPTY_SCHEDULE),
+    "text before the first scene": (
+        "a red fox\n[0s] a river",
+        "Schedule line 1 has text before the first scene: 'a red fox'. Write it like: [0s] a red fox"),
+    "first scene not at 0": (
+        "\n[3s] a red fox",
+        "Schedule line 2 starts the first scene at 3 s, not at 0: '[3s] a red fox'. Write it like: [0s] a red fox"),
+    "unsorted": (
+        "[0s] a red fox\n[12s] a river\n[6s] a city",
+        "Schedule line 3 starts at 6 s, but the scene above it starts at 12 s: '[6s] a city'. Write it like: [24s] a city"),
+    "two at one time": (
+        "[0s] a red fox\n[0:05] a river\n[5s] a city",
+        "Schedule line 3 starts at 5 s, but the scene above it starts at 5 s: '[5s] a city'. Write it like: [17s] a city"),
+    "overlapping ranges": (
+        "[0-12s] a red fox\n[8-20s] a river",
+        "Schedule line 2 starts at 8 s, but the scene above it ends at 12 s: '[8-20s] a river'. Write it like: [12s] a "
+        "river"),
+    "gap between ranges": (
+        "[0-12s] a red fox\n[15s] a river",
+        "Schedule line 2 starts at 15 s, but the scene above it ends at 12 s: '[15s] a river'. Write it like: [12s] a "
+        "river"),
+    "range that ends before it starts": (
+        "[0s] a red fox\n[12-10s] a river",
+        "Schedule line 2 ends at 10 s, not after its start: '[12-10s] a river'. Write it like: [12-24s] a river"),
+    "not a time": (
+        "[0s] a red fox\n[soon] a river",
+        "Schedule line 2 begins with [soon], which is not a time: '[soon] a river'. Write it like: [12s] the fox finds a "
+        "frozen river"),
+    "75 seconds in a minute": (
+        "[0s] a red fox\n[0:75] a river",
+        "Schedule line 2 begins with [0:75], which is not a time: '[0:75] a river'. Write it like: [12s] the fox finds a "
+        "frozen river"),
+    "unclosed bracket": (
+        "[0s] a red fox\n[12s a river",
+        "Schedule line 2 opens a scene with [ but never closes it: '[12s a river'. Write it like: [12s] the fox finds a "
+        "frozen river"),
+    "unknown transition": (
+        "[0s] a red fox\n[12s fade] a river",
+        "Schedule line 2 names the transition 'fade'; known are recache, flush, soft, cut: '[12s fade] a river'. Write it "
+        "like: [12s cut] a city at night, rain"),
+    "scene without prompt": (
+        "[0s] a red fox\n[12s]\n\n[14s] a river",
+        "Schedule line 2 has no prompt: '[12s]'. Write it like: [12s] a red fox in deep snow"),
+    "long line": (
+        "[0s] a red fox\n[soon] " + 40 * "very ",
+        "Schedule line 2 begins with [soon], which is not a time: '[soon] " + 14 * "very " + "...'. Write it like: [12s] "
+        "the fox finds a frozen river"),
+}
+NOT_A_MULTIPLE = "One token covers 16 x 16 pixels, so {0} must be a multiple of 16. Set {0} to {1} or {2}."
+NUMBERS = {  # what is wrong: (the sampler's input, its value, message)
+    "odd width": ("width", 130, "width is 130. " + NOT_A_MULTIPLE.format("width", 128, 144)),
+    "no width": ("width", 0, "width is 0. " + NOT_A_MULTIPLE.format("width", 16, 32)),
+    "negative width": ("width", -16, "width is -16. " + NOT_A_MULTIPLE.format("width", 16, 32)),
+    "odd height": ("height", 90, "height is 90. " + NOT_A_MULTIPLE.format("height", 80, 96)),
+    "no length": ("seconds", 0.0, "seconds is 0.0. A video needs a positive seconds. Set it above 0, for example 20."),
+    "negative length": (
+        "seconds", -1.0, "seconds is -1.0. A video needs a positive seconds. Set it above 0, for example 20."),
+    "endless": ("seconds", "inf", "seconds is inf. A video needs a positive seconds. Set it above 0, for example 20."),
+    "no number": ("seconds", "nan", "seconds is nan. A video needs a positive seconds. Set it above 0, for example 20."),
+    "no rate": ("fps", 0.0, "fps is 0.0. A video needs a positive fps. Set it above 0, for example 20."),
+}
+BEYOND = {"seconds": 36001.0, "width": 4112, "height": 4112, "fps": 121.0}  # just beyond what the widgets allow
+NAMES = ["../fox", "a/fox", "a\\fox", ".fox", "C:fox", "con", "x" * 121]
+PROFILE_INPUTS = {  # what is wrong: (input, value, message)
+    **{name: ("save_as", name, f"save_as is {name[:120]!r}. It becomes a file name and must stay in its folder. Use up to "
+              "120 letters, digits, spaces and - _ . ( ) +, not beginning with a dot.") for name in NAMES},
+    **{text: ("protect_layers", text, f"protect_layers holds {piece!r}. It is a list of layer numbers. Write it like 0, 3, "
+              "5-7.") for text, piece in (("first", "first"), ("0, 3-1", "3-1"), ("0;1", "0;1"), ("-1", "-1"))},
+    "anchor_fraction": ("anchor_fraction", 1.5, "Value 1.5 bigger than max of 1.0"),
+}
+POLICIES = {  # what is wrong: (Head Cache Policy's inputs, the node that says so, message)
+    "too many frames": (
+        {"preset": "paper", "memory_episodes": 12}, "sampler",
+        "memory heads keep 21 frames (sink 3, episodes 12, recent 6) and read them with a chunk of 3: 24 frames, but the "
+        "model was trained on 21. Shrink memory_episodes by 3."),
+    "everything for longer than trained": (
+        {"preset": "full"}, "sampler",
+        "The policy full keeps all 27 frames, but the model was trained on 21. Beyond that only rope = absolute can place "
+        "them (as a control; the picture will fall apart). Choose another preset, set rope to absolute, or make the video "
+        "shorter."),
+    "compressed too late": (
+        {"preset": "uniform", "compress_from_chunk": 9}, "sampler",
+        "compress_from_chunk is 9, but chunk 7 of 3 frames already reads past the 21 frames that the model was trained "
+        "on. Use 7 or less, or -1 for as late as possible."),
+    "compressed before there is anything": (
+        {"preset": "uniform", "compress_from_chunk": 0}, "policy",
+        "compress_from_chunk is 0. The first chunk has no history to compress. Use 1 or more, or -1 for as late as the "
+        "trained range allows."),
+    "sizes where all is kept": (
+        {"preset": "full", "memory_recent": 3}, "policy",
+        "The preset full keeps every frame, so its tiers have no sizes to change. One was set. Set the tier widgets back "
+        "to -1, or choose another preset."),
+}
+
+
+def test_every_bad_checkpoint_is_among_these(comfyui: Server) -> None:
+    found = (comfyui.base_directory / "models" / "diffusion_models").glob("bad_*")
+    assert {path.name for path in found} == set(CHECKPOINTS)
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_a_checkpoint_that_cannot_be_used_is_refused_on_load_ar_model(refusal: Refusal, name: str) -> None:
+    begin, end = CHECKPOINTS[name]
+    message = refusal(loading(name), "model")
+    assert message.startswith(f"{name} {begin}") and message.endswith(end)
+
+
+@pytest.mark.parametrize("name", [name for name, (begin, _) in CHECKPOINTS.items() if begin == "cannot be read"])
+def test_a_file_that_cannot_be_read_is_explained_in_plain_words(refusal: Refusal, name: str) -> None:
+    message = refusal(loading(name), "model")
+    assert message.isascii() and message.isprintable()
+    assert "weights_only" not in message and "can still be loaded" not in message  # torch's ways to load it unsafely
+    assert ". ." not in message and len(message) < 300
+
+
+def test_a_text_in_place_of_a_checkpoint_is_not_taken_for_code(refusal: Refusal) -> None:
+    assert "need code" not in refusal(loading("bad_text_file.pt"), "model")
+
+
+@pytest.mark.parametrize("case", SCHEDULES)
+def test_a_schedule_that_cannot_be_read_is_rejected_with_its_line_and_a_right_one(
+    rejection: Rejection, case: str
+) -> None:
+    text, message = SCHEDULES[case]
+    assert rejection(sampling(text), "schedule") == {"text": message}
+
+
+def test_two_scenes_on_one_chunk_are_refused_by_the_sampler_who_knows_the_chunks(refusal: Refusal) -> None:
+    assert refusal(sampling("[0s] a red fox\n[0.2s] a river", seconds=3.0), "sampler") == (
+        "Line 2: the scenes at 0 s and 0.2 s both begin on chunk 0 (0.00 s). A prompt can change only where a chunk begins. "
+        "Put them at least 0.75 s apart.")
+
+
+@pytest.mark.parametrize("case", NUMBERS)
+def test_a_size_or_length_that_makes_no_video_is_rejected(rejection: Rejection, case: str) -> None:
+    name, value, message = NUMBERS[case]
+    assert rejection(sampling(**{name: value}), "sampler")[name] == message
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_a_number_beyond_what_its_widget_allows_is_rejected(rejection: Rejection, name: str) -> None:
+    assert name in rejection(sampling(**{name: BEYOND[name]}), "sampler")
+
+
+def test_a_wrong_number_marks_its_own_input_only(rejection: Rejection) -> None:
+    assert list(rejection(sampling(height=90), "sampler")) == ["height"]
+
+
+@pytest.mark.parametrize("name", ["width", "seconds"])
+def test_a_word_in_place_of_a_number_is_rejected_as_such(rejection: Rejection, name: str) -> None:
+    assert "Failed to convert an input value" in rejection(sampling(**{name: "wide"}), "sampler")[name]
+
+
+@pytest.mark.parametrize("case", PROFILE_INPUTS)
+def test_profile_heads_rejects_what_it_cannot_use(rejection: Rejection, case: str) -> None:
+    name, value, message = PROFILE_INPUTS[case]
+    assert rejection(profiling(**{name: value}), "profile") == {name: message}
+
+
+def test_a_protected_layer_that_the_model_lacks_is_refused(refusal: Refusal) -> None:
+    assert refusal(profiling(protect_layers="2-9"), "profile") == (
+        "protect_layers names layer 4. The model has layers 0 to 3. Remove it.")
+
+
+def test_a_rule_that_measures_without_prompts_is_refused(refusal: Refusal) -> None:
+    assert refusal(profiling(rule="head_forcing"), "profile") == (
+        "schedule is not connected. The rule head_forcing measures heads on a video, and a video needs prompts. Connect a "
+        "Prompt Schedule, or use the rule random or all_memory.")
+
+
+def test_a_run_without_prompts_is_refused(refusal: Refusal) -> None:
+    assert refusal(sampling(schedule=None), "sampler") == (
+        "Neither schedule nor positive is connected. The video is made under one of them. Connect exactly one: Prompt "
+        "Schedule, or a CLIP Text Encode for one prompt.")
+
+
+def test_a_run_with_prompts_from_two_sides_is_refused(refusal: Refusal) -> None:
+    workflow = sampling(positive=["positive", 0])
+    workflow["positive"] = node("CLIPTextEncode", clip=["clip", 0], text="a city at night")
+    assert refusal(workflow, "sampler") == (
+        "Both schedule and positive are connected. The video is made under one of them. Connect exactly one: Prompt "
+        "Schedule, or a CLIP Text Encode for one prompt.")
+
+
+@pytest.mark.parametrize("case", POLICIES)
+def test_a_policy_that_does_not_fit_is_refused_with_what_to_change(refusal: Refusal, case: str) -> None:
+    inputs, node_id, message = POLICIES[case]
+    workflow = sampling(seconds=6.0)
+    workflow["policy"]["inputs"] = dict(inputs)
+    assert refusal(workflow, node_id) == message
+
+
+def test_a_tier_that_would_lose_the_last_frame_is_refused_by_its_widgets_name(refusal: Refusal) -> None:
+    workflow = sampling()
+    workflow["policy"]["inputs"]["local_recent"] = 0
+    assert "local_recent is 0" in refusal(workflow, "policy")
+
+
+def loading(name: str) -> Workflow:
+    """Load AR Model on one file."""
+    return {"model": node("HeadForcingLoadARModel", model_name=name), "report": node("PreviewAny", source=["model", 1])}
+
+
+def profiling(**inputs: object) -> Workflow:
+    """Profile Heads without measuring, unless `inputs` say so."""
+    workflow = loading("self_forcing_dmd.safetensors")
+    given = {"model": ["model", 0], "rule": "random", **SIZE, **inputs}
+    return {**workflow, "profile": node("HeadForcingProfileHeads", **given),
+            "report": node("PreviewAny", source=["profile", 2])}
