@@ -1,6 +1,7 @@
 """Every conversion between seconds, pixel frames, frames, chunks and tokens (method.md, words; nodes.md, length)."""
 
 import math
+from dataclasses import dataclass
 
 TRAINED_FRAMES = 21  # frames that Wan 2.1 Self-Forcing checkpoints were trained on: 5 s
 LATENT_CHANNELS = 16
@@ -52,17 +53,76 @@ def chunks_for(frames: int, chunk_frames: int) -> int:
     return math.ceil(frames / chunk_frames)
 
 
-def chunk_start_second(chunk: int, chunk_frames: int, fps: float) -> float:
-    """Second at which the first picture of a chunk is shown."""
-    return max(0, TIME_STRIDE * chunk_frames * chunk - (TIME_STRIDE - 1)) / fps
+def chunk_start_second(chunk: int, chunk_frames: int, fps: float, prefix_frames: int = 0) -> float:
+    """Second at which the first picture of a chunk is shown, counted from the end of the prefix. Without a prefix the
+    very first frame is a single picture, so later chunks begin three pictures earlier."""
+    missing = 0 if prefix_frames else TIME_STRIDE - 1
+    return max(0, TIME_STRIDE * chunk_frames * chunk - missing) / fps
 
 
-def nearest_chunk(second: float, chunk_frames: int, fps: float) -> int:
+def nearest_chunk(second: float, chunk_frames: int, fps: float, prefix_frames: int = 0) -> int:
     """Chunk whose start lies nearest to a second; the earlier one of two equally near."""
     guess = int(second * fps / (TIME_STRIDE * chunk_frames))
-    return min((guess, guess + 1), key=lambda chunk: abs(chunk_start_second(chunk, chunk_frames, fps) - second))
+    return min(
+        (guess, guess + 1), key=lambda chunk: abs(chunk_start_second(chunk, chunk_frames, fps, prefix_frames) - second)
+    )
 
 
 def last_warm_up_chunk(chunk_frames: int, trained_frames: int) -> int:
     """First chunk that no longer fits the trained range with its whole history: where compression must start."""
     return (trained_frames - chunk_frames) // chunk_frames + 1
+
+
+@dataclass(frozen=True)
+class VideoShape:
+    """Length and size of a video in every unit. ValueError for a length, rate or size that cannot be.
+
+    `prefix_frames` are there before the first chunk; `seconds` counts them when they are a start image
+    (`counts_prefix`), and only what comes after them when another video is continued.
+    """
+
+    seconds: float
+    fps: float
+    width: int
+    height: int
+    chunk_frames: int
+    prefix_frames: int = 0
+    counts_prefix: bool = False
+
+    def __post_init__(self) -> None:
+        pixel_frames_for(self.seconds, self.fps)
+        latent_size(self.width, self.height)
+
+    @property
+    def latent_size(self) -> tuple[int, int]:
+        """(height, width) of a latent frame."""
+        return latent_size(self.width, self.height)
+
+    @property
+    def chunks(self) -> int:
+        """Chunks to make: whole ones, covering the asked length."""
+        asked = pixel_frames_for(self.seconds, self.fps)
+        if not self.prefix_frames:
+            return chunks_for(frames_for(asked), self.chunk_frames)
+        new = asked - pixel_frames_of(self.prefix_frames) if self.counts_prefix else asked
+        return max(1, chunks_for(math.ceil(new / TIME_STRIDE), self.chunk_frames))
+
+    @property
+    def frames(self) -> int:
+        """All frames, the prefix included."""
+        return self.prefix_frames + self.chunks * self.chunk_frames
+
+    @property
+    def pixel_frames(self) -> int:
+        """Pixel frames that the finished video shows, the prefix included."""
+        asked = pixel_frames_for(self.seconds, self.fps)
+        continued = self.prefix_frames and not self.counts_prefix
+        return asked + (pixel_frames_of(self.prefix_frames) if continued else 0)
+
+    def start_second(self, chunk: int) -> float:
+        """Second at which a chunk begins, counted from the end of the prefix."""
+        return chunk_start_second(chunk, self.chunk_frames, self.fps, self.prefix_frames)
+
+    def nearest_chunk(self, second: float) -> int:
+        """Chunk whose start lies nearest to a second after the prefix."""
+        return nearest_chunk(second, self.chunk_frames, self.fps, self.prefix_frames)

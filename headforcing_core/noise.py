@@ -41,15 +41,16 @@ class PerChunkNoise:
 class NativeNoise:
     """The numbers of the host's own AR sampler, for parity: one draw for the whole video, then one seed per step."""
 
-    def __init__(self, seed: int, video_shape: tuple[int, ...], chunk_frames: int) -> None:
+    def __init__(self, seed: int, video_shape: tuple[int, ...], chunk_frames: int, prefix_frames: int = 0) -> None:
         self._seed = seed
         self._chunk_frames = chunk_frames
+        self._prefix_frames = prefix_frames
         self._video = torch.randn(video_shape, generator=torch.Generator("cpu").manual_seed(seed))
 
     def initial(self, chunk: int) -> Tensor:
-        first = chunk * self._chunk_frames
+        first = self._prefix_frames + chunk * self._chunk_frames
         return self._video[:, :, first : first + self._chunk_frames]
 
     def fresh(self, chunk: int, step: int, like: Tensor) -> Tensor:
-        generator = torch.Generator(like.device).manual_seed(self._seed + chunk * 1000 + step)
+        generator = torch.Generator(like.device).manual_seed((self._seed + chunk * 1000 + step) % 2**64)
         return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)

@@ -111,6 +111,19 @@ def check_conditioning(conditioning: Conditioning, model: ModelPatcher, name: st
         )
 
 
+def mix_conditioning(old: Conditioning, new: Conditioning, share: float) -> Conditioning:
+    """A CONDITIONING on the way from one text to another; the shorter text is filled up with zeros at its end."""
+    texts = [cast("Tensor", conditioning[0][0]) for conditioning in (old, new)]
+    longest = max(text.shape[1] for text in texts)
+    before, after = (torch.nn.functional.pad(text, (0, 0, 0, longest - text.shape[1])) for text in texts)
+    return [[torch.lerp(before, after.to(before), share), *new[0][1:]]]
+
+
+def latent_in(model: ModelPatcher, samples: Tensor) -> Tensor:
+    """From what travels in a LATENT to model space."""
+    return model.model.process_latent_in(samples.float())
+
+
 class HostBackbone:
     """A Wan MODEL whose self-attention reads a KVMemory, as the core's Backbone. One guider call a chunk."""
 

@@ -45,8 +45,8 @@ class PromptScheduleNode(io.ComfyNode):
                     options=list(TRANSITIONS),
                     default="recache",
                     optional=True,
-                    tooltip="How scenes without a word of their own take over. Typical: recache. In this version a "
-                    "change takes effect through the text alone; the sampler's report says so.",
+                    tooltip="How scenes without a word of their own take over. recache: smooth and obedient. flush: "
+                    "obeys at once, forgets most. soft: fades over. cut: a hard cut to a new scene. Typical: recache",
                 ),
                 io.Int.Input(
                     "soft_chunks",
@@ -102,6 +102,4 @@ def _report(scenes: Sequence[Scene], transition: str) -> str:
         before = chunk
     if scenes[-1].end_second is not None:
         lines.append(f"The last scene runs to the end of the video, not just to {scenes[-1].end_second:g} s.")
-    if len(scenes) > 1:
-        lines.append("In this version a change takes effect through the text alone, whatever the transition.")
     return "\n".join(lines)

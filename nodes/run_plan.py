@@ -8,23 +8,17 @@ from typing import TYPE_CHECKING
 
 from ..headforcing_core.cache import kv_bytes
 from ..headforcing_core.checkpoint import ARFacts
-from ..headforcing_core.geometry import (
-    chunk_start_second,
-    chunks_for,
-    frames_for,
-    latent_size,
-    nearest_chunk,
-    pixel_frames_for,
-    tokens_per_frame,
-)
+from ..headforcing_core.geometry import VideoShape, tokens_per_frame
+from ..headforcing_core.plan import RolloutPlan, Segment, check_transitions
 from ..headforcing_core.policy import HEAD_TYPES, CachePolicy, FittedPolicy, fit_policy
 from ..headforcing_core.profile import HeadProfile
 from ..headforcing_core.profiling import FAST_PROMPTS
 from ..headforcing_core.report import ReportSegment, Setting
-from ..headforcing_core.rollout import RolloutPlan, Segment, capacities, warm_up_frames
+from ..headforcing_core.rollout import capacities, warm_up_frames
 from ..headforcing_core.rules import LabelRule, Labels
 from ..headforcing_core.schedule import PlacedScene, place_scenes
 from . import host
+from .prefix import PrefixLatent
 from .profile_store import newest_profile
 from .profiling import describe_profile, make_profile
 from .sockets import PromptSchedule
@@ -43,13 +37,12 @@ class RunPlan:
     "takes."""
 
     facts: ARFacts
+    video: VideoShape
     rollout: RolloutPlan[Conditioning]
     fitted: FittedPolicy
     labels: Labels
     profile: HeadProfile | None
     scenes: tuple[PlacedScene, ...]
-    transition: str
-    pixel_frames: int
     notes: tuple[str, ...]
     expected_bytes: int
 
@@ -61,11 +54,9 @@ class RunPlan:
         ends = [*(scene.first_chunk - 1 for scene in self.scenes[1:]), last]
         return [
             ReportSegment(
-                scene.scene.prompt,
-                (scene.first_chunk, end),
-                (scene.scene.transition or self.transition) if scene.first_chunk else None,
+                scene.scene.prompt, (scene.first_chunk, end), segment.transition if scene.first_chunk else None
             )
-            for scene, end in zip(self.scenes, ends, strict=True)
+            for scene, segment, end in zip(self.scenes, self.rollout.segments, ends, strict=True)
         ]
 
     def settings(self) -> dict[str, Setting]:
@@ -78,9 +69,14 @@ class RunPlan:
             "fingerprint": self.facts.fingerprint,
             "ar_trained": self.facts.ar_trained,
             "sigmas": self.rollout.sigmas,
-            "chunks": self.rollout.chunks,
-            "frames": self.rollout.chunks * self.fitted.chunk_frames,
-            "pixel_frames": self.pixel_frames,
+            "width": self.video.width,
+            "height": self.video.height,
+            "seconds": self.video.seconds,
+            "fps": self.video.fps,
+            "chunks": self.video.chunks,
+            "frames": self.video.frames,
+            "prefix_frames": self.video.prefix_frames,
+            "pixel_frames": self.video.pixel_frames,
             "policy": policy.name,
             "rope": policy.rope,
             "commit_context": policy.commit_context,
@@ -94,10 +90,8 @@ def plan_run(
     model: ModelPatcher,
     schedule: PromptSchedule | None,
     positive: Conditioning | None,
-    seconds: float,
-    fps: float,
-    width: int,
-    height: int,
+    video: VideoShape,
+    prefix: PrefixLatent | None,
     sigmas: tuple[float, ...] | None,
     policy: CachePolicy,
     profile: HeadProfile | None,
@@ -114,46 +108,37 @@ def plan_run(
             "The model was not loaded by Load AR Model, so it cannot be known whether its weights are AR-trained: "
             f"taken as {facts.family}, {facts.chunk_frames} frames a chunk."
         )
-    pixel_frames = pixel_frames_for(seconds, fps)
-    latent_height, latent_width = latent_size(width, height)
-    n = facts.chunk_frames
-    chunks = chunks_for(frames_for(pixel_frames), n)
-    scenes, segments = _segments(model, schedule, positive, chunks, n, fps, notes)
-    fitted = fit_policy(policy, n, facts.trained_frames, chunks * n)
+    scenes, segments = _segments(model, schedule, positive, video, notes)
+    fitted = fit_policy(policy, video.chunk_frames, facts.trained_frames, video.frames)
+    check_transitions(segments, policy.rope)
     notes.append(
         f"Steps: {', '.join(f'{sigma:g}' for sigma in sigmas or facts.sigmas)} "
         f"({'the sigmas input' if sigmas else f'family {facts.family}'})."
     )
     texts = schedule.conditionings[:FAST_PROMPTS] if schedule else [segment.text for segment in segments]
-    labels, used = _labels(model, facts, policy, profile, texts, width, height, node_id, notes)
+    labels, used = _labels(model, facts, policy, profile, texts, video, node_id, notes)
     if used is None and profile is not None:
         notes.append(f"The policy {policy.name} treats all heads alike, so the profile was not used.")
-    rollout = RolloutPlan(chunks, latent_height, latent_width, sigmas or facts.sigmas, segments)
-    per_frame = host.frame_head_bytes(model, tokens_per_frame(latent_height, latent_width))
-    after = kv_bytes(labels, capacities(fitted, labels), per_frame)
-    heads = sum(map(len, labels))
-    expected = max(after, heads * warm_up_frames(fitted, chunks) * per_frame) + heads * n * per_frame
-    return RunPlan(
-        facts,
-        rollout,
-        fitted,
-        labels,
-        used,
-        scenes,
-        schedule.transition if schedule else "",
-        pixel_frames,
-        tuple(notes),
-        expected,
+    rollout = RolloutPlan(
+        video.chunks,
+        *video.latent_size,
+        sigmas or facts.sigmas,
+        segments,
+        host.mix_conditioning,
+        None if prefix is None else host.latent_in(model, prefix.samples),
     )
+    per_frame = host.frame_head_bytes(model, tokens_per_frame(*video.latent_size))
+    after = kv_bytes(labels, capacities(fitted, labels), per_frame)
+    before = sum(map(len, labels)) * warm_up_frames(fitted, video.chunks, video.prefix_frames) * per_frame
+    beside = sum(map(len, labels)) * video.chunk_frames * per_frame
+    return RunPlan(facts, video, rollout, fitted, labels, used, scenes, tuple(notes), max(after, before) + beside)
 
 
 def _segments(
     model: ModelPatcher,
     schedule: PromptSchedule | None,
     positive: Conditioning | None,
-    chunks: int,
-    n: int,
-    fps: float,
+    video: VideoShape,
     notes: list[str],
 ) -> tuple[tuple[PlacedScene, ...], tuple[Segment[Conditioning], ...]]:
     if (schedule is None) == (positive is None):
@@ -166,19 +151,17 @@ def _segments(
         assert positive is not None
         host.check_conditioning(positive, model, "positive")
         return (), (Segment(0, positive),)
-    nearest = [nearest_chunk(scene.start_second, n, fps) for scene in schedule.scenes]
-    starts = [chunk_start_second(chunk, n, fps) for chunk in range(chunks + 1)]
-    scenes, moved = place_scenes(schedule.scenes, chunks, starts, nearest)
+    nearest = [video.nearest_chunk(scene.start_second) for scene in schedule.scenes]
+    starts = [video.start_second(chunk) for chunk in range(video.chunks + 1)]
+    scenes, moved = place_scenes(schedule.scenes, video.chunks, starts, nearest)
+    notes.extend(moved)
     texts = schedule.conditionings[: len(scenes)]
     for text in texts:
         host.check_conditioning(text, model, "schedule")
-    notes.extend(moved)
-    if len(scenes) > 1:
-        notes.append(
-            "Prompt changes take effect through the text alone in this version; transitions are recorded, not "
-            "yet carried out."
-        )
-    return scenes, tuple(Segment(scene.first_chunk, text) for scene, text in zip(scenes, texts, strict=True))
+    return scenes, tuple(
+        Segment(scene.first_chunk, text, scene.scene.transition or schedule.transition, schedule.soft_chunks)
+        for scene, text in zip(scenes, texts, strict=True)
+    )
 
 
 def _labels(
@@ -187,8 +170,7 @@ def _labels(
     policy: CachePolicy,
     profile: HeadProfile | None,
     texts: Sequence[Conditioning],
-    width: int,
-    height: int,
+    video: VideoShape,
     node_id: str | None,
     notes: list[str],
 ) -> tuple[Labels, HeadProfile | None]:
@@ -205,7 +187,7 @@ def _labels(
             profile.check_fits(layers, heads, facts.fingerprint)
             notes.append(f"Heads from the saved profile {name}.")
         else:
-            profile = make_profile(model, texts, "fast", _RULE, width, height, 3, node_id)
+            profile = make_profile(model, texts, "fast", _RULE, video.width, video.height, 3, node_id)
             notes.extend(
                 [
                     "No profile was connected or saved, so one was measured first (protocol fast). Save one with "

@@ -13,7 +13,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ..headforcing_core.checkpoint import check_sigmas
-from ..headforcing_core.geometry import DEFAULT_FPS, LATENT_CHANNELS, chunk_start_second, latent_size, pixel_frames_for
+from ..headforcing_core.geometry import DEFAULT_FPS, LATENT_CHANNELS, VideoShape
 from ..headforcing_core.heatmap import draw_timeline
 from ..headforcing_core.noise import NOISE_MODES, NativeNoise, Noise, PerChunkNoise
 from ..headforcing_core.policy import PRESETS, CachePolicy
@@ -21,6 +21,7 @@ from ..headforcing_core.profile import HeadProfile
 from ..headforcing_core.report import make_report
 from ..headforcing_core.rollout import Chunk, make_memory, rollout
 from . import host
+from .prefix import prefix_of
 from .profiling import to_image
 from .progress import StepProgress
 from .run_plan import RunPlan, plan_run
@@ -106,6 +107,18 @@ class HeadForcedSampler(io.ComfyNode):
                     tooltip="How much of the past each kind of head keeps, from Head Cache Policy. Unconnected: paper",
                 ),
                 io.Vae.Input("vae", optional=True, tooltip="The Wan 2.1 VAE; needed when the video output is used."),
+                io.Image.Input(
+                    "start_image",
+                    optional=True,
+                    tooltip="The picture that the video begins with. Describe it in the first prompt, or it drifts "
+                    "away.",
+                ),
+                io.Latent.Input(
+                    "previous",
+                    optional=True,
+                    tooltip="The latent of a finished video that goes on from its last chunk. seconds and the schedule "
+                    "then count what is new.",
+                ),
                 io.Sigmas.Input(
                     "sigmas",
                     optional=True,
@@ -154,8 +167,8 @@ class HeadForcedSampler(io.ComfyNode):
         fps: float | None = DEFAULT_FPS,
     ) -> bool | str:
         try:  # a linked value comes as None and is checked when the node runs
-            latent_size(width or 832, height or 480)
-            pixel_frames_for(20.0 if seconds is None else seconds, DEFAULT_FPS if fps is None else fps)
+            given = ((seconds, 20.0), (fps, DEFAULT_FPS), (width, 832), (height, 480))
+            VideoShape(*(default if value is None else value for value, default in given), chunk_frames=1)
         except ValueError as error:
             return str(error)
         return True
@@ -173,6 +186,8 @@ class HeadForcedSampler(io.ComfyNode):
         profile: HeadProfile | None = None,
         policy: CachePolicy | None = None,
         vae: VAE | None = None,
+        start_image: Tensor | None = None,
+        previous: dict[str, Tensor] | None = None,
         sigmas: Tensor | None = None,
         positive: Conditioning | None = None,
         fps: float = DEFAULT_FPS,
@@ -188,64 +203,71 @@ class HeadForcedSampler(io.ComfyNode):
         levels = None if sigmas is None else tuple(float(sigma) for sigma in sigmas)
         if levels is not None:
             check_sigmas(levels)
-        plan = plan_run(
-            model,
-            schedule,
-            positive,
+        if previous is not None and noise == "native":
+            raise ValueError(
+                "noise is native, and previous is connected. Native noise is drawn for a whole video at once and "
+                "cannot go on. Set noise to per_chunk."
+            )
+        VideoShape(seconds, fps, width, height, 1)  # checked before an image is encoded at this size
+        prefix = prefix_of(start_image, previous, vae, width, height)
+        video = VideoShape(
             seconds,
             fps,
             width,
             height,
+            host.facts_of(model).chunk_frames,
+            prefix.frames if prefix else 0,
+            prefix is not None and prefix.is_image,
+        )
+        plan = plan_run(
+            model,
+            schedule,
+            positive,
+            video,
+            prefix,
             levels,
             policy or PRESETS["paper"],
             profile,
             cls.hidden.unique_id,
         )
+        segments = plan.report_segments()
+        settings = plan.settings() | {"seed": seed, "noise": noise}
         started = perf_counter()
         chunks, latent, beside = _run(model, plan, seed, noise, cls.hidden.unique_id)
         taken = perf_counter() - started
         log.info("Head forcing: %d chunks in %.1f s, history %.2f GB", len(chunks), taken, chunks[-1].kv_bytes / 1e9)
-        settings = plan.settings() | {
-            "seed": seed,
-            "noise": noise,
-            "width": width,
-            "height": height,
-            "seconds": seconds,
-            "fps": fps,
-        }
-        report = make_report(
-            settings,
-            plan.notes,
-            plan.report_segments(),
-            plan.profile,
-            chunks,
-            beside,
-            max(chunk.kv_bytes for chunk in chunks) + beside,
-            taken,
+        if prefix is not None:
+            latent = torch.cat([prefix.samples.to(latent), latent], dim=2)
+        peak = max(chunk.kv_bytes for chunk in chunks) + beside
+        report = make_report(settings, plan.notes, segments, plan.profile, chunks, beside, peak, taken)
+        timeline = to_image(
+            draw_timeline(
+                chunks,
+                [video.start_second(chunk.index) for chunk in chunks],
+                [(segment.chunks[0], segment.prompt) for segment in segments],
+            )
         )
-        video = _video(vae, latent, plan.pixel_frames, fps) if wants_video and vae is not None else None
-        starts = [chunk_start_second(chunk.index, plan.fitted.chunk_frames, fps) for chunk in chunks]
-        segments = [(segment.chunks[0], segment.prompt) for segment in plan.report_segments()]
-        timeline = to_image(draw_timeline(chunks, starts, segments))
-        return io.NodeOutput({"samples": latent}, video, timeline, report)
+        clip = _video(vae, latent, video.pixel_frames, fps) if wants_video and vae is not None else None
+        return io.NodeOutput({"samples": latent}, clip, timeline, report)
 
 
 def _run(
     model: ModelPatcher, plan: RunPlan, seed: int, noise_mode: str, node_id: str | None
 ) -> tuple[list[Chunk], Tensor, int]:
-    rollout_plan, fitted, labels = plan.rollout, plan.fitted, plan.labels
-    shape = (1, LATENT_CHANNELS, fitted.chunk_frames, rollout_plan.latent_height, rollout_plan.latent_width)
+    fitted, labels, video = plan.fitted, plan.labels, plan.video
+    shape = (1, LATENT_CHANNELS, video.chunk_frames, *video.latent_size)
     noise: Noise = PerChunkNoise(seed, shape)
     if noise_mode == "native":
-        whole = (*shape[:2], rollout_plan.chunks * fitted.chunk_frames, *shape[3:])
-        noise = NativeNoise(seed, whole, fitted.chunk_frames)
+        noise = NativeNoise(
+            seed, (*shape[:2], video.frames, *video.latent_size), video.chunk_frames, video.prefix_frames
+        )
     backbone = host.HostBackbone(model, seed)
-    memory = make_memory(fitted, labels, rollout_plan, backbone.attention, host.rotate)
-    progress = StepProgress(model, rollout_plan.chunks, len(rollout_plan.sigmas) - 1, node_id, "")
+    memory = make_memory(fitted, labels, plan.rollout, backbone.attention, host.rotate)
+    progress = StepProgress(model, video.chunks, len(plan.rollout.sigmas) - 1, node_id, "")
     chunks: list[Chunk] = []
     beside = 0
     with backbone.reading(memory, plan.expected_bytes):
-        for chunk in rollout(backbone, memory, rollout_plan, fitted, labels, noise, progress.step):
+        for chunk in rollout(backbone, memory, plan.rollout, fitted, labels, noise, progress.step):
             chunks.append(chunk)
             beside = max(beside, memory.chunk_bytes)
     return chunks, backbone.latent_out(torch.cat([chunk.latent for chunk in chunks], dim=2)), beside

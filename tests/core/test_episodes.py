@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import pytest
-import reference
+import reference_episodes as reference
 import torch
 from torch import Tensor
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu, layer_norm, rms_norm
+from torch.nn.functional import gelu, layer_norm, pad, rms_norm
 
 from headforcing_core.cache import KVMemory
 from headforcing_core.rollout import Recipe
@@ -64,8 +64,9 @@ class TinyModel:
         return (sharpness * (1 + 0.2 * torch.randn(self.width, generator=self._generator))).to(self.dtype)
 
     def text(self, seed: int) -> Tensor:
-        """A prompt: (width,)."""
-        return torch.randn(self.width, generator=torch.Generator("cpu").manual_seed(seed)).to(self.dtype)
+        """A prompt of two to four tokens: (tokens, width)."""
+        generator = torch.Generator("cpu").manual_seed(seed)
+        return torch.randn(2 + seed % 3, self.width, generator=generator).to(self.dtype)
 
     def clean(self, x: Tensor, sigma: float, text: Tensor, attend: Attend) -> Tensor:
         """The clean chunk as the model sees it: x - sigma * v, all (batch, channels, frames, height, width)."""
@@ -75,7 +76,8 @@ class TinyModel:
         patches = patches.permute(0, 2, 3, 5, 1, 4, 6).flatten(4).flatten(1, 3)  # (batch, tokens, patch)
         waves = sigma * torch.arange(1, 5, dtype=torch.float64)
         waves = torch.cat([waves.sin(), waves.cos()]).to(self.dtype)
-        condition = torch.tanh(waves @ self.sigma_features + text @ self.text_features)
+        read = (text / torch.arange(1, len(text) + 1)[:, None]).sum(dim=0)  # (width,); every place in the text matters
+        condition = torch.tanh(waves @ self.sigma_features + read @ self.text_features)
         tokens = patches @ self.embed
         for layer, block in enumerate(self.blocks):
             shift, scale = (condition @ block["modulation"]).chunk(2)
@@ -90,6 +92,13 @@ class TinyModel:
         picture = picture.unflatten(1, grid).unflatten(4, (channels, PATCH, PATCH))
         picture = picture.permute(0, 4, 1, 2, 5, 3, 6).flatten(3, 4).flatten(4, 5)
         return x - sigma * (x - picture)
+
+
+def blend(old: Tensor, new: Tensor, share: float) -> Tensor:
+    """What the core is given to mix two texts with; zeros at the end of the shorter one."""
+    tokens = max(len(old), len(new))
+    old, new = (pad(text, (0, 0, 0, tokens - len(text))) for text in (old, new))
+    return torch.lerp(old, new, share)
 
 
 class CoreBackbone:

@@ -68,7 +68,8 @@ def files(result: RunResult, node_id: str, kind: str) -> list[OutputFile]:
 
 def steps(result: RunResult, node_id: str) -> list[int]:
     """How far a node said it was, each time it said so."""
-    return [event.data["value"] for event in result.events if event.kind == "progress" and event.text("node") == node_id]
+    return [int(event.text("value")) for event in result.events
+            if event.kind == "progress" and event.text("node") == node_id]
 
 
 def _message(error: dict[str, object]) -> str:

@@ -1,6 +1,7 @@
 """The nodes work between the host's own: what stands before, after and beside them keeps its meaning."""
 
 import json
+from collections.abc import Iterator
 
 import pytest
 import safetensors
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from devtools.client import Client
 from devtools.server import Server
-from devtools.tiny_workflow import Workflow
+from devtools.tiny_workflow import Node, Workflow
 from tests.server.conftest import Refusal, SavedLatent, steps
 from tests.server.graphs import SIZE, node, sampling
 
@@ -22,6 +23,19 @@ ALONG_WIDTH = ("shared.weight", "q.weight", "k.weight", "v.weight", "wi_0.weight
 def plain(saved_latent: SavedLatent) -> Tensor:
     """What Load AR Model and the sampler make with nothing between them."""
     return saved_latent(sampling())
+
+
+@pytest.fixture
+def wide_encoder(comfyui: Server) -> Iterator[str]:
+    """The name of a text encoder twice as wide as the models read."""
+    folder = comfyui.base_directory / "models" / "text_encoders"
+    with safetensors.safe_open(folder / "tiny_umt5.safetensors", "pt") as tiny:
+        config = json.loads(tiny.metadata()["config"])
+        tensors = {name: twice_as_wide(name, tiny.get_tensor(name)) for name in tiny.keys()}  # noqa: SIM118 - no dict
+    wide = folder / "wide_umt5.safetensors"
+    safetensors.torch.save_file(tensors, wide, {"config": json.dumps(config | {"d_model": 2 * config["d_model"]})})
+    yield wide.name
+    wide.unlink()
 
 
 def test_a_lora_loader_between_changes_the_video(saved_latent: SavedLatent, plain: Tensor) -> None:
@@ -69,13 +83,9 @@ def test_sigmas_of_a_stock_scheduler_are_taken(client: Client) -> None:
     assert json.loads(result.outputs["report"]["text"][0])["settings"]["sigmas"][::2] == [1.0, 0.0]
 
 
-def test_the_hosts_own_ar_sampler_makes_the_same_video_of_the_same_model_afterwards(
-    client: Client, saved_latent: SavedLatent
-) -> None:
+def test_the_hosts_own_ar_sampler_makes_the_same_video_of_the_same_model_afterwards(saved_latent: SavedLatent) -> None:
     workflow = native_after_ours(frames=9)
-    theirs = saved_latent(workflow, "native")
-    # the same sampler with its noise said last: nothing is asked of the host's cache
-    ours = saved_latent(workflow, "sampler")
+    theirs, ours = saved_latent(workflow, "native"), saved_latent(workflow, "sampler")
     assert ours.shape == theirs.shape == (1, 16, 9, SIZE["height"] // 8, SIZE["width"] // 8)
     assert (ours - theirs).abs().max() <= 1e-5 and theirs.std() > 0.3
 
@@ -90,28 +100,19 @@ def test_eight_bit_weights_make_a_similar_video(saved_latent: SavedLatent, plain
 
 
 @pytest.mark.parametrize("source", ["schedule", "positive"])
-def test_a_text_encoder_of_another_width_is_refused(refusal: Refusal, comfyui: Server, source: str) -> None:
-    folder = comfyui.base_directory / "models" / "text_encoders"
-    with safetensors.safe_open(folder / "tiny_umt5.safetensors", "pt") as tiny:
-        config = json.loads(tiny.metadata()["config"])
-        tensors = {name: twice_as_wide(name, tiny.get_tensor(name)) for name in tiny.keys()}  # noqa: SIM118
-    config["d_model"] *= 2
-    safetensors.torch.save_file(tensors, folder / "wide_umt5.safetensors", {"config": json.dumps(config)})
-
-    workflow = sampling()
-    workflow["clip"]["inputs"]["clip_name"] = "wide_umt5.safetensors"
-    if source == "positive":
-        workflow = sampling(schedule=None, positive=["positive", 0])
-    workflow["clip"]["inputs"]["clip_name"] = "wide_umt5.safetensors"
+def test_a_text_encoder_of_another_width_is_refused(refusal: Refusal, wide_encoder: str, source: str) -> None:
+    workflow = sampling() if source == "schedule" else sampling(schedule=None, positive=["positive", 0])
     workflow["positive"] = node("CLIPTextEncode", clip=["clip", 0], text="a red fox in deep snow")
+    workflow["clip"]["inputs"]["clip_name"] = wide_encoder
     assert refusal(workflow, "sampler") == (
-        f"{source} is a text of shape (1, 512, 128), the model reads (1, tokens, 64). It was made by another text encoder, "
-        "or in a batch. Use CLIPLoader with umt5_xxl, type wan.")
+        f"{source} is a text of shape (1, 512, 128), the model reads (1, tokens, 64). It was made by another text "
+        "encoder, or in a batch. Use CLIPLoader with umt5_xxl, type wan.")
 
 
 def test_a_profile_can_be_loaded_as_soon_as_it_is_saved(client: Client) -> None:
     workflow = sampling(profile=["profile", 0])
-    workflow["profile"] = node("HeadForcingProfileHeads", model=["model", 0], rule="random", save_as="just saved", **SIZE)
+    workflow["profile"] = node("HeadForcingProfileHeads", model=["model", 0], rule="random", save_as="just saved",
+                               **SIZE)
     assert client.run(workflow).status == "success"
     workflow["profile"] = node("HeadForcingLoadProfile", profile_name="just saved.safetensors")
     workflow["policy"]["inputs"]["preset"] = "paper"
@@ -123,18 +124,17 @@ def test_a_profile_can_be_loaded_as_soon_as_it_is_saved(client: Client) -> None:
 
 def test_a_checkpoint_replaced_under_its_name_is_loaded_anew(client: Client, comfyui: Server) -> None:
     folder = comfyui.base_directory / "models" / "diffusion_models"
-    workflow: Workflow = {"model": node("HeadForcingLoadARModel", model_name="replaced.safetensors"),
-                          "report": node("PreviewAny", source=["model", 1])}
+    workflow = {"model": node("HeadForcingLoadARModel", model_name="replaced.safetensors"),
+                "report": node("PreviewAny", source=["model", 1])}
     reports = []
     for name in ("random_a.safetensors", "random_b.safetensors"):
-        (folder / "replaced.safetensors").unlink(missing_ok=True)
         (folder / "replaced.safetensors").write_bytes((folder / name).read_bytes())
         reports.append(client.run(workflow).outputs["report"]["text"][0])
     (folder / "replaced.safetensors").unlink()
     assert "4 layers of 3 heads" in reports[0] and reports[0] != reports[1]
 
 
-def between(model_node: dict[str, object]) -> Workflow:
+def between(model_node: Node) -> Workflow:
     """A run with one node between Load AR Model and the sampler."""
     return {**sampling(model=["between", 0]), "between": model_node}
 
@@ -152,9 +152,9 @@ def native_after_ours(frames: int) -> Workflow:
         "positive": node("CLIPTextEncode", clip=["clip", 0], text="a red fox in deep snow"),
         "sampler name": node("SamplerARVideo", num_frame_per_block=3),
         "sigmas": node("BasicScheduler", model=["model", 0], scheduler="simple", steps=4, denoise=1.0),
-        "native": node("SamplerCustom", model=["model", 0], add_noise=True, noise_seed=5, cfg=1.0, positive=["positive", 0],
-                       negative=["positive", 0], sampler=["sampler name", 0], sigmas=["sigmas", 0],
-                       latent_image=["sampler", 0]),
+        "native": node("SamplerCustom", model=["model", 0], add_noise=True, noise_seed=5, cfg=1.0,
+                       positive=["positive", 0], negative=["positive", 0], sampler=["sampler name", 0],
+                       sigmas=["sigmas", 0], latent_image=["sampler", 0]),
     }
 
 

@@ -1,0 +1,91 @@
+"""The naive reference: self-attention over raw K and V, gathered, turned and attended head by head (section 5)."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Protocol
+
+import torch
+from reference_tiers import Seen
+from torch import Tensor
+
+
+class Model(Protocol):
+    """x0 of a chunk; `attend(layer, q, k, v)` gets (1, tokens, heads, head_dim) and gives (1, tokens, width)."""
+
+    layers: int
+    heads: int
+    head_dim: int
+    dtype: torch.dtype
+
+    def clean(
+        self, x: Tensor, sigma: float, text: Tensor, attend: Callable[[int, Tensor, Tensor, Tensor], Tensor]
+    ) -> Tensor: ...
+
+
+@cache
+def _turns(places: tuple[int, ...], rows: int, columns: int, head_dim: int) -> Tensor:
+    """Complex turns exp(i * angle) of frames at these positions: complex128 (frames * rows * columns, pairs)."""
+    space = 2 * (head_dim // 6)
+    time = head_dim - 2 * space
+    turns = []
+    for place in places:
+        for row in range(rows):
+            for column in range(columns):
+                angles = [place * 10000.0 ** (-2 * i / time) for i in range(time // 2)]
+                angles += [row * 10000.0 ** (-2 * i / space) for i in range(space // 2)]
+                angles += [column * 10000.0 ** (-2 * i / space) for i in range(space // 2)]
+                turns.append(angles)
+    angle = torch.tensor(turns, dtype=torch.float64)
+    return torch.polar(torch.ones_like(angle), angle)
+
+
+def turn(x: Tensor, places: Sequence[int], rows: int, columns: int) -> Tensor:
+    """Rotate x (tokens, head_dim), whose frames stand at `places`."""
+    frames = [_turns((place,), rows, columns, x.shape[1]) for place in places]
+    turns = torch.cat(frames).to(torch.complex128 if x.dtype == torch.float64 else torch.complex64)
+    pairs = torch.view_as_complex(x.reshape(x.shape[0], -1, 2))
+    return torch.view_as_real(pairs * turns).reshape(x.shape)
+
+
+@dataclass
+class History:
+    """Everything ever committed, as it was committed last: per layer and frame (tokens, heads, head_dim)."""
+
+    keys: list[dict[int, Tensor]]
+    values: list[dict[int, Tensor]]
+
+
+class Pass:
+    """Self-attention of one forward pass, head by head. Keeps the chunk's K and V in case it is to be committed."""
+
+    def __init__(
+        self,
+        history: History,
+        labels: Sequence[Sequence[str]],
+        seen: Mapping[str, Seen],
+        places: Sequence[int],
+        rows: int,
+        columns: int,
+    ) -> None:
+        self.history, self.labels, self.seen, self.places = history, labels, seen, list(places)
+        self.rows, self.columns = rows, columns
+        self.own_keys: list[Tensor] = []
+        self.own_values: list[Tensor] = []
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = q[0], k[0], v[0]  # (tokens, heads, head_dim)
+        self.own_keys.append(k)
+        self.own_values.append(v)
+        outputs = []
+        for head, head_type in enumerate(self.labels[layer]):
+            seen = self.seen[head_type]
+            keys = torch.cat([self.history.keys[layer][frame][:, head] for frame, _, _ in seen] + [k[:, head]])
+            values = torch.cat([self.history.values[layer][frame][:, head] for frame, _, _ in seen] + [v[:, head]])
+            places = [place for _, place, _ in seen] + self.places
+            keys = turn(keys, places, self.rows, self.columns)
+            queries = turn(q[:, head], self.places, self.rows, self.columns)
+            weights = torch.softmax(queries @ keys.T / math.sqrt(q.shape[2]), dim=1)
+            outputs.append(weights @ values)
+        return torch.cat(outputs, dim=1)[None]

@@ -1,0 +1,125 @@
+"""The naive reference: what a head sees of the history, and where that stands (method.md sections 3, 5 and 7)."""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+
+TYPES = ("local", "anchor", "memory")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Frames in the tiers of one head type (section 3)."""
+
+    sink: int
+    episodes: int
+    recent: float
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is kept and how it is read."""
+
+    local: Sizes
+    anchor: Sizes
+    memory: Sizes
+    rope: str = "compact"
+    commit_context: str = "full"
+    compress_from_chunk: int = -1
+    percentile: float = 60.0
+    trained_frames: int = 21
+
+    def sizes(self, head_type: str) -> Sizes:
+        return {"local": self.local, "anchor": self.anchor, "memory": self.memory}[head_type]
+
+
+PAPER = Rules(Sizes(0, 0, 1), Sizes(3, 0, 1), Sizes(3, 6, 6))
+PRESETS = {
+    "paper": PAPER,
+    "enhanced": replace(PAPER, commit_context="recent"),
+    "low_vram": replace(PAPER, memory=Sizes(3, 3, 3), compress_from_chunk=1),
+    "max": replace(PAPER, memory=Sizes(3, 9, 6)),
+    "uniform": Rules(Sizes(3, 0, 7), Sizes(3, 0, 7), Sizes(3, 0, 7)),
+    "uniform_21": Rules(Sizes(3, 0, 15), Sizes(3, 0, 15), Sizes(3, 0, 15)),
+    "full": Rules(Sizes(0, 0, math.inf), Sizes(0, 0, math.inf), Sizes(0, 0, math.inf)),
+}
+
+Seen = tuple[tuple[int, int, str], ...]
+"(frame, position, tier) in time order."
+
+
+@dataclass
+class Past:
+    """What is left of the committed frames. `flush` and `cut` move the two borders (section 7)."""
+
+    held: dict[str, set[int]] = field(default_factory=lambda: {head_type: set() for head_type in TYPES})
+    warm: bool = True
+    first_sink: int = 0
+    first_recent: int = 0
+    "No frame before it is recent again, however many frames the recent tier has room for."
+    far: bool = False
+    "The history stands at the far end, as for the first chunk after a cut."
+
+    def is_sink(self, frame: int, sizes: Sizes) -> bool:
+        return self.first_sink <= frame < self.first_sink + sizes.sink
+
+
+def visible(
+    rules: Rules, head_type: str, past: Past, first: int, chunk_frames: int, episodes: Collection[int]
+) -> Seen:
+    """What a head sees of the history with a chunk that starts at frame `first`."""
+    last_place = rules.trained_frames - chunk_frames  # q0
+    sizes = rules.sizes(head_type)
+    tier = {}
+    for frame in sorted(past.held[head_type]):
+        if past.warm or (frame >= first - sizes.recent and frame >= past.first_recent):
+            tier[frame] = "recent"
+        elif past.is_sink(frame, sizes):
+            tier[frame] = "sink"
+        elif head_type == "memory" and frame in episodes:
+            tier[frame] = "episode"
+
+    recent = [frame for frame in tier if tier[frame] == "recent"]
+    older = [frame for frame in tier if tier[frame] != "recent"]
+    position = {}
+    for frame in recent:
+        position[frame] = last_place - (first - frame)
+    lowest = position[recent[0]] if recent else last_place
+    for rank, frame in enumerate(older):
+        if rules.rope == "compact":
+            position[frame] = lowest - len(older) + rank
+        elif rules.rope == "clamp":
+            position[frame] = max(0, last_place - (first - frame))
+        elif rules.rope == "tied":
+            position[frame] = 0
+    if rules.rope == "absolute":
+        position = {frame: frame for frame in tier}
+    if past.far:
+        position = {frame: rank for rank, frame in enumerate(sorted(tier))}
+    return tuple((frame, position[frame], tier[frame]) for frame in sorted(tier))
+
+
+def chunk_place(rules: Rules, first: int, chunk_frames: int) -> int:
+    """Position of the first frame of a chunk (section 5)."""
+    return first if rules.rope == "absolute" else rules.trained_frames - chunk_frames
+
+
+def ends_warm_up(rules: Rules, first: int, chunk_frames: int, number: int | None) -> bool:
+    """Section 3, for the chunk that starts at frame `first`; `number` among the generated ones, none in the prefix."""
+    if first + chunk_frames > rules.trained_frames:
+        return True
+    return rules.compress_from_chunk != -1 and number is not None and number >= rules.compress_from_chunk
+
+
+def redone_chunks(rules: Rules, chunk_frames: int) -> int:
+    """How many chunks `recache` commits again (section 7)."""
+    return max(1, math.ceil(min(rules.memory.recent, 6) / chunk_frames))
+
+
+def left_recent(rules: Rules, past: Past, first: int, frames: int) -> Sequence[int]:
+    """Frames that leave the memory heads' recent tier, warm-up or not, as `frames` frames are committed at `first`."""
+    return [
+        frame
+        for frame in range(past.first_recent, first + frames)
+        if first - rules.memory.recent <= frame < first + frames - rules.memory.recent
+    ]
