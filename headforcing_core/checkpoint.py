@@ -214,7 +214,7 @@ def _refuse_others(tensors: Mapping[str, Tensor], file_name: str) -> None:
     if "patch_embedding.weight" not in tensors or "head.modulation" not in tensors:
         example = next(iter(sorted(tensors)))
         raise ValueError(
-            f"{file_name} is not a Wan model: it lacks patch_embedding.weight or head.modulation (its "
+            f"{file_name} is not a Wan model. It lacks patch_embedding.weight or head.modulation (its "
             f"tensors have names like {example}). {_WANTED}"
         )
     for start, what in _OTHER_MODELS.items():

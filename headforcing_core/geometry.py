@@ -64,11 +64,12 @@ def nearest_chunk(second: float, chunk_frames: int, fps: float, prefix_frames: i
     """Chunk whose start lies nearest to a second; the earlier one of two equally near."""
     guess = int(second * fps / (TIME_STRIDE * chunk_frames))
     return min(
-        (guess, guess + 1), key=lambda chunk: abs(chunk_start_second(chunk, chunk_frames, fps, prefix_frames) - second)
+        range(guess, guess + 3),  # without a prefix starts lie up to three pictures early
+        key=lambda chunk: abs(chunk_start_second(chunk, chunk_frames, fps, prefix_frames) - second),
     )
 
 
-def last_warm_up_chunk(chunk_frames: int, trained_frames: int) -> int:
+def first_compressed_chunk(chunk_frames: int, trained_frames: int) -> int:
     """First chunk that no longer fits the trained range with its whole history: where compression must start."""
     return (trained_frames - chunk_frames) // chunk_frames + 1
 

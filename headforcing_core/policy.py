@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .geometry import TRAINED_FRAMES, last_warm_up_chunk
+from .geometry import TRAINED_FRAMES, first_compressed_chunk
 from .positions import ROPE_MODES
 
 HEAD_TYPES = ("local", "anchor", "memory")
@@ -152,7 +152,7 @@ def fit_policy(policy: CachePolicy, chunk_frames: int, trained_frames: int, tota
                 f"{tiers.recent}) and read them with a chunk of {chunk_frames}: {tiers.frames + chunk_frames} frames, "
                 f"but the model was trained on {trained}. Shrink {_shrink(head_type, tiers, trained - chunk_frames)}."
             )
-    latest = last_warm_up_chunk(chunk_frames, trained)
+    latest = first_compressed_chunk(chunk_frames, trained)
     start = latest if policy.compress_from_chunk == AS_LATE_AS_POSSIBLE else policy.compress_from_chunk
     if start > latest:
         raise ValueError(

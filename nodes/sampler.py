@@ -167,8 +167,13 @@ class HeadForcedSampler(io.ComfyNode):
         fps: float | None = DEFAULT_FPS,
     ) -> bool | str:
         try:  # a linked value comes as None and is checked when the node runs
-            given = ((seconds, 20.0), (fps, DEFAULT_FPS), (width, 832), (height, 480))
-            VideoShape(*(default if value is None else value for value, default in given), chunk_frames=1)
+            VideoShape(
+                20.0 if seconds is None else seconds,
+                DEFAULT_FPS if fps is None else fps,
+                832 if width is None else width,
+                480 if height is None else height,
+                chunk_frames=1,
+            )
         except ValueError as error:
             return str(error)
         return True

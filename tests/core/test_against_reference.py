@@ -1,31 +1,21 @@
-"""Any policy gives the same latents as the naive reference (method.md section 9, truth 2)."""
+"""Any policy, prompt change and prefix gives the same latents as the naive reference (method.md section 9, truth 2)."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from itertools import product
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import combinations, product
 
 import pytest
-import reference
+import reference_tiers
 import torch
-from tiny_model import CHANNELS, CoreBackbone, TinyModel
+from side_by_side import MIXED, TRAINED, Case, Change, compare, soft
 
-from headforcing_core.attention import dense_attention
-from headforcing_core.cache import KVMemory
-from headforcing_core.episodes import descriptor_layers
-from headforcing_core.noise import NativeNoise, PerChunkNoise
-from headforcing_core.policy import PRESETS, CachePolicy, Tiers, fit_policy
-from headforcing_core.rollout import Chunk, RolloutPlan, Segment, capacities, rollout, warm_up_frames
-from headforcing_core.rope import rotate
+from headforcing_core.policy import PRESETS, CachePolicy, Tiers
 
-TRAINED = 21
-TOLERANCE = 1e-5
+ROPES = ("compact", "clamp", "tied", "absolute")
+CONTEXTS = ("full", "recent")
+TRANSITIONS = ("recache", "flush", "soft", "cut")
+PREFIXES = (0, 1, 7, 30)
 
-MIXED = (
-    ("local", "anchor", "memory", "memory"),
-    ("memory", "memory", "memory", "memory"),
-    ("anchor", "local", "local", "anchor"),
-    ("memory", "local", "memory", "local"),
-)
 SCATTERED = (
     ("memory", "anchor", "memory", "anchor"),
     ("local", "local", "anchor", "local"),
@@ -42,21 +32,7 @@ NO_MEMORY = (("local", "anchor", "local", "anchor"),) * 4
 ALL_MEMORY = (("memory",) * 4,) * 4
 
 
-@dataclass(frozen=True)
-class Case:
-    """One rollout, for both sides. `prompts` are the first chunks of the segments."""
-
-    rules: reference.Rules
-    policy: CachePolicy
-    chunk_frames: int
-    chunks: int
-    labels: tuple[tuple[str, ...], ...] = MIXED
-    sigmas: tuple[float, ...] = (1.0, 0.8, 0.0)
-    prompts: tuple[int, ...] = (0,)
-    latent: tuple[int, int] = (8, 8)
-    seed: int = 5
-    noise: str = "per_chunk"
-    head_dim: int = 24
+# Presets
 
 
 def preset_case(name: str, rope: str, commit_context: str, chunk_frames: int, index: int) -> Case:
@@ -65,26 +41,137 @@ def preset_case(name: str, rope: str, commit_context: str, chunk_frames: int, in
         chunks = chunks if rope == "absolute" else TRAINED // chunk_frames
     percentile = (60.0, 15.0)[index % 5 % 2]  # a low one fills the bank early, so that episodes are dropped
     return Case(
-        rules=replace(reference.PRESETS[name], rope=rope, commit_context=commit_context, percentile=percentile),
+        rules=replace(reference_tiers.PRESETS[name], rope=rope, commit_context=commit_context, percentile=percentile),
         policy=replace(PRESETS[name], rope=rope, commit_context=commit_context, novelty_percentile=percentile),
         chunk_frames=chunk_frames,
         chunks=chunks,
         labels=(MIXED, SCATTERED, NO_LOCAL)[index % 3],
         latent=((8, 8), (8, 10), (12, 8))[index % 3],
-        prompts=((0,), (0, 9, 14))[index % 2],
+        changes=((), tuple(change for change in soft(9, 14) if change[0] < chunks))[index % 2],
         seed=100 + index,
     )
 
 
 COMBINATIONS = [
-    (name, rope, ("full", "recent")[(i + j) % 2], (3, 1)[(i + j // 2) % 2])
-    for (i, name), (j, rope) in product(enumerate(PRESETS), enumerate(("compact", "clamp", "tied", "absolute")))
+    (name, rope, CONTEXTS[(i + j) % 2], (3, 1)[(i + j // 2) % 2])
+    for (i, name), (j, rope) in product(enumerate(PRESETS), enumerate(ROPES))
 ]
 PRESET_CASES = [
     pytest.param(preset_case(*combination, index), id="-".join(map(str, combination)))
     for index, combination in enumerate(COMBINATIONS)
 ]
 
+
+def test_the_preset_cases_cover_every_pair_of_settings() -> None:
+    values = [set(column) for column in zip(*COMBINATIONS, strict=True)]
+    for a in range(4):
+        for b in range(a):
+            assert {(c[a], c[b]) for c in COMBINATIONS} == set(product(values[a], values[b]))
+
+
+@pytest.mark.parametrize("case", PRESET_CASES)
+def test_a_preset_gives_the_latents_of_the_naive_reference(case: Case) -> None:
+    compare(case)
+
+
+@pytest.mark.parametrize("name", ["paper", "low_vram", "uniform_21"])
+def test_the_core_stays_within_rounding_of_a_float64_reference(name: str) -> None:
+    compare(preset_case(name, "compact", "full", 3, 0), torch.float64)
+
+
+# Prompt changes and prefixes
+
+Setting = tuple[str, str, str, str, int, int]
+"(preset, rope, commit context, transition, chunk frames, prefix frames)"
+
+
+def possible(setting: Setting) -> bool:
+    """Without a cut at absolute positions, and without positions past the trained range."""
+    preset, rope, _, transition, _, prefix = setting
+    return not (rope == "absolute" and transition == "cut") and not (
+        preset == "full" and rope != "absolute" and prefix > TRAINED // 2
+    )
+
+
+SETTINGS: list[Setting] = [
+    setting for setting in product(PRESETS, ROPES, CONTEXTS, TRANSITIONS, (3, 1), PREFIXES) if possible(setting)
+]
+
+
+def pairs(setting: Setting) -> set[tuple[int, int | str, int, int | str]]:
+    return {(a, setting[a], b, setting[b]) for a, b in combinations(range(len(setting)), 2)}
+
+
+def covering_every_pair(settings: list[Setting]) -> Iterator[Setting]:
+    """Few settings that have every possible pair of values: each time the one that brings the most new pairs."""
+    left = [(setting, pairs(setting)) for setting in settings]
+    missing = set().union(*(found for _, found in left))
+    while missing:
+        setting, found = max(left, key=lambda each: len(each[1] & missing))
+        missing -= found
+        yield setting
+
+
+def prompt_changes(case: Case, main: str, other: str, plan: int) -> tuple[Change, ...]:
+    """Two to four prompt changes, most of them by `main`, of which those that the video has room for."""
+    n, at = case.chunk_frames, max(3, -(-(TRAINED - case.prefix_frames - case.chunk_frames + 1) // case.chunk_frames))
+    if case.policy.compress_from_chunk > 0:
+        at = min(at, max(3, case.policy.compress_from_chunk))
+    plans: list[list[Change]] = [
+        # at chunk 1, as compression begins, long after
+        [(1, main, 4), (at, other, 2), (at + 9, main, 3)],
+        # in warm-up; a soft change that is interrupted
+        [(2, main, 2), (at + 1, "soft", 5), (at + 3, main, 3), (at + 8, other, 2)],
+        # one after the other, as compression begins
+        [(at, main, 1), (at + 1, other, 3), (at + 2, main, 4)],
+        # in warm-up after another; right after compression, twice
+        [(1, other, 3), (at - 1, main, 4), (at + 1, main, 2), (at + 10, "recache", 1)],
+        # far into the video, within reach of the chunks that are committed again
+        [(at + 6, main, 4), (at + 6 + max(1, 4 // n), "recache", 1), (at + 7 + 4 // n, main, 1)],
+    ]
+    found: dict[int, Change] = {}
+    for change in plans[plan % len(plans)]:
+        if change[0] < case.chunks:
+            found.setdefault(change[0], change)
+    return tuple(found[first] for first in sorted(found)) or ((1, main, 2),)
+
+
+def changing_case(setting: Setting, index: int) -> Case:
+    preset, rope, commit_context, transition, chunk_frames, prefix_frames = setting
+    case = preset_case(preset, rope, commit_context, chunk_frames, index)
+    chunks = {3: 22, 1: 44}[chunk_frames]
+    if preset == "full" and rope != "absolute":
+        chunks = (TRAINED - prefix_frames) // chunk_frames
+    case = replace(case, chunks=chunks, prefix_frames=prefix_frames)
+    others = [other for other in TRANSITIONS if other != transition and (rope != "absolute" or other != "cut")]
+    return replace(case, changes=prompt_changes(case, transition, others[index % len(others)], index))
+
+
+CHANGING_CASES = [
+    pytest.param(changing_case(setting, index), id="-".join(map(str, setting)))
+    for index, setting in enumerate(covering_every_pair(SETTINGS))
+]
+
+
+@pytest.mark.parametrize("case", CHANGING_CASES)
+def test_prompt_changes_give_the_latents_of_the_naive_reference(case: Case) -> None:
+    compare(case)
+
+
+@pytest.mark.full_product
+@pytest.mark.parametrize("chunk_frames", [3, 1])
+@pytest.mark.parametrize("transition", TRANSITIONS)
+@pytest.mark.parametrize("rope", ROPES)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_combination_gives_the_latents_of_the_naive_reference(
+    preset: str, rope: str, transition: str, chunk_frames: int
+) -> None:
+    for index, setting in enumerate(SETTINGS):
+        if (setting[0], setting[1], setting[3], setting[4]) == (preset, rope, transition, chunk_frames):
+            compare(changing_case(setting, index))
+
+
+# Policies of one's own
 
 Sizes = tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]
 "(sink, episodes, recent) of local, anchor and memory heads."
@@ -102,8 +189,8 @@ def own_case(
     percentile: float = 60.0,
     trained_frames: int = TRAINED,
 ) -> Case:
-    local, anchor, memory = (reference.Sizes(*size) for size in sizes)
-    rules = reference.Rules(
+    local, anchor, memory = (reference_tiers.Sizes(*size) for size in sizes)
+    rules = reference_tiers.Rules(
         local, anchor, memory, rope, commit_context, compress_from_chunk, percentile, trained_frames
     )
     local, anchor, memory = (Tiers(*size) for size in sizes)
@@ -113,96 +200,60 @@ def own_case(
     return Case(rules, policy, chunk_frames, chunks)
 
 
+ODD = own_case(((0, 0, 2), (2, 0, 5), (4, 5, 7)), 3, 30, rope="clamp", percentile=10.0)
+FIVES = own_case(((1, 0, 2), (2, 0, 4), (4, 3, 7)), 5, 14, percentile=10.0)
+SHORT = own_case(((1, 0, 1), (3, 0, 2), (2, 6, 1)), 3, 30, percentile=10.0)
+
 OWN_CASES = {
     "native noise": replace(own_case(PAPER, 3, 12), noise="native"),
     "four steps and heads of 128": replace(
         own_case(PAPER, 3, 12), sigmas=(1.0, 0.9375, 5 / 6, 0.625, 0.0), head_dim=128, latent=(6, 8)
     ),
     "one step": replace(own_case(PAPER, 3, 20), sigmas=(1.0, 0.0)),
-    "chunks of two": replace(own_case(PAPER, 2, 30), prompts=(0, 11)),
-    "chunks of five": own_case(((1, 0, 2), (2, 0, 4), (4, 3, 7)), 5, 14),
-    "recent tiers that are no multiple of a chunk": own_case(((0, 0, 2), (2, 0, 5), (4, 5, 7)), 3, 30, rope="clamp"),
-    "a recent tier shorter than a chunk": own_case(((1, 0, 1), (3, 0, 2), (2, 6, 1)), 3, 30),
+    "chunks of two": replace(own_case(PAPER, 2, 30), changes=soft(11)),
+    "chunks of five": FIVES,
+    "recent tiers that are no multiple of a chunk": ODD,
+    "a recent tier shorter than a chunk": SHORT,
     "no sink": own_case(((0, 0, 3), (0, 0, 4), (0, 5, 6)), 3, 30),
     "a sink longer than the warm-up": own_case(((0, 0, 1), (7, 0, 1), (8, 3, 2)), 3, 30, compress_from_chunk=1),
     "compression in between": own_case(PAPER, 3, 20, commit_context="recent", compress_from_chunk=4),
     "frame-wise, compressed at once": own_case(PAPER, 1, 60, commit_context="recent", compress_from_chunk=1),
     "a shorter trained range": own_case(((0, 0, 1), (2, 0, 2), (2, 2, 3)), 3, 25, trained_frames=12),
-    "one episode": replace(own_case(((0, 0, 1), (3, 0, 1), (3, 1, 6)), 3, 30), prompts=(0, 8, 16)),
-    "many prompts": replace(own_case(PAPER, 3, 40), prompts=(0, 6, 11, 16, 21, 26, 31)),
+    "one episode": replace(own_case(((0, 0, 1), (3, 0, 1), (3, 1, 6)), 3, 30), changes=soft(8, 16)),
+    "many prompts": replace(own_case(PAPER, 3, 40), changes=soft(6, 11, 16, 21, 26, 31)),
     "a low percentile": own_case(PAPER, 3, 40, percentile=10.0),
     "a high percentile": own_case(PAPER, 3, 40, percentile=95.0),
     "no memory heads anywhere": replace(own_case(PAPER, 3, 20), labels=NO_MEMORY),
     "only memory heads": replace(own_case(PAPER, 3, 25), labels=ALL_MEMORY),
+    "protections by every kind of change": replace(
+        own_case(PAPER, 3, 45, percentile=10.0),
+        changes=((9, "recache", 1), (14, "soft", 3), (19, "recache", 1), (24, "flush", 1), (33, "soft", 2)),
+    ),
+    "episodes after a cut": replace(own_case(PAPER, 3, 45, percentile=10.0), changes=((12, "cut", 1), (28, "cut", 1))),
+    "frame-wise episodes after a cut": replace(own_case(PAPER, 1, 80, percentile=10.0), changes=((30, "cut", 1),)),
+    "a sink that is cut while it grows": replace(
+        own_case(((0, 0, 1), (7, 0, 1), (8, 3, 2)), 1, 40, percentile=10.0),
+        changes=((3, "cut", 1), (6, "cut", 1), (9, "flush", 1), (24, "cut", 1), (26, "recache", 1)),
+    ),
+    "odd recent tiers made again": replace(ODD, changes=((8, "recache", 1), (13, "flush", 1), (14, "recache", 1))),
+    "committing again past the recent tier": replace(
+        FIVES, changes=((2, "recache", 1), (7, "recache", 1), (9, "cut", 1), (10, "recache", 1)), prefix_frames=8
+    ),
+    "episodes out of the chunks committed again": replace(SHORT, changes=((9, "recache", 1), (17, "recache", 1))),
+    "a recent context that finds episodes": replace(
+        own_case(PAPER, 1, 60, commit_context="recent", percentile=10.0),
+        changes=((30, "recache", 1), (43, "recache", 1)),
+    ),
+    "a remainder past the warm-up": replace(own_case(PAPER, 3, 12, rope="tied"), prefix_frames=32),
+    "a remainder at clamped positions": replace(
+        own_case(PAPER, 3, 12, rope="clamp"), prefix_frames=34, changes=((1, "recache", 1),)
+    ),
+    "compression that a prefix brings forward": replace(
+        own_case(PAPER, 3, 15, compress_from_chunk=6), prefix_frames=7, changes=((3, "recache", 1), (4, "flush", 1))
+    ),
 }
-
-
-def core(case: Case, model: TinyModel) -> list[Chunk]:
-    fitted = fit_policy(case.policy, case.chunk_frames, TRAINED, case.chunks * case.chunk_frames)
-    memory = KVMemory(
-        case.labels,
-        capacities(fitted, case.labels),
-        warm_up_frames(fitted, case.chunks),
-        case.chunk_frames,
-        dense_attention,
-        rotate,
-        capture=descriptor_layers(model.layers),
-    )
-    segments = tuple(Segment(first, model.text(index)) for index, first in enumerate(case.prompts))
-    plan = RolloutPlan(case.chunks, *case.latent, case.sigmas, segments)
-    shape = (1, CHANNELS, case.chunk_frames, *case.latent)
-    video = (1, CHANNELS, case.chunk_frames * case.chunks, *case.latent)
-    noise = PerChunkNoise(case.seed, shape)
-    if case.noise == "native":
-        noise = NativeNoise(case.seed, video, case.chunk_frames)
-    return list(rollout(CoreBackbone(model, memory), memory, plan, fitted, case.labels, noise, lambda *_: None))
-
-
-def naive(case: Case, model: TinyModel, recorded: Mapping[int, bool]) -> list[reference.Made]:
-    shape = (1, CHANNELS, case.chunk_frames, *case.latent)
-    draw = reference.per_chunk_noise(case.seed, shape)
-    if case.noise == "native":
-        draw = reference.native_noise(case.seed, shape, case.chunks)
-    texts = [(first, model.text(index)) for index, first in enumerate(case.prompts)]
-    return reference.generate(
-        model, case.rules, case.labels, case.chunks, case.chunk_frames, case.sigmas, texts, draw, recorded
-    )
-
-
-def compare(case: Case, dtype: torch.dtype = torch.float32) -> None:
-    """First that both decide the same and lay the history out the same, then that they compute the same."""
-    chunks = core(case, TinyModel(head_dim=case.head_dim))
-    recorded = {decision.frame: decision.admitted for chunk in chunks for decision in chunk.decisions}
-    made = naive(case, TinyModel(head_dim=case.head_dim, dtype=dtype), recorded)
-    assert len(chunks) == len(made) == case.chunks
-
-    for chunk, expected in zip(chunks, made, strict=True):
-        got = [(d.frame, d.admitted, d.dropped) for d in chunk.decisions]
-        assert got == [(v.frame, v.admitted, v.dropped) for v in expected.verdicts], f"chunk {chunk.index}"
-        novelties = [number for d in chunk.decisions for number in (d.novelty, d.tau)]
-        assert novelties == pytest.approx([x for v in expected.verdicts for x in (v.novelty, v.tau)], abs=1e-5)
-        assert {kind: chunk.seen[kind] for kind in expected.seen} == expected.seen, f"chunk {chunk.index}"
-    worst = max((c.latent - m.latent).abs().max().item() for c, m in zip(chunks, made, strict=True))
-    assert worst <= TOLERANCE
-
-
-def test_the_preset_cases_cover_every_pair_of_settings() -> None:
-    values = [set(column) for column in zip(*COMBINATIONS, strict=True)]
-    for a in range(4):
-        for b in range(a):
-            assert {(c[a], c[b]) for c in COMBINATIONS} == set(product(values[a], values[b]))
-
-
-@pytest.mark.parametrize("case", PRESET_CASES)
-def test_a_preset_gives_the_latents_of_the_naive_reference(case: Case) -> None:
-    compare(case)
 
 
 @pytest.mark.parametrize("name", OWN_CASES)
 def test_an_own_policy_gives_the_latents_of_the_naive_reference(name: str) -> None:
     compare(OWN_CASES[name])
-
-
-@pytest.mark.parametrize("name", ["paper", "low_vram", "uniform_21"])
-def test_the_core_stays_within_rounding_of_a_float64_reference(name: str) -> None:
-    compare(preset_case(name, "compact", "full", 3, 0), torch.float64)

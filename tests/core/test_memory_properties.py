@@ -12,11 +12,10 @@ from torch import Tensor
 
 from headforcing_core.attention import dense_attention
 from headforcing_core.cache import EVERY_HEAD, KVMemory
-from headforcing_core.episodes import descriptor_layers
 from headforcing_core.noise import PerChunkNoise
 from headforcing_core.policy import HEAD_TYPES, PRESETS, CachePolicy, FittedPolicy, Tiers, fit_policy
 from headforcing_core.positions import ROPE_MODES
-from headforcing_core.rollout import Chunk, RolloutPlan, Segment, capacities, rollout, warm_up_frames
+from headforcing_core.rollout import Chunk, RolloutPlan, Segment, make_memory, rollout
 from headforcing_core.rope import rotate
 
 TRAINED = 21
@@ -38,6 +37,10 @@ class Run:
     @property
     def fitted(self) -> FittedPolicy:
         return fit_policy(self.policy, self.chunk_frames, TRAINED, self.chunk_frames * self.chunks)
+
+    @property
+    def plan(self) -> RolloutPlan[Tensor]:
+        return RolloutPlan(self.chunks, *LATENT, (1.0, 0.0), (Segment(0, MODEL.text(0)),))
 
 
 @st.composite
@@ -68,21 +71,12 @@ def runs(draw: st.DrawFn, ropes: Sequence[str] = ROPE_MODES) -> Run:
 
 
 def memory_of(run: Run) -> KVMemory:
-    return KVMemory(
-        run.labels,
-        capacities(run.fitted, run.labels),
-        warm_up_frames(run.fitted, run.chunks),
-        run.chunk_frames,
-        dense_attention,
-        rotate,
-        capture=descriptor_layers(MODEL.layers),
-    )
+    return make_memory(run.fitted, run.labels, run.plan, dense_attention, rotate)
 
 
 def making(run: Run, memory: KVMemory) -> Iterator[Chunk]:
-    plan = RolloutPlan(run.chunks, *LATENT, (1.0, 0.0), (Segment(0, MODEL.text(0)),))
     noise = PerChunkNoise(2, (1, CHANNELS, run.chunk_frames, *LATENT))
-    return rollout(CoreBackbone(MODEL, memory), memory, plan, run.fitted, run.labels, noise, lambda *_: None)
+    return rollout(CoreBackbone(MODEL, memory), memory, run.plan, run.fitted, run.labels, noise, lambda *_: None)
 
 
 def made(run: Run) -> list[Chunk]:
@@ -202,7 +196,7 @@ def attend_over(labels: Sequence[Sequence[str]], shift: int, seed: int, warm: bo
             held = {EVERY_HEAD: list(range(3 * chunk + 3))}
         else:
             held = {name: list(range(3 * chunk + 3))[-kept_frames[name] :] for name in used}
-        memory.commit(own, held)
+        memory.keep(held, own)
     return torch.stack(outputs)
 
 

@@ -48,7 +48,7 @@ def test_a_chunk_stands_at_the_far_end_of_the_trained_range() -> None:
 
 @pytest.mark.parametrize("mode", [mode for mode in ROPE_MODES if mode != "absolute"])
 def test_recent_frames_stand_at_their_true_distance(mode: str) -> None:
-    kept = Kept((0, 1, 50, 90, 91, 92), recent_from=90, sink=2)
+    kept = Kept((0, 1, 50, 90, 91, 92), recent_from=90, sink_end=2)
     found = places(kept, mode, 93, 3)
     assert [found[frame] for frame in (90, 91, 92)] == [15, 16, 17]
 

@@ -8,11 +8,9 @@ import torch
 from tiny_model import CHANNELS, CoreBackbone, TinyModel
 
 from headforcing_core.attention import dense_attention
-from headforcing_core.cache import KVMemory
-from headforcing_core.episodes import descriptor_layers
 from headforcing_core.noise import PerChunkNoise
 from headforcing_core.policy import PRESETS, fit_policy
-from headforcing_core.rollout import Chunk, RolloutPlan, Segment, capacities, rollout, warm_up_frames
+from headforcing_core.rollout import Chunk, RolloutPlan, Segment, make_memory, rollout
 from headforcing_core.rope import rotate
 
 MODEL = TinyModel(layers=2, heads=3)
@@ -27,15 +25,7 @@ class Bench:
 
     def __init__(self, plan: RolloutPlan[torch.Tensor] = PLAN, seed: int = 1, interrupt_at: int | None = None) -> None:
         policy = fit_policy(PRESETS["paper"], 3, 21, 3 * plan.chunks)
-        self.memory = KVMemory(
-            LABELS,
-            capacities(policy, LABELS),
-            warm_up_frames(policy, plan.chunks),
-            3,
-            dense_attention,
-            rotate,
-            capture=descriptor_layers(2),
-        )
+        self.memory = make_memory(policy, LABELS, plan, dense_attention, rotate)
         self.backbone = CoreBackbone(MODEL, self.memory)
         self.steps: list[tuple[int, int, torch.Tensor]] = []
         self.interrupt_at = interrupt_at

@@ -1,0 +1,113 @@
+"""One rollout made twice, by the core and by the naive reference, and compared."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pytest
+import reference
+import torch
+from reference_tiers import Rules
+from tiny_model import CHANNELS, CoreBackbone, TinyModel, blend
+from torch import Tensor
+
+from headforcing_core.attention import dense_attention
+from headforcing_core.noise import NativeNoise, PerChunkNoise
+from headforcing_core.policy import CachePolicy, fit_policy
+from headforcing_core.rollout import Chunk, RolloutPlan, Segment, make_memory, rollout
+from headforcing_core.rope import rotate
+
+TRAINED = 21
+TOLERANCE = 1e-5
+
+MIXED = (
+    ("local", "anchor", "memory", "memory"),
+    ("memory", "memory", "memory", "memory"),
+    ("anchor", "local", "local", "anchor"),
+    ("memory", "local", "memory", "local"),
+)
+
+Change = tuple[int, str, int]
+"(first chunk, transition, chunks of a soft one)"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One rollout, for both sides; every prompt change brings a text of its own."""
+
+    rules: Rules
+    policy: CachePolicy
+    chunk_frames: int
+    chunks: int
+    labels: tuple[tuple[str, ...], ...] = MIXED
+    sigmas: tuple[float, ...] = (1.0, 0.8, 0.0)
+    changes: tuple[Change, ...] = ()
+    prefix_frames: int = 0
+    latent: tuple[int, int] = (8, 8)
+    seed: int = 5
+    noise: str = "per_chunk"
+    head_dim: int = 24
+
+    @property
+    def chunk_shape(self) -> tuple[int, ...]:
+        return (1, CHANNELS, self.chunk_frames, *self.latent)
+
+    def prefix(self) -> Tensor | None:
+        shape = (1, CHANNELS, self.prefix_frames, *self.latent)
+        generator = torch.Generator("cpu").manual_seed(1000 + self.seed)
+        return torch.randn(shape, generator=generator) if self.prefix_frames else None
+
+
+def soft(*first_chunks: int) -> tuple[Change, ...]:
+    """Changes of text alone."""
+    return tuple((first, "soft", 1) for first in first_chunks)
+
+
+def core(case: Case, model: TinyModel) -> list[Chunk]:
+    segments = [Segment(0, model.text(0))]
+    segments += [Segment(first, model.text(i + 1), how, k) for i, (first, how, k) in enumerate(case.changes)]
+    plan = RolloutPlan(case.chunks, *case.latent, case.sigmas, tuple(segments), blend, case.prefix())
+    fitted = fit_policy(case.policy, case.chunk_frames, TRAINED, case.prefix_frames + case.chunks * case.chunk_frames)
+    memory = make_memory(fitted, case.labels, plan, dense_attention, rotate)
+    noise = PerChunkNoise(case.seed, case.chunk_shape)
+    if case.noise == "native":
+        video = (1, CHANNELS, case.chunk_frames * case.chunks, *case.latent)
+        noise = NativeNoise(case.seed, video, case.chunk_frames)
+    return list(rollout(CoreBackbone(model, memory), memory, plan, fitted, case.labels, noise, lambda *_: None))
+
+
+def naive(case: Case, model: TinyModel, recorded: Mapping[int, bool]) -> tuple[reference.Made, ...]:
+    draw = reference.per_chunk_noise(case.seed, case.chunk_shape)
+    if case.noise == "native":
+        draw = reference.native_noise(case.seed, case.chunk_shape, case.chunks)
+    segments = [reference.Segment(0, model.text(0))]
+    segments += [reference.Segment(first, model.text(i + 1), how, k) for i, (first, how, k) in enumerate(case.changes)]
+    return reference.generate(
+        model,
+        case.rules,
+        case.labels,
+        case.chunks,
+        case.chunk_frames,
+        case.sigmas,
+        segments,
+        draw,
+        case.prefix(),
+        recorded,
+    ).chunks
+
+
+def compare(case: Case, dtype: torch.dtype = torch.float32) -> None:
+    """First that both decide the same and lay the history out the same, then that they compute the same."""
+    chunks = core(case, TinyModel(head_dim=case.head_dim))
+    recorded = {decision.frame: decision.admitted for chunk in chunks for decision in chunk.decisions}
+    made = naive(case, TinyModel(head_dim=case.head_dim, dtype=dtype), recorded)
+    assert [chunk.frames for chunk in chunks] == [expected.frames for expected in made]
+    assert len(chunks) == case.chunks
+
+    for chunk, expected in zip(chunks, made, strict=True):
+        assert chunk.seen == expected.seen, f"chunk {chunk.index}"
+        got = [(d.frame, d.admitted, d.dropped) for d in chunk.decisions]
+        assert got == [(v.frame, v.admitted, v.dropped) for v in expected.verdicts], f"chunk {chunk.index}"
+        novelties = [number for d in chunk.decisions for number in (d.novelty, d.tau)]
+        assert novelties == pytest.approx([x for v in expected.verdicts for x in (v.novelty, v.tau)], abs=1e-5)
+    apart = [(chunk.latent - expected.latent).abs().max().item() for chunk, expected in zip(chunks, made, strict=True)]
+    assert max(apart) <= TOLERANCE, f"first in chunk {next(i for i, far in enumerate(apart) if far > TOLERANCE)}"

@@ -1,0 +1,82 @@
+"""Pictures can be read by everybody, and profile files by this version."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import ImageColor
+
+from headforcing_core.heatmap import COLOURS, draw_profile
+from headforcing_core.profile import HeadProfile, load_profile, save_profile
+from headforcing_core.rules import LabelRule, label_heads
+
+# Machado, Oliveira and Fernandes 2009, severity 1.0, on linear RGB
+BLINDNESS = {
+    "none": np.eye(3),
+    "protanopia": np.array(
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    ),
+    "deuteranopia": np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    ),
+    "tritanopia": np.array(
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]
+    ),
+}
+JUST_CLEAR = 25.0  # distance in Lab; about 2 can just be seen
+
+
+def lab(linear: np.ndarray) -> np.ndarray:
+    """CIE Lab of a linear RGB colour."""
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    scaled = to_xyz @ linear.clip(0, 1) / np.array([0.9505, 1.0, 1.089])
+    f = np.where(scaled > 0.008856, np.cbrt(scaled), 7.787 * scaled + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("kind", BLINDNESS)
+def test_the_three_colours_are_told_apart_with_every_colour_blindness(kind: str) -> None:
+    linear = {name: (np.array(ImageColor.getrgb(colour)) / 255) ** 2.2 for name, colour in COLOURS.items()}
+    for one, two in itertools.combinations(linear.values(), 2):
+        assert np.linalg.norm(lab(BLINDNESS[kind] @ one) - lab(BLINDNESS[kind] @ two)) > JUST_CLEAR
+
+
+def profile(layers: int, heads: int) -> HeadProfile:
+    """A profile with random masses."""
+    values = torch.rand(layers, heads, 4, generator=torch.Generator().manual_seed(1))
+    rule = LabelRule(protect_layers=(0,))
+    labels = label_heads(rule, layers, heads, values)
+    return HeadProfile("weights:x", "fast", rule, labels, values, {"sink": 0.97, "current": 0.5})
+
+
+@pytest.mark.parametrize("layers, heads", [(30, 12), (40, 40), (1, 1), (4, 3)])
+def test_a_map_shows_every_head_in_its_colour(layers: int, heads: int) -> None:
+    made = profile(layers, heads)
+    colours = {colour: count for count, colour in draw_profile(made, "title").getcolors(1 << 24)}
+    for label, count in made.counts.items():
+        assert (colours.get(ImageColor.getrgb(COLOURS[label]), 0) > 0) or count == 0
+
+
+def test_a_profile_survives_its_file(tmp_path: Path) -> None:
+    made = profile(4, 3)
+    save_profile(made, tmp_path / "p.safetensors")
+    read = load_profile(tmp_path / "p.safetensors")
+    assert (read.labels, read.rule, read.reliability, read.fingerprint) == (
+        made.labels,
+        made.rule,
+        made.reliability,
+        made.fingerprint,
+    )
+    assert read.masses is not None and made.masses is not None and torch.equal(read.masses, made.masses)
+    assert not read.reliable and [path.name for path in tmp_path.iterdir()] == ["p.safetensors"]
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "p.safetensors"
+    save_profile(profile(4, 3), path)
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        save_profile(HeadProfile("f", "fast", LabelRule(), (("memory",),), None, {"sink": object()}), path)  # type: ignore[dict-item]
+    assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1

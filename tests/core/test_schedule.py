@@ -1,0 +1,93 @@
+"""The grammar of the schedule text, its errors, and where scenes begin."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headforcing_core.geometry import chunk_start_second, nearest_chunk
+from headforcing_core.schedule import parse_schedule, place_scenes
+
+BAD = {
+    "": "The schedule is empty",
+    " \n ": "The schedule is empty",
+    "a fox\n[0s] b": "Schedule line 1 has text before the first scene: 'a fox'. Write it like: [0s] a fox",
+    "[5s] a": "line 1 starts the first scene at 5 s, not at 0: '[5s] a'. Write it like: [0s] a",
+    "[0s] a\n[0s] b": "line 2 starts at 0 s, but the scene above it starts at 0 s",
+    "[0s] a\n[9s] b\n[7s] c": "line 3 starts at 7 s, but the scene above it starts at 9 s",
+    "[0-12s] a\n[10s] b": "line 2 starts at 10 s, but the scene above it ends at 12 s: '[10s] b'. Write it like: "
+    "[12s] b",
+    "[0-12s] a\n[14s] b": "line 2 starts at 14 s, but the scene above it ends at 12 s",
+    "[0s] a\n[9-9s] b": "line 2 ends at 9 s, not after its start",
+    "[0s] a\n[wide shot] b": "line 2 begins with [wide shot], which is not a time",
+    "[0s] a\n[12] b": "line 2 begins with [12], which is not a time",
+    "[0s] a\n[1:75] b": "line 2 begins with [1:75], which is not a time",
+    "[-1s] a": "line 1 begins with [-1s], which is not a time",
+    "[0s] a\n[12s fade] b": "line 2 names the transition 'fade'; known are recache, flush, soft, cut",
+    "[0s a": "line 1 opens a scene with [ but never closes it",
+    "[0s]\n[3s] b": "line 1 has no prompt",
+    "[0s] a\n\n[3s]\n   \n": "line 3 has no prompt",
+}
+
+
+def test_text_without_a_header_is_one_scene() -> None:
+    (scene,) = parse_schedule("a red fox\n  in deep snow ")
+    assert (scene.start_second, scene.prompt, scene.transition, scene.line) == (0.0, "a red fox in deep snow", None, 0)
+
+
+def test_scenes_have_times_prompts_over_lines_and_transitions() -> None:
+    scenes = parse_schedule("[0s] a red fox\nin snow\n\n[12.5s] a river\n  [0:30 cut] a city\n[1:05.5 soft] rain")
+    assert [(s.start_second, s.prompt, s.transition, s.line) for s in scenes] == [
+        (0.0, "a red fox in snow", None, 1),
+        (12.5, "a river", None, 4),
+        (30.0, "a city", "cut", 5),
+        (65.5, "rain", "soft", 6),
+    ]
+
+
+def test_ranges_may_be_written_and_must_meet() -> None:
+    scenes = parse_schedule("[0-12s] a\n[12s-0:20 flush] b\n[20s] c")
+    assert [(s.start_second, s.end_second) for s in scenes] == [(0, 12), (12, 20), (20, None)]
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_an_error_names_the_line_shows_it_and_shows_a_right_one(text: str) -> None:
+    with pytest.raises(ValueError) as error:
+        parse_schedule(text)
+    assert BAD[text] in str(error.value)
+    assert "Write" in str(error.value) and len(str(error.value)) < 400
+
+
+@settings(derandomize=True, deadline=None, max_examples=400)
+@given(st.text(alphabet="[]0123456789:.-s cutfadex\n\t", max_size=80) | st.text(max_size=60))
+def test_any_text_is_read_or_refused_with_a_sentence(text: str) -> None:
+    try:
+        scenes = parse_schedule(text)
+    except ValueError as error:
+        assert str(error)
+    else:
+        assert scenes[0].start_second == 0 and all(scene.prompt for scene in scenes)
+
+
+def test_scenes_begin_at_the_nearest_chunk() -> None:
+    assert nearest_chunk(12.0, 3, 16.0) == 16 and chunk_start_second(16, 3, 16.0) == 11.8125
+    assert [nearest_chunk(second, 3, 16.0) for second in (0.0, 0.2, 0.3, 0.6, 1.0)] == [0, 0, 1, 1, 2]
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.floats(0, 3600), st.integers(1, 12), st.floats(1, 60), st.integers(0, 30))
+def test_no_other_chunk_lies_nearer(second: float, chunk_frames: int, fps: float, prefix: int) -> None:
+    chunk = nearest_chunk(second, chunk_frames, fps, prefix)
+    nearest = abs(chunk_start_second(chunk, chunk_frames, fps, prefix) - second)
+    for other in range(max(0, chunk - 2), chunk + 3):
+        assert nearest <= abs(chunk_start_second(other, chunk_frames, fps, prefix) - second)
+
+
+def test_moved_scenes_and_scenes_after_the_end_are_noted() -> None:
+    scenes = parse_schedule("[0s] a\n[1s] b\n[9s] c")
+    starts = [chunk_start_second(chunk, 3, 16.0) for chunk in range(5)]
+    placed, notes = place_scenes(scenes, 4, starts, [0, 1, 12])
+    assert [place.first_chunk for place in placed] == [0, 1]
+    assert notes == (
+        "The scene at 1 s begins at 0.56 s (chunk 1).",
+        "The scene at 9 s begins after the end of the video and is not shown.",
+    )
