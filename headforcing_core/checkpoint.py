@@ -236,7 +236,7 @@ def _measured(tensors: dict[str, Tensor], source: str, file_name: str) -> Weight
     missing = [name for name in needed if name not in tensors]
     if missing or not layers:
         raise ValueError(
-            f"{file_name} is incomplete: {len(missing)} tensors are missing, the first is "
+            f"{file_name} is incomplete. It lacks {len(missing) or 'all'} of its tensors, the first is "
             f"{missing[0] if missing else 'blocks.0'}. The download or conversion stopped early. "
             "Download the file again."
         )

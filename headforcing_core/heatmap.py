@@ -79,7 +79,7 @@ def draw_timeline(chunks: Sequence[Chunk], starts: Sequence[float], segments: Se
                 draw.rectangle((x, max(y, high), max(x + 1, x + step - 1), low), fill=_TIER_SHADES[tier])
     bottom = top + (panel + gap) * len(HEAD_TYPES) - gap
     for place in range(0, len(chunks), max(1, len(chunks) // 8)):
-        _centred(draw, (left + step * place, bottom + 14), f"{starts[place]:.0f} s", _INK, 12)
+        _centred(draw, (left + step * place, bottom + 14), f"{starts[place]:.1f} s", _INK, 12)
     for number, (tier, colour) in enumerate(_TIER_SHADES.items()):
         x = left + 130 * number
         draw.rectangle((x, bottom + 34, x + 16, bottom + 48), fill=colour, outline=_INK)
@@ -90,9 +90,8 @@ def draw_timeline(chunks: Sequence[Chunk], starts: Sequence[float], segments: Se
 def _reliability_line(profile: HeadProfile) -> str:
     if profile.masses is None:
         return f"rule {profile.rule.rule}: nothing was measured"
-    values = ", ".join(f"{name} {value:.2f}" for name, value in profile.reliability.items())
     verdict = "reliable" if profile.reliable else "below 0.9: measure on more prompts"
-    return f"rule {profile.rule.rule}, protocol {profile.protocol}; split-half rank correlation: {values} ({verdict})"
+    return f"rule {profile.rule.rule}, protocol {profile.protocol}; {profile.reliability_text} ({verdict})"
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -13,21 +13,11 @@ AS_LATE_AS_POSSIBLE = -1
 
 @dataclass(frozen=True)
 class Tiers:
-    """Frames of history that one head type keeps: sink, episodes and recent. ValueError for impossible sizes."""
+    """Frames of history that one head type keeps: sink, episodes and recent."""
 
     sink: int
     episodes: int
     recent: int
-
-    def __post_init__(self) -> None:
-        for name, size, least in (("sink", self.sink, 0), ("episodes", self.episodes, 0), ("recent", self.recent, 1)):
-            if size < least:
-                why = (
-                    "Without the last frame before the chunk the video jumps at every chunk."
-                    if least
-                    else ("A tier cannot hold fewer than no frames.")
-                )
-                raise ValueError(f"{name} is {size} frames. {why} Set it to {least} or more.")
 
     @property
     def frames(self) -> int:
@@ -66,13 +56,8 @@ class CachePolicy:
                 f"compress_from_chunk is {self.compress_from_chunk}. The first chunk has no history to "
                 "compress. Use 1 or more, or -1 for as late as the trained range allows."
             )
-        for head_type in ("local", "anchor"):
-            episodes = self.tiers(head_type).episodes
-            if episodes:
-                raise ValueError(
-                    f"{head_type} heads are given {episodes} episodes. Only memory heads pick old frames. Set them to "
-                    "0."
-                )
+        for head_type in HEAD_TYPES:
+            _check_sizes(head_type, self.tiers(head_type))
         if not 0 <= self.novelty_percentile <= 100:
             raise ValueError(
                 f"novelty_percentile is {self.novelty_percentile}. A percentile lies between 0 and 100. "
@@ -87,6 +72,23 @@ class CachePolicy:
     def tiers(self, head_type: str) -> Tiers:
         """Sizes of one head type."""
         return {"local": self.local, "anchor": self.anchor, "memory": self.memory}[head_type]
+
+
+def _check_sizes(head_type: str, tiers: Tiers) -> None:
+    for tier, size in (("sink", tiers.sink), ("episodes", tiers.episodes), ("recent", tiers.recent)):
+        if size < 0:
+            raise ValueError(
+                f"{head_type}_{tier} is {size} frames. A tier cannot hold fewer than none. Set it to 0 or more."
+            )
+    if tiers.recent == 0:
+        raise ValueError(
+            f"{head_type}_recent is 0 frames. Without the last frame before the chunk the video jumps at every chunk. "
+            "Set it to 1 or more."
+        )
+    if tiers.episodes and head_type != "memory":
+        raise ValueError(
+            f"{head_type} heads are given {tiers.episodes} episodes. Only memory heads pick old frames. Set them to 0."
+        )
 
 
 def _every_head(name: str, tiers: Tiers) -> CachePolicy:

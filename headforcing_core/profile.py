@@ -51,6 +51,11 @@ class HeadProfile:
             )
 
     @property
+    def settings(self) -> tuple[str, LabelRule, str, int]:
+        """What a profile is of and made by: fingerprint, rule, protocol and sink frames."""
+        return self.fingerprint, self.rule, self.protocol, self.sink_frames
+
+    @property
     def layers(self) -> int:
         """Layers of the model."""
         return len(self.labels)
@@ -65,6 +70,12 @@ class HeadProfile:
         """Heads of each type."""
         flat = [label for row in self.labels for label in row]
         return {head_type: flat.count(head_type) for head_type in HEAD_TYPES}
+
+    @property
+    def reliability_text(self) -> str:
+        """The split-half rank correlations in words."""
+        values = ", ".join(f"{name} {value:.3f}" for name, value in self.reliability.items())
+        return f"split-half rank correlation {values}"
 
     @property
     def reliable(self) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 TRANSITIONS = ("recache", "flush", "soft", "cut")
 _HEADER = re.compile(r"\s*\[([^\]]*)\](.*)")
 _BRACKET = re.compile(r"\s*\[")
+_FIRST_EXAMPLE = "[0s] a red fox in deep snow"
 _EXAMPLE = "[12s] the fox finds a frozen river"
 _TIME = r"(?:\d{1,4}:[0-5]\d(?:\.\d{1,6})?|\d{1,6}(?:\.\d{1,6})?s?)"
 _TIMES = re.compile(rf"({_TIME})(?:\s*-\s*({_TIME}))?(?:\s+([A-Za-z]+))?")
@@ -71,9 +72,9 @@ def place_scenes(
         if placed and placed[-1].first_chunk == chunk:
             other = placed[-1].scene
             raise ValueError(
-                f"Line {scene.line}: the scenes at {other.start_second:g} s and {scene.start_second:g} s both begin on "
-                f"chunk {chunk} ({starts[chunk]:.2f} s). A prompt can change only where a chunk begins. Put them at "
-                f"least {starts[2] - starts[1] if len(starts) > 2 else 1:.2f} s apart."
+                f"Schedule line {scene.line}: the scenes at {other.start_second:g} s and {scene.start_second:g} s "
+                f"both begin on chunk {chunk} ({starts[chunk]:.2f} s). A prompt can change only where a chunk begins. "
+                f"Put them at least {starts[2] - starts[1] if len(starts) > 2 else 1:.2f} s apart."
             )
         if abs(starts[chunk] - scene.start_second) >= 0.005:
             notes.append(f"The scene at {scene.start_second:g} s begins at {starts[chunk]:.2f} s (chunk {chunk}).")
@@ -83,9 +84,10 @@ def place_scenes(
 
 def _scene(lines: Sequence[str], header: int, following: int) -> Scene:
     line = lines[header - 1]
+    example = _EXAMPLE if any(map(_BRACKET.match, lines[: header - 1])) else _FIRST_EXAMPLE
     match = _HEADER.match(line)
     if match is None:
-        raise _error(header, line, "opens a scene with [ but never closes it", _EXAMPLE)
+        raise _error(header, line, "opens a scene with [ but never closes it", example)
     times = _TIMES.fullmatch(match[1].strip())
     first = times[1] if times else ""
     # a bare number is a time only as the first half of a range, as in [0-12s]
@@ -94,7 +96,9 @@ def _scene(lines: Sequence[str], header: int, following: int) -> Scene:
         or not (_is_time(first) or (times[2] and _is_time(times[2])))
         or (times[2] and not _is_time(times[2]))
     ):
-        raise _error(header, line, f"begins with [{match[1]}], which is not a time", _EXAMPLE)
+        raise _error(
+            header, line, f"begins with [{match[1]}], which is not a time; [ at its start opens a scene", example
+        )
     transition = times[3].lower() if times[3] else None
     if transition is not None and transition not in TRANSITIONS:
         raise _error(

@@ -50,32 +50,33 @@ class HeadCachePolicy(io.ComfyNode):
                     options=list(PRESETS),
                     default="paper",
                     optional=True,
-                    tooltip="paper: three kinds of heads. low_vram: fits small cards, forgets sooner. max: remembers "
-                    "most. uniform, uniform_21 and full treat all heads alike and serve for comparison. Typical: paper",
+                    tooltip="paper: three kinds of heads. enhanced: the same, but far memory is not read while a "
+                    "chunk is stored. low_vram: least memory, forgets sooner. max: remembers most. uniform, "
+                    "uniform_21 and full treat all heads alike, for comparison. Typical: paper",
                 ),
                 _tier(
                     "local_sink",
-                    "Frames of the beginning that detail heads keep. More ties detail to the first picture.",
+                    "First frames that local heads keep. More ties detail to the first picture.",
                     "0",
                 ),
                 _tier(
                     "local_recent",
-                    "Newest frames that detail heads keep. 0 is refused: the video would jump at every chunk.",
+                    "Newest frames that local heads keep. 0 is refused: the video would jump at every chunk.",
                     "1",
                 ),
                 _tier(
                     "anchor_sink",
-                    "Frames of the beginning that structure heads keep. They hold colours and layout in place.",
+                    "First frames that anchor heads keep. They hold colours and layout in place.",
                     "3",
                 ),
-                _tier("anchor_recent", "Newest frames that structure heads keep. More makes motion smoother.", "1"),
-                _tier("memory_sink", "Frames of the beginning that memory heads keep. They hold the subject.", "3"),
+                _tier("anchor_recent", "Newest frames that anchor heads keep.", "1"),
+                _tier("memory_sink", "First frames that memory heads keep.", "3"),
                 _tier(
                     "memory_episodes",
-                    "Old frames that memory heads pick and keep. More brings places back after a longer absence.",
+                    "Old frames that memory heads pick and keep, so that places can come back after an absence.",
                     "6",
                 ),
-                _tier("memory_recent", "Newest frames that memory heads keep. More makes motion steadier.", "6"),
+                _tier("memory_recent", "Newest frames that memory heads keep.", "6"),
                 io.Combo.Input(
                     "rope",
                     options=[_PRESET, *ROPE_MODES],
@@ -91,8 +92,8 @@ class HeadCachePolicy(io.ComfyNode):
                     default=_PRESET,
                     optional=True,
                     advanced=True,
-                    tooltip="What a finished chunk reads while it is stored. recent can give more motion and a "
-                    "steadier subject. Typical: preset (full)",
+                    tooltip="What a finished chunk reads while it is stored: everything, or recent frames alone. "
+                    "Typical: preset (full)",
                 ),
                 io.Int.Input(
                     "compress_from_chunk",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ _DTYPES = {
     "fp8_e5m2": {"dtype": torch.float8_e5m2},
 }
 WEIGHT_DTYPES = tuple(_DTYPES)
+_TERMINAL_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def read_checkpoint(path: str) -> Weights:
@@ -36,7 +38,7 @@ def read_checkpoint(path: str) -> Weights:
         raw = comfy.utils.load_torch_file(path, safe_load=True)
     except UnpicklingError as error:
         raise ValueError(
-            f"{name} cannot be read as tensors alone: {_first_line(error)} Files that need code to load are "
+            f"{name} cannot be read as tensors alone. Files that need code to load are "
             "never opened. Use the authors' own file, or one converted to safetensors."
         ) from error
     except (
@@ -50,7 +52,7 @@ def read_checkpoint(path: str) -> Weights:
         OSError,
     ) as error:
         raise ValueError(
-            f"{name} cannot be read: {_first_line(error)} The file is cut short, damaged or of another "
+            f"{name} cannot be read ({_first_sentence(error)}). The file is cut short, damaged or of another "
             "kind. Download it again."
         ) from error
     return unwrap(raw, name)
@@ -78,7 +80,7 @@ def patcher_from(weights: Weights, path: str, weight_dtype: str, disable_dynamic
     return patcher
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    line = text[0] if text else type(error).__name__
-    return line if line.endswith((".", "!")) else f"{line}."
+def _first_sentence(error: BaseException) -> str:
+    plain = _TERMINAL_COLOUR.sub("", str(error)).strip()
+    lines = plain.splitlines() or [type(error).__name__]
+    return lines[0].split(". ")[0].rstrip(" .")

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 from typing_extensions import override
 
+from ..headforcing_core.geometry import latent_size
 from ..headforcing_core.profiling import FAST_PROMPTS, PROTOCOLS
 from ..headforcing_core.rules import MEASURING_RULES, RULES, SCOPES, LabelRule, parse_layers
 from . import host
-from .profile_store import check_plain_name, newest_profile, store_profile
+from .profile_store import check_plain_name, newest_profile, profile_file, store_profile
 from .profiling import describe_profile, make_profile, profile_picture
 from .sockets import CATEGORY, HeadProfileSocket, PromptSchedule, PromptScheduleSocket
 
@@ -40,16 +41,16 @@ class ProfileHeads(io.ComfyNode):
                 PromptScheduleSocket.Input(
                     "schedule",
                     optional=True,
-                    tooltip="Prompts to watch the heads on (up to 4 are used). Prompts like those of your videos fit "
-                    "best. Not needed by random and all_memory.",
+                    tooltip="Prompts to watch the heads on (up to 4 are used), and their text encoder. Prompts like "
+                    "those of your videos fit best. Not needed by random and all_memory.",
                 ),
                 io.Combo.Input(
                     "protocol",
                     options=list(PROTOCOLS),
                     default="fast",
                     optional=True,
-                    tooltip="fast: your prompts, 5 s each. paper: 20 prompts of 30 s, some hours on a small card. "
-                    "Typical: fast",
+                    tooltip="fast: your prompts, 5 s each. paper: 20 prompts of the pack, 30 s each, many times "
+                    "slower. Typical: fast",
                 ),
                 io.Combo.Input(
                     "rule",
@@ -110,7 +111,7 @@ class ProfileHeads(io.ComfyNode):
                     step=0.01,
                     optional=True,
                     advanced=True,
-                    tooltip="Share of heads that hold the structure. More: steadier, stiffer. Typical: 0.25",
+                    tooltip="Share of heads that become anchor heads, which hold the structure. Typical: 0.25",
                 ),
                 io.Float.Input(
                     "local_fraction",
@@ -120,7 +121,8 @@ class ProfileHeads(io.ComfyNode):
                     step=0.01,
                     optional=True,
                     advanced=True,
-                    tooltip="Share of the other heads that only draw detail. More: faster, forgets more. Typical: 0.20",
+                    tooltip="Share of the other heads that become local heads, which draw detail and keep least. "
+                    "More: less memory. Typical: 0.20",
                 ),
                 io.Combo.Input(
                     "scope",
@@ -144,7 +146,7 @@ class ProfileHeads(io.ComfyNode):
                     max=12,
                     optional=True,
                     advanced=True,
-                    tooltip="First frames that count as the beginning when heads are watched. Typical: 3",
+                    tooltip="First frames that count as the sink when heads are watched. Typical: 3",
                 ),
             ],
             outputs=[
@@ -157,8 +159,15 @@ class ProfileHeads(io.ComfyNode):
 
     @classmethod
     @override
-    def validate_inputs(cls, save_as: str | None = "", protect_layers: str | None = "") -> bool | str:
+    def validate_inputs(
+        cls,
+        save_as: str | None = "",
+        protect_layers: str | None = "",
+        width: int | None = 832,
+        height: int | None = 480,
+    ) -> bool | str:
         try:
+            latent_size(832 if width is None else width, 480 if height is None else height)
             if save_as:
                 check_plain_name("save_as", save_as)
             parse_layers(protect_layers or "")
@@ -189,19 +198,20 @@ class ProfileHeads(io.ComfyNode):
             check_plain_name("save_as", save_as)
         label_rule = LabelRule(rule, anchor_fraction, local_fraction, scope, parse_layers(protect_layers), seed)
         facts = host.facts_of(model)
-        found = newest_profile(facts.fingerprint, rule) if reuse_saved else None
-        wanted = (label_rule, protocol, sink_frames)
-        if found is not None and (found[1].rule, found[1].protocol, found[1].sink_frames) == wanted:
+        wanted = (facts.fingerprint, label_rule, protocol if rule in MEASURING_RULES else "", sink_frames)
+        found = newest_profile(lambda saved: saved.settings == wanted) if reuse_saved else None
+        if found is not None:
             name, profile = found
             lines = [
                 f"Taken from the saved profile {name}; nothing was measured. Turn reuse_saved off to measure again."
             ]
         else:
+            name = ""
             texts = _texts(schedule, protocol, rule)
             profile = make_profile(model, texts, protocol, label_rule, width, height, sink_frames, cls.hidden.unique_id)
             lines = []
-            if save_as:
-                lines.append(f"Saved as {store_profile(profile, save_as).name}.")
+        if save_as and profile_file(save_as) != name:
+            lines.append(f"Saved as {store_profile(profile, save_as).name}.")
         return io.NodeOutput(profile, profile_picture(profile), "\n".join([*describe_profile(profile), *lines]))
 
 
@@ -210,8 +220,8 @@ def _texts(schedule: PromptSchedule | None, protocol: str, rule: str) -> Sequenc
         return ()
     if schedule is None:
         raise ValueError(
-            f"schedule is not connected. The rule {rule} measures heads on a video, and a video needs "
-            "prompts. Connect a Prompt Schedule, or use the rule random or all_memory."
+            f"schedule is not connected. The rule {rule} measures heads on a video, and a video needs prompts "
+            "and their text encoder. Connect a Prompt Schedule, or use the rule random or all_memory."
         )
     if protocol == "paper":
         prompts = _PAPER_PROMPTS.read_text(encoding="ascii").splitlines()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import folder_paths
@@ -37,20 +38,25 @@ def store_profile(profile: HeadProfile, name: str) -> Path:
     """Save a profile under a plain name. ValueError for any other name."""
     folder = Path(folder_paths.get_folder_paths(_FOLDER)[0])
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / (check_plain_name("save_as", name).removesuffix(_SUFFIX) + _SUFFIX)
+    path = folder / profile_file(name)
     save_profile(profile, path)
     return path
 
 
-def newest_profile(fingerprint: str, rule: str) -> tuple[str, HeadProfile] | None:
-    """The newest saved profile of a checkpoint made by a rule; files that cannot be read are passed over."""
+def profile_file(name: str) -> str:
+    """File of a profile that is saved under a plain name. ValueError for any other name."""
+    return check_plain_name("save_as", name).removesuffix(_SUFFIX) + _SUFFIX
+
+
+def newest_profile(is_wanted: Callable[[HeadProfile], bool]) -> tuple[str, HeadProfile] | None:
+    """The newest saved profile that is wanted; files that cannot be read are passed over."""
     paths = [Path(folder_paths.get_full_path_or_raise(_FOLDER, name)) for name in profile_names()]
     for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True):
         try:
             profile = load_profile(path)
         except RuntimeError:
             continue
-        if (profile.fingerprint, profile.rule.rule) == (fingerprint, rule):
+        if is_wanted(profile):
             return path.name, profile
     return None
 
@@ -64,7 +70,8 @@ def check_plain_name(what: str, name: str) -> str:
         or len(name) > _LONGEST_NAME
     ):
         raise ValueError(
-            f"{what} is {name[:_LONGEST_NAME]!r}. It becomes a file name and must stay in its folder. Use up "
-            f"to {_LONGEST_NAME} letters, digits, spaces and - _ . ( ) +, not beginning with a dot."
+            f"{what} is {name[:_LONGEST_NAME]!r}. It becomes a file name and must stay in its folder. Use up to "
+            f"{_LONGEST_NAME} letters, digits, spaces and - _ . ( ) +, beginning with a letter, digit or _, ending in "
+            "no dot or space, and no device name such as con."
         )
     return name

@@ -48,19 +48,16 @@ def make_profile(
         recorder = _watch(model, texts, protocol, rule.seed, width, height, sink_frames, node_id)
         masses, reliability = recorder.masses(), recorder.reliability()
     labels = label_heads(rule, layers, heads, masses)
-    return HeadProfile(facts.fingerprint, protocol, rule, labels, masses, reliability, sink_frames)
+    measured = protocol if masses is not None else ""
+    return HeadProfile(facts.fingerprint, measured, rule, labels, masses, reliability, sink_frames)
 
 
 def describe_profile(profile: HeadProfile) -> list[str]:
     """The profile in words."""
     counts = ", ".join(f"{count} {head_type}" for head_type, count in profile.counts.items())
-    lines = [
-        f"{profile.layers} layers of {profile.heads} heads: {counts}. Rule {profile.rule.rule}, protocol "
-        f"{profile.protocol}."
-    ]
+    lines = [f"{profile.layers} layers of {profile.heads} heads: {counts}. Rule {profile.rule.rule}."]
     if profile.masses is not None:
-        values = ", ".join(f"{name} {value:.3f}" for name, value in profile.reliability.items())
-        lines.append(f"Split-half rank correlation: {values}.")
+        lines.append(f"Measured by protocol {profile.protocol}; {profile.reliability_text}.")
         if not profile.reliable:
             lines.append(
                 "WARNING: below 0.9 the ranking of heads depends on what was watched. Use more prompts, or the "

@@ -45,8 +45,9 @@ class PromptScheduleNode(io.ComfyNode):
                     options=list(TRANSITIONS),
                     default="recache",
                     optional=True,
-                    tooltip="How scenes without a word of their own take over. recache: smooth and obedient. flush: "
-                    "obeys at once, forgets most. soft: fades over. cut: a hard cut to a new scene. Typical: recache",
+                    tooltip="How scenes without a word of their own take over. recache: recent chunks are read again "
+                    "under the new prompt. flush: all but the beginning and the last frame is forgotten. soft: the "
+                    "prompt fades over. cut: a hard cut to a new scene. Typical: recache",
                 ),
                 io.Int.Input(
                     "soft_chunks",

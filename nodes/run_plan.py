@@ -111,6 +111,10 @@ def plan_run(
     scenes, segments = _segments(model, schedule, positive, video, notes)
     fitted = fit_policy(policy, video.chunk_frames, facts.trained_frames, video.frames)
     check_transitions(segments, policy.rope)
+    if sigmas and sigmas[0] < 1:
+        notes.append(
+            f"The steps begin at {sigmas[0]:g}, but a chunk begins as pure noise, which is 1: expect a poor picture."
+        )
     notes.append(
         f"Steps: {', '.join(f'{sigma:g}' for sigma in sigmas or facts.sigmas)} "
         f"({'the sigmas input' if sigmas else f'family {facts.family}'})."
@@ -181,7 +185,7 @@ def _labels(
     if not policy.needs_profile:
         return tuple(("memory",) * heads for _ in range(layers)), None
     if profile is None:
-        found = newest_profile(facts.fingerprint, _RULE.rule)
+        found = newest_profile(lambda saved: (saved.fingerprint, saved.rule.rule) == (facts.fingerprint, _RULE.rule))
         if found is not None:
             name, profile = found
             profile.check_fits(layers, heads, facts.fingerprint)
@@ -195,4 +199,8 @@ def _labels(
                     *describe_profile(profile),
                 ]
             )
+    if profile.masses is not None and not profile.reliable:
+        notes.append(f"The profile is not reliable: {profile.reliability_text}. Profile the model on more prompts.")
+    if not facts.ar_trained:
+        notes.append("The profile is matched to the model by its architecture alone, since its file is not known.")
     return profile.labels, profile

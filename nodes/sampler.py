@@ -75,7 +75,7 @@ class HeadForcedSampler(io.ComfyNode):
                     max=4096,
                     step=16,
                     optional=True,
-                    tooltip="Width in pixels. Models are trained at 832 x 480; others look softer. Typical: 832",
+                    tooltip="Width in pixels. The models are trained at 832 x 480. Typical: 832",
                 ),
                 io.Int.Input(
                     "height",
@@ -106,7 +106,9 @@ class HeadForcedSampler(io.ComfyNode):
                     optional=True,
                     tooltip="How much of the past each kind of head keeps, from Head Cache Policy. Unconnected: paper",
                 ),
-                io.Vae.Input("vae", optional=True, tooltip="The Wan 2.1 VAE; needed when the video output is used."),
+                io.Vae.Input(
+                    "vae", optional=True, tooltip="The Wan 2.1 VAE; needed for the video output and for start_image."
+                ),
                 io.Image.Input(
                     "start_image",
                     optional=True,
@@ -116,14 +118,14 @@ class HeadForcedSampler(io.ComfyNode):
                 io.Latent.Input(
                     "previous",
                     optional=True,
-                    tooltip="The latent of a finished video that goes on from its last chunk. seconds and the schedule "
-                    "then count what is new.",
+                    tooltip="The latent of a finished video that goes on from its last chunk (whole chunks are kept). "
+                    "seconds and the schedule then count what is new.",
                 ),
                 io.Sigmas.Input(
                     "sigmas",
                     optional=True,
-                    tooltip="Noise levels of every chunk. More steps: slower, seldom better. Unconnected: what the "
-                    "model was trained with (4 steps).",
+                    tooltip="Noise levels of every chunk, from 1 down to 0; more steps take longer. Unconnected: the "
+                    "4 steps that the model was trained with.",
                 ),
                 io.Conditioning.Input(
                     "positive", optional=True, tooltip="One prompt for the whole video, instead of a schedule."
@@ -144,8 +146,8 @@ class HeadForcedSampler(io.ComfyNode):
                     default="per_chunk",
                     optional=True,
                     advanced=True,
-                    tooltip="per_chunk lets any chunk be made again alone; native repeats the numbers of ComfyUI's "
-                    "own AR sampler, for comparison. Typical: per_chunk",
+                    tooltip="per_chunk: the noise of a chunk depends on the seed and its number alone. native repeats "
+                    "the numbers of ComfyUI's own AR sampler, for comparison. Typical: per_chunk",
                 ),
             ],
             outputs=[

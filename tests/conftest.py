@@ -20,7 +20,9 @@ def require(variable: str) -> Path:
     """A folder that dev.py names in the environment; the test fails without it."""
     value = os.environ.get(variable)
     if not value or not Path(value).exists():
-        pytest.fail(f"{variable} is {value!r}: this test needs the real host. Start it with: python dev.py test", pytrace=False)
+        pytest.fail(
+            f"{variable} is {value!r}: this test needs the real host. Start it with: python dev.py test", pytrace=False
+        )
     return Path(value)
 
 
@@ -30,8 +32,11 @@ def comfyui() -> Iterator["Server"]:
     require("COMFYUI_PATH")
     fixtures = require("HEADFORCING_FIXTURES")
     from devtools.base_directory import temporary_base_directory
+    from devtools.client import Client
     from devtools.installation import Installation
     from devtools.server import Server
 
     with temporary_base_directory(fixtures) as folder, Server(Installation.from_environment(), folder) as server:
+        if not Client(server.url).object_info("HeadForcingSampler"):
+            raise server.problem("does not know the nodes of this pack")
         yield server

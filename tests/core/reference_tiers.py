@@ -64,9 +64,7 @@ class Past:
         return self.first_sink <= frame < self.first_sink + sizes.sink
 
 
-def visible(
-    rules: Rules, head_type: str, past: Past, first: int, chunk_frames: int, episodes: Collection[int]
-) -> Seen:
+def visible(rules: Rules, head_type: str, past: Past, first: int, chunk_frames: int, episodes: Collection[int]) -> Seen:
     """What a head sees of the history with a chunk that starts at frame `first`."""
     last_place = rules.trained_frames - chunk_frames  # q0
     sizes = rules.sizes(head_type)

@@ -129,11 +129,13 @@ def prompt_changes(case: Case, main: str, other: str, plan: int) -> tuple[Change
         # far into the video, within reach of the chunks that are committed again
         [(at + 6, main, 4), (at + 6 + max(1, 4 // n), "recache", 1), (at + 7 + 4 // n, main, 1)],
     ]
+    if case.chunks <= at:  # warm-up to the end
+        plans = [[(1, main, 2), (2, other, 2), (3, main, 2)]]
     found: dict[int, Change] = {}
     for change in plans[plan % len(plans)]:
         if change[0] < case.chunks:
             found.setdefault(change[0], change)
-    return tuple(found[first] for first in sorted(found)) or ((1, main, 2),)
+    return tuple(found[first] for first in sorted(found))
 
 
 def changing_case(setting: Setting, index: int) -> Case:
@@ -200,6 +202,7 @@ def own_case(
     return Case(rules, policy, chunk_frames, chunks)
 
 
+EAGER = own_case(((0, 0, 1), (3, 0, 1), (0, 4, 1)), 1, 60, percentile=10.0)
 ODD = own_case(((0, 0, 2), (2, 0, 5), (4, 5, 7)), 3, 30, rope="clamp", percentile=10.0)
 FIVES = own_case(((1, 0, 2), (2, 0, 4), (4, 3, 7)), 5, 14, percentile=10.0)
 SHORT = own_case(((1, 0, 1), (3, 0, 2), (2, 6, 1)), 3, 30, percentile=10.0)
@@ -231,6 +234,8 @@ OWN_CASES = {
     ),
     "episodes after a cut": replace(own_case(PAPER, 3, 45, percentile=10.0), changes=((12, "cut", 1), (28, "cut", 1))),
     "frame-wise episodes after a cut": replace(own_case(PAPER, 1, 80, percentile=10.0), changes=((30, "cut", 1),)),
+    "the clock of admissions across flushes": replace(EAGER, changes=((9, "flush", 1), (21, "flush", 1))),
+    "the clock of admissions across cuts": replace(EAGER, changes=((9, "cut", 1), (27, "cut", 1))),
     "a sink that is cut while it grows": replace(
         own_case(((0, 0, 1), (7, 0, 1), (8, 3, 2)), 1, 40, percentile=10.0),
         changes=((3, "cut", 1), (6, "cut", 1), (9, "flush", 1), (24, "cut", 1), (26, "recache", 1)),

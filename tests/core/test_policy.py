@@ -137,8 +137,8 @@ def test_capacities_name_only_the_types_that_occur() -> None:
 
 @pytest.mark.parametrize("tiers", [(-1, 0, 1), (0, -1, 1), (0, 0, 0)])
 def test_impossible_tiers_are_refused(tiers: tuple[int, int, int]) -> None:
-    with pytest.raises(ValueError, match=r"(sink is -1|episodes is -1|recent is 0)"):
-        Tiers(*tiers)
+    with pytest.raises(ValueError, match=r"memory_(sink is -1|episodes is -1|recent is 0) frames"):
+        replace(PRESETS["paper"], memory=Tiers(*tiers))
 
 
 @pytest.mark.parametrize(

@@ -53,16 +53,13 @@ def finished(frames: int, seed: int = 2) -> Tensor:
 
 
 @pytest.mark.parametrize("n", [3, 1])
-@pytest.mark.parametrize("preset", ["paper", "enhanced", "low_vram", "uniform"])
+@pytest.mark.parametrize("preset", ["paper", "enhanced", "uniform"])
 @pytest.mark.parametrize("frames", [6, 18, 30])
 def test_a_continuation_equals_an_unbroken_video(preset: str, n: int, frames: int) -> None:
     done = frames // n
     whole = made(done + 24 // n, n=n, preset=preset)
     prefix = torch.cat([chunk.latent for chunk in whole[:done]], dim=2)
     rest = made(24 // n, prefix, n, later=done, preset=preset)
-    if preset == "low_vram":  # its warm-up ends by a chunk number, which begins anew
-        assert [chunk.frames for chunk in rest] == [chunk.frames for chunk in whole[done:]]
-        return
     for again, chunk in zip(rest, whole[done:], strict=True):
         assert (again.frames, again.seen, again.decisions) == (chunk.frames, chunk.seen, chunk.decisions)
         assert torch.equal(again.latent, chunk.latent)
@@ -110,6 +107,5 @@ def test_frames_are_candidates_by_their_place_in_the_chunk_they_were_committed_i
     judged = [decision.frame for chunk in chunks for decision in chunk.decisions]
     starts = [0, 3, 6, *range(7, 43, 3)]
     middles = [first + 1 for first in starts[1:] if first != 6] if n == 3 else [f for f in range(3, 43) if f % 3 == 1]
-    assert judged
-    assert judged == [frame for frame in middles if judged[0] <= frame <= judged[-1]]
-    assert judged[0] == next(frame for frame in middles if frame >= 1)
+    assert judged == middles[: len(judged)]
+    assert len(judged) >= 9

@@ -1,15 +1,17 @@
 """Prompt changes (method.md section 7)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
 from tiny_model import CHANNELS, CoreBackbone, TinyModel, blend
 from torch import Tensor
+from torch.nn.functional import pad
 
 from headforcing_core.attention import dense_attention
 from headforcing_core.noise import PerChunkNoise
-from headforcing_core.policy import PRESETS, fit_policy
+from headforcing_core.policy import PRESETS, CachePolicy, Tiers, fit_policy
 from headforcing_core.rollout import Chunk, Recipe, RolloutPlan, Segment, make_memory, rollout
 from headforcing_core.rope import rotate
 
@@ -31,17 +33,19 @@ class Listening(CoreBackbone):
 
 
 class Bench:
-    """A rollout by `paper`, whose n-th change brings the n-th text, from noise of seed 1."""
+    """A rollout whose i-th change brings text i."""
 
-    def __init__(self, chunks: int, *changes: tuple[int, str, int], n: int = 3, preset: str = "paper") -> None:
+    def __init__(
+        self, chunks: int, *changes: tuple[int, str, int], n: int = 3, policy: CachePolicy = PRESETS["paper"]
+    ) -> None:
         segments = [Segment(0, TEXTS[0])]
         segments += [Segment(first, TEXTS[i + 1], how, k) for i, (first, how, k) in enumerate(changes)]
         plan = RolloutPlan(chunks, *LATENT, (1.0, 0.8, 0.0), tuple(segments), blend)
-        policy = fit_policy(PRESETS[preset], n, 21, n * chunks)
-        self.memory = make_memory(policy, LABELS, plan, dense_attention, rotate)
-        self.backbone = Listening(MODEL, self.memory)
+        fitted = fit_policy(policy, n, 21, n * chunks)
+        memory = make_memory(fitted, LABELS, plan, dense_attention, rotate)
+        self.backbone = Listening(MODEL, memory)
         noise = PerChunkNoise(1, (1, CHANNELS, n, *LATENT))
-        self.rollout = rollout(self.backbone, self.memory, plan, policy, LABELS, noise, lambda *_: None)
+        self.rollout = rollout(self.backbone, memory, plan, fitted, LABELS, noise, lambda *_: None)
 
     def chunks(self) -> list[Chunk]:
         return list(self.rollout)
@@ -55,10 +59,13 @@ def apart(a: Chunk, b: Chunk) -> float:
     return (a.latent - b.latent).abs().max().item()
 
 
+def padded(text: Tensor) -> Tensor:
+    """To the length of the longest; zeros at the end say nothing."""
+    return pad(text, (0, 0, 0, 4 - len(text)))
+
+
 def same(a: Tensor, b: Tensor) -> bool:
-    """The same text, but for zeros at the end."""
-    tokens = max(len(a), len(b))
-    return torch.equal(blend(a, TEXTS[2], 0.0)[:tokens], blend(b, TEXTS[2], 0.0)[:tokens])
+    return torch.equal(padded(a), padded(b))
 
 
 # flush
@@ -127,10 +134,19 @@ def test_history_stands_at_the_far_end_for_the_first_chunk_after_a_cut(n: int) -
 
 
 def test_a_cut_at_absolute_positions_is_refused_before_the_first_pass() -> None:
-    bench = Bench(12, (3, "cut", 1), preset="full")
+    bench = Bench(12, (3, "cut", 1), policy=replace(PRESETS["paper"], rope="absolute"))
     with pytest.raises(ValueError, match="absolute"):
         bench.chunks()
     assert bench.backbone.passes == 0
+
+
+@pytest.mark.parametrize(("how", "kept"), [("flush", True), ("cut", False)])
+def test_a_flush_keeps_the_clock_of_admissions_and_a_cut_starts_it_anew(how: str, kept: bool) -> None:
+    """Frame 7 is admitted right before the change; frame 10 is too near to it."""
+    policy = replace(PRESETS["paper"], memory=Tiers(0, 4, 1))
+    chunks = Bench(13, (9, how, 1), n=1, policy=policy).chunks()
+    admitted = [decision.frame for chunk in chunks for decision in chunk.decisions if decision.admitted]
+    assert admitted == ([1, 7] if kept else [1, 7, 10])
 
 
 # recache
@@ -156,11 +172,14 @@ def test_a_recache_leaves_episodes_descriptors_and_clock() -> None:
         assert recached[first + 2].seen == with_text_alone[first + 2].seen
 
 
-@pytest.mark.parametrize(("preset", "n", "again"), [("paper", 3, 2), ("paper", 1, 6), ("low_vram", 3, 1), ("max", 2, 3)])
+@pytest.mark.parametrize(
+    ("preset", "n", "again"), [("paper", 3, 2), ("paper", 1, 6), ("low_vram", 3, 1), ("max", 2, 3)]
+)
 def test_a_recache_commits_the_recent_chunks_again_under_the_new_text(preset: str, n: int, again: int) -> None:
-    with_text_alone, recached = Bench(20, (10, "soft", 1), n=n, preset=preset), Bench(20, n=n, preset=preset)
-    recached = Bench(20, (10, "recache", 1), n=n, preset=preset)
-    with_text_alone.chunks(), recached.chunks()
+    with_text_alone = Bench(20, (10, "soft", 1), n=n, policy=PRESETS[preset])
+    recached = Bench(20, (10, "recache", 1), n=n, policy=PRESETS[preset])
+    for bench in (with_text_alone, recached):
+        bench.chunks()
     assert recached.backbone.passes - with_text_alone.backbone.passes == again
     assert not any(same(text, TEXTS[0]) for text in recached.backbone.texts[10:])
 
@@ -175,7 +194,7 @@ def test_a_soft_change_reaches_the_new_text_in_its_last_chunk(k: int) -> None:
     texts = bench.backbone.texts
     assert all(same(text, TEXTS[0]) for text in texts[:5])
     for j in range(1, k):
-        assert torch.allclose(texts[4 + j], blend(TEXTS[0], TEXTS[1], j / k), atol=1e-6)
+        assert torch.allclose(texts[4 + j], blend(TEXTS[0], TEXTS[1], j / k), rtol=0, atol=1e-6)
     assert all(same(text, TEXTS[1]) for text in texts[4 + k :])
 
 
@@ -183,7 +202,7 @@ def test_a_soft_change_goes_on_from_the_blend_that_it_interrupts() -> None:
     bench = Bench(10, (3, "soft", 4), (5, "soft", 2))
     bench.chunks()
     halfway = blend(TEXTS[0], TEXTS[1], 0.5)
-    assert torch.allclose(bench.backbone.texts[5], blend(halfway, TEXTS[2], 0.5), atol=1e-6)
+    assert torch.allclose(bench.backbone.texts[5], blend(halfway, TEXTS[2], 0.5), rtol=0, atol=1e-6)
     assert all(same(text, TEXTS[2]) for text in bench.backbone.texts[6:])
 
 
@@ -205,8 +224,8 @@ def test_a_soft_change_leaves_the_history_alone() -> None:
 
 def first_text_shares(texts: Sequence[Tensor]) -> list[float]:
     """How much of the first text is in each, by least squares over the texts there are."""
-    basis = torch.stack([blend(text, torch.zeros(4, MODEL.width), 0.0).flatten() for text in TEXTS], dim=1)
-    found = torch.stack([blend(text, torch.zeros(4, MODEL.width), 0.0).flatten() for text in texts], dim=1)
+    basis = torch.stack([padded(text).flatten() for text in TEXTS], dim=1)
+    found = torch.stack([padded(text).flatten() for text in texts], dim=1)
     return torch.linalg.lstsq(basis, found).solution[0].tolist()
 
 

@@ -149,7 +149,7 @@ def test_schedule_and_positive_together_are_refused(model, video, schedule) -> N
 
 
 def test_two_scenes_on_one_chunk_are_refused(pack, model, schedule) -> None:
-    with pytest.raises(ValueError, match="Line 2: the scenes at 0 s and 0.2 s both begin on chunk 0"):
+    with pytest.raises(ValueError, match="Schedule line 2: the scenes at 0 s and 0.2 s both begin on chunk 0"):
         pack.run(
             "HeadForcingSampler",
             model=model,

@@ -25,6 +25,7 @@ def client(comfyui: Server) -> Client:
 @pytest.fixture(scope="session")
 def saved_latent(client: Client) -> SavedLatent:
     """Run a workflow with a stock SaveLatent behind this node's first output; what the file holds."""
+
     def run(workflow: Workflow, node_id: str = "sampler") -> Tensor:
         save = node("SaveLatent", samples=[node_id, 0], filename_prefix="latents/test")
         result = client.run({**workflow, "save latent": save})
@@ -38,10 +39,14 @@ def saved_latent(client: Client) -> SavedLatent:
 @pytest.fixture(scope="session")
 def refusal(client: Client) -> Refusal:
     """Run a workflow that fails in this node, before its first step; the message that the artist reads."""
+
     def run(workflow: Workflow, node_id: str) -> str:
         result = client.run(workflow, _stop_at_first_step(client, node_id))
         assert (result.status, result.node_id, result.node_type) == (
-            "error", node_id, workflow[node_id]["class_type"]), result.error
+            "error",
+            node_id,
+            workflow[node_id]["class_type"],
+        ), result.error
         assert steps(result, node_id) == []
         return result.error.removesuffix("\n")
 
@@ -51,6 +56,7 @@ def refusal(client: Client) -> Refusal:
 @pytest.fixture(scope="session")
 def rejection(client: Client) -> Rejection:
     """Queue a workflow that the host answers with HTTP 400 because of this node; the messages by input name."""
+
     def queue(workflow: Workflow, node_id: str) -> dict[str, str]:
         with pytest.raises(PromptRejected) as rejected:
             client.run(workflow, _stop_at_first_step(client, node_id))
@@ -66,10 +72,18 @@ def files(result: RunResult, node_id: str, kind: str) -> list[OutputFile]:
     return result.outputs[node_id][kind]
 
 
+def shown(result: RunResult, node_id: str = "report") -> str:
+    """The text that a PreviewAny shows."""
+    return result.outputs[node_id]["text"][0]
+
+
 def steps(result: RunResult, node_id: str) -> list[int]:
     """How far a node said it was, each time it said so."""
-    return [int(event.text("value")) for event in result.events
-            if event.kind == "progress" and event.text("node") == node_id]
+    return [
+        int(event.text("value"))
+        for event in result.events
+        if event.kind == "progress" and event.text("node") == node_id
+    ]
 
 
 def _message(error: dict[str, object]) -> str:
@@ -81,6 +95,7 @@ def _message(error: dict[str, object]) -> str:
 
 def _stop_at_first_step(client: Client, node_id: str) -> Callable[[Event | Preview], None]:
     """What should have been refused must not keep the host busy for hours."""
+
     def on_event(event: Event | Preview) -> None:
         if isinstance(event, Event) and event.kind == "progress" and event.text("node") == node_id:
             client.interrupt(event.text("prompt_id"))

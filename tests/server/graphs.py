@@ -15,8 +15,15 @@ def sampling(text: str = "a red fox in deep snow", **inputs: object) -> Workflow
 
     An input that is None is left out.
     """
-    given = {"model": ["model", 0], "schedule": ["schedule", 0], "policy": ["policy", 0], "seconds": 0.5, "seed": 1,
-             **SIZE, **inputs}
+    given = {
+        "model": ["model", 0],
+        "schedule": ["schedule", 0],
+        "policy": ["policy", 0],
+        "seconds": 0.5,
+        "seed": 1,
+        **SIZE,
+        **inputs,
+    }
     return {
         "model": node("HeadForcingLoadARModel", model_name="self_forcing_dmd.safetensors"),
         "clip": node("HeadForcingTestLoadUMT5", clip_name="tiny_umt5.safetensors"),

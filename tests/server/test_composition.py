@@ -12,7 +12,7 @@ from torch import Tensor
 from devtools.client import Client
 from devtools.server import Server
 from devtools.tiny_workflow import Node, Workflow
-from tests.server.conftest import Refusal, SavedLatent, steps
+from tests.server.conftest import Refusal, SavedLatent, shown, steps
 from tests.server.graphs import SIZE, node, sampling
 
 CHECKPOINT = "self_forcing_dmd.safetensors"
@@ -39,14 +39,21 @@ def wide_encoder(comfyui: Server) -> Iterator[str]:
 
 
 def test_a_lora_loader_between_changes_the_video(saved_latent: SavedLatent, plain: Tensor) -> None:
-    changed = saved_latent(between(node(
-        "LoraLoaderModelOnly", model=["model", 0], lora_name="tiny_lora.safetensors", strength_model=1.0)))
+    changed = saved_latent(
+        between(node("LoraLoaderModelOnly", model=["model", 0], lora_name="tiny_lora.safetensors", strength_model=1.0))
+    )
     assert changed.isfinite().all() and (changed - plain).abs().max() > 0.1
 
 
 def test_a_lora_of_no_strength_changes_nothing(saved_latent: SavedLatent, plain: Tensor) -> None:
-    assert torch.equal(plain, saved_latent(between(node(
-        "LoraLoaderModelOnly", model=["model", 0], lora_name="tiny_lora.safetensors", strength_model=0.0))))
+    assert torch.equal(
+        plain,
+        saved_latent(
+            between(
+                node("LoraLoaderModelOnly", model=["model", 0], lora_name="tiny_lora.safetensors", strength_model=0.0)
+            )
+        ),
+    )
 
 
 def test_a_model_sampling_node_between_changes_nothing(saved_latent: SavedLatent, plain: Tensor) -> None:
@@ -59,10 +66,11 @@ def test_a_model_of_the_stock_loader_makes_the_same_video_and_the_report_says_wh
     workflow = sampling()
     workflow["model"] = node("UNETLoader", unet_name=CHECKPOINT, weight_dtype="default")
     assert torch.equal(plain, saved_latent(workflow))
-    report = json.loads(client.run(workflow).outputs["report"]["text"][0])
+    report = json.loads(shown(client.run(workflow)))
     assert report["notes"][0] == (
         "The model was not loaded by Load AR Model, so it cannot be known whether its weights are AR-trained: taken as "
-        "self_forcing, 3 frames a chunk.")
+        "self_forcing, 3 frames a chunk."
+    )
     assert report["settings"]["ar_trained"] is False
 
 
@@ -80,7 +88,7 @@ def test_sigmas_of_a_stock_scheduler_are_taken(client: Client) -> None:
     result = client.run(workflow)
     assert result.status == "success", result.error
     assert steps(result, "sampler")[-1] == 2
-    assert json.loads(result.outputs["report"]["text"][0])["settings"]["sigmas"][::2] == [1.0, 0.0]
+    assert json.loads(shown(result))["settings"]["sigmas"][::2] == [1.0, 0.0]
 
 
 def test_the_hosts_own_ar_sampler_makes_the_same_video_of_the_same_model_afterwards(saved_latent: SavedLatent) -> None:
@@ -106,30 +114,34 @@ def test_a_text_encoder_of_another_width_is_refused(refusal: Refusal, wide_encod
     workflow["clip"]["inputs"]["clip_name"] = wide_encoder
     assert refusal(workflow, "sampler") == (
         f"{source} is a text of shape (1, 512, 128), the model reads (1, tokens, 64). It was made by another text "
-        "encoder, or in a batch. Use CLIPLoader with umt5_xxl, type wan.")
+        "encoder, or in a batch. Use CLIPLoader with umt5_xxl, type wan."
+    )
 
 
 def test_a_profile_can_be_loaded_as_soon_as_it_is_saved(client: Client) -> None:
     workflow = sampling(profile=["profile", 0])
-    workflow["profile"] = node("HeadForcingProfileHeads", model=["model", 0], rule="random", save_as="just saved",
-                               **SIZE)
+    workflow["profile"] = node(
+        "HeadForcingProfileHeads", model=["model", 0], rule="random", save_as="just saved", **SIZE
+    )
     assert client.run(workflow).status == "success"
     workflow["profile"] = node("HeadForcingLoadProfile", profile_name="just saved.safetensors")
     workflow["policy"]["inputs"]["preset"] = "paper"
     result = client.run(workflow)
     assert result.status == "success", result.error
-    report = json.loads(result.outputs["report"]["text"][0])
+    report = json.loads(shown(result))
     assert report["profile"]["rule"] == "random"
 
 
 def test_a_checkpoint_replaced_under_its_name_is_loaded_anew(client: Client, comfyui: Server) -> None:
     folder = comfyui.base_directory / "models" / "diffusion_models"
-    workflow = {"model": node("HeadForcingLoadARModel", model_name="replaced.safetensors"),
-                "report": node("PreviewAny", source=["model", 1])}
+    workflow = {
+        "model": node("HeadForcingLoadARModel", model_name="replaced.safetensors"),
+        "report": node("PreviewAny", source=["model", 1]),
+    }
     reports = []
     for name in ("random_a.safetensors", "random_b.safetensors"):
         (folder / "replaced.safetensors").write_bytes((folder / name).read_bytes())
-        reports.append(client.run(workflow).outputs["report"]["text"][0])
+        reports.append(shown(client.run(workflow)))
     (folder / "replaced.safetensors").unlink()
     assert "4 layers of 3 heads" in reports[0] and reports[0] != reports[1]
 
@@ -152,9 +164,18 @@ def native_after_ours(frames: int) -> Workflow:
         "positive": node("CLIPTextEncode", clip=["clip", 0], text="a red fox in deep snow"),
         "sampler name": node("SamplerARVideo", num_frame_per_block=3),
         "sigmas": node("BasicScheduler", model=["model", 0], scheduler="simple", steps=4, denoise=1.0),
-        "native": node("SamplerCustom", model=["model", 0], add_noise=True, noise_seed=5, cfg=1.0,
-                       positive=["positive", 0], negative=["positive", 0], sampler=["sampler name", 0],
-                       sigmas=["sigmas", 0], latent_image=["sampler", 0]),
+        "native": node(
+            "SamplerCustom",
+            model=["model", 0],
+            add_noise=True,
+            noise_seed=5,
+            cfg=1.0,
+            positive=["positive", 0],
+            negative=["positive", 0],
+            sampler=["sampler name", 0],
+            sigmas=["sigmas", 0],
+            latent_image=["sampler", 0],
+        ),
     }
 
 

@@ -50,8 +50,14 @@ def test_the_next_run_is_bit_identical_to_one_before_the_interrupt(client: Clien
 
 def test_an_interrupted_measurement_saves_no_profile(client: Client, comfyui: Server) -> None:
     workflow = sampling(profile=["profile", 0])
-    workflow["profile"] = node("HeadForcingProfileHeads", model=["model", 0], schedule=["schedule", 0],
-                               save_as="interrupted", reuse_saved=False, **SIZE)
+    workflow["profile"] = node(
+        "HeadForcingProfileHeads",
+        model=["model", 0],
+        schedule=["schedule", 0],
+        save_as="interrupted",
+        reuse_saved=False,
+        **SIZE,
+    )
     result = client.run(workflow, InterruptAfter(client, "profile", 3))
     assert (result.status, result.node_type) == ("interrupted", "HeadForcingProfileHeads")
     assert not list(comfyui.base_directory.rglob("interrupted*"))

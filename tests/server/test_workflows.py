@@ -11,7 +11,7 @@ import pytest
 from devtools.client import Client, RunResult
 from devtools.tiny_workflow import TINY_HEIGHT, TINY_WIDTH, Workflow, load, only_node, tiny
 from tests.conftest import REPOSITORY
-from tests.server.conftest import Refusal, files, steps
+from tests.server.conftest import Refusal, files, shown, steps
 from tests.server.graphs import node, sampling
 
 WORKFLOWS = sorted((REPOSITORY / "workflows" / "api").glob("*.json"))
@@ -33,12 +33,15 @@ class Finished:
 
     def texts(self) -> list[str]:
         """What the sampler wrote on itself while it ran."""
-        return [event.text("text") for event in self.result.events
-                if event.kind == "progress_text" and event.text("node_id") == self.only(SAMPLER)]
+        return [
+            event.text("text")
+            for event in self.result.events
+            if event.kind == "progress_text" and event.text("node_id") == self.only(SAMPLER)
+        ]
 
     def report(self) -> dict[str, object]:
         """The sampler's report, as PreviewAny shows it."""
-        return json.loads(self.result.outputs[self.only("PreviewAny")]["text"][0])
+        return json.loads(shown(self.result, self.only("PreviewAny")))
 
 
 @pytest.fixture(scope="module", params=WORKFLOWS, ids=lambda path: path.stem)
@@ -50,8 +53,10 @@ def finished(request: pytest.FixtureRequest, client: Client) -> Finished:
 
 def test_every_workflow_has_a_page_form_an_api_form_and_a_picture() -> None:
     folder = REPOSITORY / "workflows"
-    forms = [{path.stem for path in found} for found in (
-        folder.glob("*.json"), folder.glob("api/*.json"), folder.glob("*.jpg"))]
+    forms = [
+        {path.stem for path in found}
+        for found in (folder.glob("*.json"), folder.glob("api/*.json"), folder.glob("*.jpg"))
+    ]
     assert forms[0] and forms[0] == forms[1] == forms[2]
 
 
@@ -65,7 +70,8 @@ def test_its_video_file_plays(finished: Finished, client: Client) -> None:
     source = finished.workflow[finished.workflow[save]["inputs"]["video"][0]]["class_type"]
     whole_chunks = 4 * (CHUNKS * FRAMES_A_CHUNK - 1) + 1
     assert pictures_of(finished.result, save, client) == [(TINY_WIDTH, TINY_HEIGHT)] * (
-        round(SECONDS * 16) if source == SAMPLER else whole_chunks)
+        round(SECONDS * 16) if source == SAMPLER else whole_chunks
+    )
 
 
 def test_the_report_is_shown(finished: Finished) -> None:
@@ -79,8 +85,11 @@ def test_progress_counts_up_to_the_last_step(finished: Finished) -> None:
     sampler = finished.only(SAMPLER)
     counted = steps(finished.result, sampler)
     assert counted == sorted(set(counted)) and counted[-1] == CHUNKS * STEPS
-    assert {event.data["max"] for event in finished.result.events
-            if event.kind == "progress" and event.text("node") == sampler} == {CHUNKS * STEPS}
+    assert {
+        event.data["max"]
+        for event in finished.result.events
+        if event.kind == "progress" and event.text("node") == sampler
+    } == {CHUNKS * STEPS}
 
 
 def test_the_sampler_says_which_chunk_it_is_on(finished: Finished) -> None:
@@ -106,7 +115,8 @@ def test_the_video_output_has_exactly_the_pictures_that_were_asked_for(
 def test_the_video_output_without_vae_is_refused_before_the_first_step(refusal: Refusal) -> None:
     assert refusal(saving(sampling()), "sampler") == (
         "vae is not connected, but the video output is used. Pictures cannot be made without it. Connect the Wan 2.1 "
-        "VAE, or use the latent output with VAE Decode.")
+        "VAE, or use the latent output with VAE Decode."
+    )
 
 
 def saving(workflow: Workflow) -> Workflow:
@@ -118,9 +128,7 @@ def saving(workflow: Workflow) -> Workflow:
     }
 
 
-def pictures_of(
-    result: RunResult, node_id: str, client: Client, fps: Fraction = Fraction(16)
-) -> list[tuple[int, int]]:
+def pictures_of(result: RunResult, node_id: str, client: Client, fps: Fraction = Fraction(16)) -> list[tuple[int, int]]:
     """Width and height of every picture in the one video that a node saved, which plays at so many a second."""
     (file,) = files(result, node_id, "images")
     with av.open(io.BytesIO(client.download(file))) as video:

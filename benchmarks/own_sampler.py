@@ -1,0 +1,81 @@
+"""The host's own AR sampler (the node SamplerARVideo), unchanged, with its caches filled up to any chunk."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from benchmarks.host_process import build_model, make_text, model_shape
+from benchmarks.stage import CHUNK_FRAMES, Size
+from headforcing_core.geometry import LATENT_CHANNELS
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+Cache = dict[str, Tensor | int]
+
+
+class OwnSamplerModel:
+    """A MODEL that no one patches, for the host's sampler."""
+
+    def __init__(self, layers: int, heads: int, size: Size) -> None:
+        self.model: ModelPatcher = build_model(model_shape(layers, heads))
+        self.size = size
+        self.text = make_text()
+
+    @property
+    def wan(self) -> torch.nn.Module:
+        """The diffusion model."""
+        return self.model.model.diffusion_model
+
+
+class OwnSamplerAt:
+    """The sampler at one chunk. Its caches are made as it makes them, for the video up to the end of that chunk, and
+    hold numbers of unit size for all frames before it."""
+
+    def __init__(self, on: OwnSamplerModel, chunk: int) -> None:
+        self._on = on
+        self._past = chunk * CHUNK_FRAMES * on.size.tokens
+        tokens = self._past + CHUNK_FRAMES * on.size.tokens
+        dtype = on.model.model.get_dtype()
+        self._caches: list[Cache] = on.wan.init_kv_caches(1, tokens, torch.device("cpu"), dtype)
+        for cache in self._caches:
+            for side in "kv":
+                cache[side].normal_()
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of K and V of all frames up to the end of the chunk."""
+        return sum(cache["k"].nbytes + cache["v"].nbytes for cache in self._caches)
+
+    def seconds(self) -> float:
+        """Make the chunk: the sampler's whole function through the guider, four steps and the pass that commits."""
+        import comfy.samplers
+
+        wan = self._on.wan
+        noise = torch.zeros(1, LATENT_CHANNELS, CHUNK_FRAMES, *self._on.size.latent)
+        levels = comfy.samplers.calculate_sigmas(self._on.model.get_model_object("model_sampling"), "simple", 4)
+        sampler = comfy.samplers.ksampler("ar_video", {"num_frame_per_block": CHUNK_FRAMES})
+        guider = comfy.samplers.CFGGuider(self._on.model)
+        guider.inner_set_conds({"positive": self._on.text})
+        wan.init_kv_caches = lambda *_: self._rewound()
+        try:
+            with torch.inference_mode():
+                started = perf_counter()
+                guider.sample(torch.randn_like(noise), noise, sampler, levels, disable_pbar=True, seed=0)
+                return perf_counter() - started
+        finally:
+            del wan.init_kv_caches
+
+    def _rewound(self) -> list[Cache]:
+        for cache in self._caches:
+            cache["end"] = self._past
+        return self._caches
+
+
+def own_kv_bytes(layers: int, dim: int, size: Size, chunks: int, element_bytes: int) -> int:
+    """Arithmetic of what the sampler allocates before its first step: K and V of every frame of the video."""
+    return 2 * layers * dim * element_bytes * size.tokens * chunks * CHUNK_FRAMES

@@ -1,0 +1,108 @@
+"""What the benchmarks share at both ends: options and labels in, tables and JSON out."""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from headforcing_core.labels_csv import read_labels
+from headforcing_core.rules import LabelRule, Labels, label_heads
+
+Cell = str | int | float | None
+Row = Mapping[str, Cell]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A figure and the range it has to lie in."""
+
+    name: str
+    figure: float
+    least: float
+    most: float
+
+    @property
+    def met(self) -> bool:
+        """Whether the figure lies in the range."""
+        return self.least <= self.figure <= self.most
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """Options of every benchmark."""
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to a file")
+    parser.add_argument("--labels", type=Path, metavar="FILE", help="head labels as CSV; default: random, seeded")
+    parser.add_argument("--layers", type=int, default=5, help="layers; of a labels file so many rows, spread evenly")
+    parser.add_argument("--heads", type=int, default=4, help="heads a layer, unless a labels file says so")
+    parser.add_argument("--threads", type=int, default=1, help="threads that PyTorch uses")
+    parser.add_argument("--repeats", type=int, metavar="N", help="rounds that are timed")
+
+
+def labels_from(path: Path | None, layers: int, heads: int) -> Labels:
+    """Labels of a file, `layers` of its rows; without a file random ones at the paper's shares."""
+    if path is None:
+        return label_heads(LabelRule("random"), layers, heads, None)
+    rows = read_labels(path)
+    used = min(layers, len(rows))
+    return tuple(rows[row * len(rows) // used] for row in range(used))
+
+
+def counted(labels: Labels) -> str:
+    """How many heads of each type there are, in words."""
+    flat = [label for row in labels for label in row]
+    return f"{flat.count('anchor')} anchor, {flat.count('local')} local, {flat.count('memory')} memory"
+
+
+def show(title: str, rows: Sequence[Row]) -> None:
+    """Write a table to the screen, columns as wide as they need be. It is a Markdown table too."""
+    header = list(rows[0])
+    cells = [header, *([_text(row[name]) for name in header] for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(header))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in cells
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    say("\n".join(["", title, "", *lines]))
+
+
+def show_targets(targets: Sequence[Target]) -> None:
+    """Write what was to be reached and whether it was."""
+    rows = [
+        {"target": target.name, "measured": target.figure, "asked": _range(target), "met": "yes" if target.met else "NO"}
+        for target in targets
+    ]
+    show("Targets", rows)
+
+
+def say(line: str) -> None:
+    """One line to the screen, at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def write_json(
+    path: Path | None,
+    settings: Mapping[str, Cell],
+    tables: Mapping[str, Sequence[Row]],
+    targets: Sequence[Target],
+) -> None:
+    """Write everything to a file, if one was asked for."""
+    if path is None:
+        return
+    reached = [asdict(target) | {"met": target.met} for target in targets]
+    path.write_text(
+        json.dumps({"settings": settings, "tables": tables, "targets": reached}, indent=1) + "\n", encoding="ascii"
+    )
+
+
+def _text(cell: Cell) -> str:
+    if cell is None:
+        return "-"
+    return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
+
+
+def _range(target: Target) -> str:
+    if target.least <= 0.0:
+        return f"at most {target.most:g}"
+    return f"at least {target.least:g}" if target.most == float("inf") else f"{target.least:g} to {target.most:g}"
