@@ -98,12 +98,19 @@ class Rolling:
     """A rollout that stands before its next chunk. As the core's Backbone it runs the host's model for the chunks of
     `runs_model`; for the others it only writes K and V, while everything between chunks is the pack's own."""
 
-    def __init__(self, stage: Stage, policy: CachePolicy, chunks: int, runs_model: RunsModel) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        policy: CachePolicy,
+        chunks: int,
+        runs_model: RunsModel,
+        sigmas: tuple[float, ...] | None = None,
+    ) -> None:
         self._stage = stage
         self._runs_model = runs_model
         self.chunk = 0
         self.attention: Attention = stage.backbone.attention
-        plan = RolloutPlan(chunks, *stage.size.latent, stage.sigmas, (Segment(0, stage.text),))
+        plan = RolloutPlan(chunks, *stage.size.latent, sigmas or stage.sigmas, (Segment(0, stage.text),))
         self.fitted: FittedPolicy = fit_policy(policy, CHUNK_FRAMES, TRAINED_FRAMES, chunks * CHUNK_FRAMES)
         self.memory = make_memory(self.fitted, stage.labels, plan, self._attend, self._rotate)
         noise = PerChunkNoise(0, (1, LATENT_CHANNELS, CHUNK_FRAMES, *stage.size.latent))

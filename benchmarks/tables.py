@@ -16,17 +16,18 @@ Row = Mapping[str, Cell]
 
 @dataclass(frozen=True)
 class Target:
-    """A figure and the range it has to lie in."""
+    """A figure and the range it has to lie in; None leaves a side open."""
 
     name: str
     figure: float
-    least: float
-    most: float
+    least: float | None = None
+    most: float | None = None
 
     @property
     def met(self) -> bool:
         """Whether the figure lies in the range."""
-        return self.least <= self.figure <= self.most
+        above = self.least is None or self.figure >= self.least
+        return above and (self.most is None or self.figure <= self.most)
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +70,12 @@ def show(title: str, rows: Sequence[Row]) -> None:
 def show_targets(targets: Sequence[Target]) -> None:
     """Write what was to be reached and whether it was."""
     rows = [
-        {"target": target.name, "measured": target.figure, "asked": _range(target), "met": "yes" if target.met else "NO"}
+        {
+            "target": target.name,
+            "measured": target.figure,
+            "asked": _range(target),
+            "met": "yes" if target.met else "NO",
+        }
         for target in targets
     ]
     show("Targets", rows)
@@ -103,6 +109,6 @@ def _text(cell: Cell) -> str:
 
 
 def _range(target: Target) -> str:
-    if target.least <= 0.0:
+    if target.least is None:
         return f"at most {target.most:g}"
-    return f"at least {target.least:g}" if target.most == float("inf") else f"{target.least:g} to {target.most:g}"
+    return f"at least {target.least:g}" if target.most is None else f"{target.least:g} to {target.most:g}"

@@ -10,17 +10,20 @@ SPACE_STRIDE = 8  # pixels per latent cell
 PATCH = 2  # latent cells per token, each way
 PIXEL_STEP = SPACE_STRIDE * PATCH
 DEFAULT_FPS = 16.0
+MOST_SECONDS = 36000.0
+MOST_FPS = 120.0
+MOST_PIXELS = 4096  # width or height
 PROFILE_SECONDS_FAST = 5.0
 
 
 def latent_size(width: int, height: int) -> tuple[int, int]:
     """Latent (height, width) of a picture in pixels. ValueError unless both are positive multiples of 16."""
     for name, pixels in (("width", width), ("height", height)):
-        if pixels < PIXEL_STEP or pixels % PIXEL_STEP:
-            lower = max(PIXEL_STEP, pixels // PIXEL_STEP * PIXEL_STEP)
+        if not PIXEL_STEP <= pixels <= MOST_PIXELS or pixels % PIXEL_STEP:
+            lower = min(max(PIXEL_STEP, pixels // PIXEL_STEP * PIXEL_STEP), MOST_PIXELS - PIXEL_STEP)
             raise ValueError(
                 f"{name} is {pixels}. One token covers {PIXEL_STEP} x {PIXEL_STEP} pixels, so {name} must be a "
-                f"multiple of {PIXEL_STEP}. Set {name} to {lower} or {lower + PIXEL_STEP}."
+                f"multiple of {PIXEL_STEP}, up to {MOST_PIXELS}. Set {name} to {lower} or {lower + PIXEL_STEP}."
             )
     return height // SPACE_STRIDE, width // SPACE_STRIDE
 
@@ -32,9 +35,12 @@ def tokens_per_frame(latent_height: int, latent_width: int) -> int:
 
 def pixel_frames_for(seconds: float, fps: float) -> int:
     """Pixel frames of a video. ValueError for a length or rate that is not positive and finite."""
-    for name, value in (("seconds", seconds), ("fps", fps)):
-        if not math.isfinite(value) or value <= 0:
-            raise ValueError(f"{name} is {value}. A video needs a positive {name}. Set it above 0, for example 20.")
+    for name, value, most, usual in (("seconds", seconds, MOST_SECONDS, 20), ("fps", fps, MOST_FPS, 16)):
+        if not math.isfinite(value) or not 0 < value <= most:
+            raise ValueError(
+                f"{name} is {value}. A video needs {name} above 0 and up to {most:g}. Set it within, for example to "
+                f"{usual}."
+            )
     return max(1, round(seconds * fps))
 
 

@@ -38,9 +38,9 @@ def make_report(
     return json.dumps(
         {
             "format": FORMAT,
-            "settings": dict(settings),
             "notes": list(notes),
             "segments": [asdict(segment) for segment in segments],
+            "settings": dict(settings),
             "profile": None
             if profile is None
             else {"fingerprint": profile.fingerprint, "rule": profile.rule.rule, "labels": profile.labels},

@@ -58,7 +58,8 @@ def parse_schedule(text: str) -> tuple[Scene, ...]:
 def place_scenes(
     scenes: Sequence[Scene], chunks: int, starts: Sequence[float], nearest: Sequence[int]
 ) -> tuple[tuple[PlacedScene, ...], tuple[str, ...]]:
-    """Put scenes on chunks. `nearest` gives every scene's nearest chunk, `starts` the second of every chunk's start.
+    """Put scenes on chunks. `nearest` gives every scene's nearest chunk, `starts` the second of every chunk's start
+    and of the two after the last.
 
     Returns the scenes that fall into the video, and a line on each scene that was moved or lies after its end.
     ValueError when two scenes fall on one chunk.
@@ -74,7 +75,7 @@ def place_scenes(
             raise ValueError(
                 f"Schedule line {scene.line}: the scenes at {other.start_second:g} s and {scene.start_second:g} s "
                 f"both begin on chunk {chunk} ({starts[chunk]:.2f} s). A prompt can change only where a chunk begins. "
-                f"Put them at least {starts[2] - starts[1] if len(starts) > 2 else 1:.2f} s apart."
+                f"Put them at least {starts[2] - starts[1]:.2f} s apart."
             )
         if abs(starts[chunk] - scene.start_second) >= 0.005:
             notes.append(f"The scene at {scene.start_second:g} s begins at {starts[chunk]:.2f} s (chunk {chunk}).")

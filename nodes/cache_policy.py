@@ -42,7 +42,7 @@ class HeadCachePolicy(io.ComfyNode):
             category=CATEGORY,
             description="Chooses how much of the past each kind of attention head keeps: what the video remembers, and "
             "how much memory it takes.",
-            search_aliases=["kv cache", "memory", "long video", "vram"],
+            search_aliases=["kv cache", "memory", "vram"],
             is_experimental=True,
             inputs=[
                 io.Combo.Input(

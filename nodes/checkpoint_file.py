@@ -34,6 +34,11 @@ def read_checkpoint(path: str) -> Weights:
     name = Path(path).name
     if not Path(path).stat().st_size:
         raise ValueError(f"{name} is empty (0 bytes). The download did not finish. Download the file again.")
+    if _is_text(path):
+        raise ValueError(
+            f"{name} is a text file, not a checkpoint. It is what stands in for a large file until that is fetched (a "
+            "Git LFS pointer), or a saved web page. Download the file itself."
+        )
     try:
         raw = comfy.utils.load_torch_file(path, safe_load=True)
     except UnpicklingError as error:
@@ -78,6 +83,12 @@ def patcher_from(weights: Weights, path: str, weight_dtype: str, disable_dynamic
     patcher.cached_patcher_init = (load_ar_patcher, (path, weight_dtype))
     check_backbone(patcher)
     return patcher
+
+
+def _is_text(path: str) -> bool:
+    with open(path, "rb") as file:
+        beginning = file.read(256)
+    return beginning.isascii() and all(byte >= 32 or byte in b"\t\r\n" for byte in beginning)
 
 
 def _first_sentence(error: BaseException) -> str:

@@ -26,7 +26,7 @@ class LoadARModel(io.ComfyNode):
             category=CATEGORY,
             description="Loads an autoregressive Wan 2.1 checkpoint (Self-Forcing and its relatives) as it was "
             "published, and says what it found.",
-            search_aliases=["self forcing", "causal forcing", "longlive", "autoregressive", "long video"],
+            search_aliases=["self forcing", "causal forcing", "longlive", "autoregressive"],
             is_experimental=True,
             inputs=[
                 io.Combo.Input(

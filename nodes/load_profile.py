@@ -20,7 +20,7 @@ class LoadHeadProfile(io.ComfyNode):
             display_name="Load Head Profile",
             category=CATEGORY,
             description="Loads a head profile that Profile Heads saved.",
-            search_aliases=["head forcing", "attention heads", "long video"],
+            search_aliases=["head forcing", "attention heads", "head map"],
             is_experimental=True,
             inputs=[
                 io.Combo.Input(

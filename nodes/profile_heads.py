@@ -13,6 +13,7 @@ from ..headforcing_core.geometry import latent_size
 from ..headforcing_core.profiling import FAST_PROMPTS, PROTOCOLS
 from ..headforcing_core.rules import MEASURING_RULES, RULES, SCOPES, LabelRule, parse_layers
 from . import host
+from .input_checks import size_error
 from .profile_store import check_plain_name, newest_profile, profile_file, store_profile
 from .profiling import describe_profile, make_profile, profile_picture
 from .sockets import CATEGORY, HeadProfileSocket, PromptSchedule, PromptScheduleSocket
@@ -34,7 +35,7 @@ class ProfileHeads(io.ComfyNode):
             category=CATEGORY,
             description="Makes a short video, watches where every attention head looks, and sorts heads into local, "
             "anchor and memory. Needed once per checkpoint.",
-            search_aliases=["head forcing", "attention heads", "analyse", "long video"],
+            search_aliases=["head forcing", "attention heads", "analyse"],
             is_experimental=True,
             inputs=[
                 io.Model.Input("model", tooltip="The model to look into, from Load AR Model."),
@@ -167,13 +168,12 @@ class ProfileHeads(io.ComfyNode):
         height: int | None = 480,
     ) -> bool | str:
         try:
-            latent_size(832 if width is None else width, 480 if height is None else height)
             if save_as:
                 check_plain_name("save_as", save_as)
             parse_layers(protect_layers or "")
         except ValueError as error:
             return str(error)
-        return True
+        return size_error(width, height)
 
     @classmethod
     @override
@@ -196,6 +196,7 @@ class ProfileHeads(io.ComfyNode):
     ) -> io.NodeOutput:
         if save_as:
             check_plain_name("save_as", save_as)
+        latent_size(width, height)
         label_rule = LabelRule(rule, anchor_fraction, local_fraction, scope, parse_layers(protect_layers), seed)
         facts = host.facts_of(model)
         wanted = (facts.fingerprint, label_rule, protocol if rule in MEASURING_RULES else "", sink_frames)

@@ -94,7 +94,7 @@ def _watch(
     backbone = host.HostBackbone(model, seed)
     watched = [watched_chunks(protocol, n, prompt, seed) for prompt in range(len(texts))]
     progress = StepProgress(
-        model, sum(chunks[-1] + 1 for chunks in watched), len(facts.sigmas) - 1, node_id, "profiling,"
+        model, sum(chunks[-1] + 1 for chunks in watched), len(facts.sigmas) - 1, node_id, "profiling,", pictures=False
     )
     done = 0
     for prompt, (text, chunks) in enumerate(zip(texts, watched, strict=True)):

@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 
 
 class StepProgress:
-    """Progress of a run on its node: a step at a time, with a picture and a line of text a chunk. Raises the host's
-    interrupt."""
+    """Progress of a run on its node: a step at a time, with a line of text a chunk and, where `pictures` are wanted, a
+    preview a chunk. Raises the host's interrupt."""
 
-    def __init__(self, model: ModelPatcher, chunks: int, steps: int, node_id: str | None, doing: str) -> None:
+    def __init__(
+        self, model: ModelPatcher, chunks: int, steps: int, node_id: str | None, doing: str, pictures: bool
+    ) -> None:
         self._chunks, self._steps, self._node_id, self._doing = chunks, steps, node_id, doing
         self._bar = comfy.utils.ProgressBar(chunks * steps, node_id=node_id)
-        self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+        previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+        self._previewer = previewer if pictures else None
 
     def step(self, chunk: int, step: int, x0: Tensor) -> None:
         """One step of a chunk is done."""

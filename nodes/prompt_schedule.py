@@ -29,7 +29,7 @@ class PromptScheduleNode(io.ComfyNode):
             category=CATEGORY,
             description="Prompts at times: one scene per line that begins with a time in brackets, such as [12s] or "
             "[0:30 cut]. Text without times is one prompt for the whole video.",
-            search_aliases=["prompt travel", "timed prompts", "multi prompt", "scenes", "long video"],
+            search_aliases=["prompt travel", "timed prompts", "multi prompt", "scenes"],
             is_experimental=True,
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder. Wan needs umt5_xxl (CLIPLoader, type wan)."),

@@ -21,6 +21,7 @@ from ..headforcing_core.profile import HeadProfile
 from ..headforcing_core.report import make_report
 from ..headforcing_core.rollout import Chunk, make_memory, rollout
 from . import host
+from .input_checks import size_error
 from .prefix import prefix_of
 from .profiling import to_image
 from .progress import StepProgress
@@ -161,24 +162,8 @@ class HeadForcedSampler(io.ComfyNode):
 
     @classmethod
     @override
-    def validate_inputs(
-        cls,
-        seconds: float | None = 20.0,
-        width: int | None = 832,
-        height: int | None = 480,
-        fps: float | None = DEFAULT_FPS,
-    ) -> bool | str:
-        try:  # a linked value comes as None and is checked when the node runs
-            VideoShape(
-                20.0 if seconds is None else seconds,
-                DEFAULT_FPS if fps is None else fps,
-                832 if width is None else width,
-                480 if height is None else height,
-                chunk_frames=1,
-            )
-        except ValueError as error:
-            return str(error)
-        return True
+    def validate_inputs(cls, width: int | None = 832, height: int | None = 480) -> bool | str:
+        return size_error(width, height)
 
     @classmethod
     @override
@@ -270,7 +255,7 @@ def _run(
         )
     backbone = host.HostBackbone(model, seed)
     memory = make_memory(fitted, labels, plan.rollout, backbone.attention, host.rotate)
-    progress = StepProgress(model, video.chunks, len(plan.rollout.sigmas) - 1, node_id, "")
+    progress = StepProgress(model, video.chunks, len(plan.rollout.sigmas) - 1, node_id, "", pictures=True)
     chunks: list[Chunk] = []
     beside = 0
     with backbone.reading(memory, plan.expected_bytes):

@@ -234,8 +234,8 @@ OWN_CASES = {
     ),
     "episodes after a cut": replace(own_case(PAPER, 3, 45, percentile=10.0), changes=((12, "cut", 1), (28, "cut", 1))),
     "frame-wise episodes after a cut": replace(own_case(PAPER, 1, 80, percentile=10.0), changes=((30, "cut", 1),)),
-    "the clock of admissions across flushes": replace(EAGER, changes=((9, "flush", 1), (21, "flush", 1))),
-    "the clock of admissions across cuts": replace(EAGER, changes=((9, "cut", 1), (27, "cut", 1))),
+    "the clock of admissions across flushes": replace(EAGER, changes=((12, "flush", 1), (24, "flush", 1))),
+    "the clock of admissions across cuts": replace(EAGER, changes=((12, "cut", 1), (24, "cut", 1))),
     "a sink that is cut while it grows": replace(
         own_case(((0, 0, 1), (7, 0, 1), (8, 3, 2)), 1, 40, percentile=10.0),
         changes=((3, "cut", 1), (6, "cut", 1), (9, "flush", 1), (24, "cut", 1), (26, "recache", 1)),

@@ -140,13 +140,15 @@ def test_a_cut_at_absolute_positions_is_refused_before_the_first_pass() -> None:
     assert bench.backbone.passes == 0
 
 
-@pytest.mark.parametrize(("how", "kept"), [("flush", True), ("cut", False)])
-def test_a_flush_keeps_the_clock_of_admissions_and_a_cut_starts_it_anew(how: str, kept: bool) -> None:
-    """Frame 7 is admitted right before the change; frame 10 is too near to it."""
+@pytest.mark.parametrize(("how", "admitted"), [("flush", False), ("cut", True)])
+def test_a_flush_keeps_the_clock_of_admissions_and_a_cut_starts_it_anew(how: str, admitted: bool) -> None:
+    """With nothing to compare with, only the spacing speaks against the candidate right after an admitted frame."""
     policy = replace(PRESETS["paper"], memory=Tiers(0, 4, 1))
-    chunks = Bench(13, (9, how, 1), n=1, policy=policy).chunks()
-    admitted = [decision.frame for chunk in chunks for decision in chunk.decisions if decision.admitted]
-    assert admitted == ([1, 7] if kept else [1, 7, 10])
+    unbroken = [decision for chunk in Bench(30, n=1, policy=policy).chunks() for decision in chunk.decisions]
+    last = [decision.frame for decision in unbroken if decision.admitted][1]
+    chunks = Bench(last + 6, (last + 2, how, 1), n=1, policy=policy).chunks()
+    following = next(decision for chunk in chunks for decision in chunk.decisions if decision.frame == last + 3)
+    assert (following.novelty, following.admitted) == (1.0, admitted)
 
 
 # recache

@@ -16,7 +16,7 @@ from devtools.server import Server
 from tests.page.page import ComfyPage, Json, open_page
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
-COLUMN_GAP, ROW_GAP = 70, 60
+COLUMN_GAP, ROW_GAP = 70, 110  # nodes of the newer kind are drawn taller
 MARGIN = 20
 THUMBNAIL = (1200, 480)
 # classic nodes, their text drawn at any size, nothing above the canvas
@@ -36,6 +36,8 @@ ARRANGE = """async ({api, name, columnGap, rowGap}) => {
     let y = 80;
     for (const node of stacked) {
       const size = node.computeSize();
+      const after = node.widgets?.find((widget) => widget.name === 'control_after_generate');
+      if (after) after.value = 'fixed';
       const wide = node.widgets?.some((widget) => widget.name === 'text') ? 460 : 320;
       const high = node.type === 'HeadForcingPromptSchedule' ? 360 : node.type.startsWith('Preview') ? 300 : 0;
       node.setSize([Math.max(size[0], wide), Math.max(size[1], high)]);
@@ -55,11 +57,12 @@ def draw(page: ComfyPage, api_file: Path) -> None:
     arguments = {"api": api, "name": api_file.stem, "columnGap": COLUMN_GAP, "rowGap": ROW_GAP}
     workflow = cast(dict[str, Json], page.tab.evaluate(ARRANGE, arguments))
     target = WORKFLOWS / api_file.name
-    target.write_text(json.dumps(workflow, indent=1) + "\n", encoding="ascii")
     page.load_workflow(workflow, api_file.stem)
-    picture = io.BytesIO()
     page.tab.evaluate("() => window.app.extensionManager.command.execute('Comfy.Canvas.FitView')")
     page.settle()
+    fitted = page.tab.evaluate("() => JSON.parse(JSON.stringify(window.app.graph.serialize()))")
+    target.write_text(json.dumps(fitted, indent=1) + "\n", encoding="ascii")
+    picture = io.BytesIO()
     picture.write(page.tab.screenshot())
     shot = Image.open(picture).convert("RGB")
     width, height = shot.size

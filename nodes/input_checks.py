@@ -1,0 +1,16 @@
+"""Checks that the host runs when a workflow is queued, before anything is loaded."""
+
+from __future__ import annotations
+
+from ..headforcing_core.geometry import PIXEL_STEP, latent_size
+
+
+def size_error(width: object, height: object) -> bool | str:
+    """What is wrong with a size, or True. A linked value comes as None, a word as itself; those are the host's "
+    "affair."""
+    given = [PIXEL_STEP if not isinstance(value, int) else value for value in (width, height)]
+    try:
+        latent_size(*given)
+    except ValueError as error:
+        return str(error)
+    return True
