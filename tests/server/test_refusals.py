@@ -49,7 +49,7 @@ SCHEDULES = {  # what is wrong: (text, number of the line that is shown, what is
     ),
     "no prompt": ("[0s] a red fox\n[12s]\n\n[14s] a river", 2, "has no prompt", "[12s] a red fox in deep snow"),
 }
-NOT_A_MULTIPLE = "One token covers 16 x 16 pixels, so {0} must be a multiple of 16. Set {0} to {1} or {2}."
+NOT_A_MULTIPLE = "One token covers 16 x 16 pixels, so {0} must be a multiple of 16, up to 4096. Set {0} to {1} or {2}."
 SIZES = {  # what is wrong: (the sampler's input, its value, message)
     "odd width": ("width", 130, "width is 130. " + NOT_A_MULTIPLE.format("width", 128, 144)),
     "no width": ("width", 0, "width is 0. " + NOT_A_MULTIPLE.format("width", 16, 32)),
