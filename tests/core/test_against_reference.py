@@ -141,10 +141,11 @@ def prompt_changes(case: Case, main: str, other: str, plan: int) -> tuple[Change
 def changing_case(setting: Setting, index: int) -> Case:
     preset, rope, commit_context, transition, chunk_frames, prefix_frames = setting
     case = preset_case(preset, rope, commit_context, chunk_frames, index)
-    chunks = {3: 22, 1: 44}[chunk_frames]
+    chunks = {3: 20, 1: 36}[chunk_frames]
     if preset == "full" and rope != "absolute":
         chunks = (TRAINED - prefix_frames) // chunk_frames
-    case = replace(case, chunks=chunks, prefix_frames=prefix_frames)
+    latent = ((6, 8), (8, 6), (4, 10))[index % 3]
+    case = replace(case, chunks=chunks, prefix_frames=prefix_frames, latent=latent)
     others = [other for other in TRANSITIONS if other != transition and (rope != "absolute" or other != "cut")]
     return replace(case, changes=prompt_changes(case, transition, others[index % len(others)], index))
 

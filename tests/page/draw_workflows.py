@@ -39,7 +39,7 @@ ARRANGE = """async ({api, name, columnGap, rowGap}) => {
       const after = node.widgets?.find((widget) => widget.name === 'control_after_generate');
       if (after) after.value = 'fixed';
       const wide = node.widgets?.some((widget) => widget.name === 'text') ? 460 : 320;
-      const high = node.type === 'HeadForcingPromptSchedule' ? 360 : node.type.startsWith('Preview') ? 300 : 0;
+      const high = node.type === 'HeadForcingPromptSchedule' ? 360 : /^(Preview|SaveVideo)/.test(node.type) ? 320 : 0;
       node.setSize([Math.max(size[0], wide), Math.max(size[1], high)]);
       node.pos = [x, y];
       y += node.size[1] + rowGap;
