@@ -66,7 +66,7 @@ def build_model(shape: WanShape) -> "ModelPatcher":
     return comfy.sd.load_diffusion_model_state_dict(causal_wan(shape, seed=0), metadata=metadata)
 
 
-def make_text(tokens: int = 512) -> list[list[object]]:
+def make_text(tokens: int) -> list[list[object]]:
     """A CONDITIONING of the width that these models read."""
     return [[torch.randn(1, tokens, TEXT_DIM, generator=torch.Generator().manual_seed(3)), {}]]
 

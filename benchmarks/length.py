@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.host_process import enter_host, model_shape
 from benchmarks.own_sampler import OwnSamplerAt, OwnSamplerModel, own_kv_bytes
 from benchmarks.peak_memory import PeakGrowth
-from benchmarks.stage import FOUR_STEPS, Rolling, RunsModel, Size, Stage, first_chunk_after_full_bank
+from benchmarks.stage import FOUR_STEPS, ONE_STEP, Rolling, RunsModel, Size, Stage, first_chunk_after_full_bank
 from benchmarks.tables import (
     Row,
     Target,
@@ -48,10 +48,11 @@ PROBE = 200  # chunks in which the episodic bank has to fill
 
 @dataclass(frozen=True)
 class Part:
-    """One half of the benchmark: a picture, how rollouts come to their chunks, and how many rounds are timed."""
+    """One half of the benchmark: a picture and a text, how rollouts come to their chunks, how many rounds are timed."""
 
     name: str
     size: Size
+    text_tokens: int
     rolled: bool
     rounds: int
 
@@ -61,8 +62,8 @@ class Part:
 
 
 PARTS = (
-    Part("rolled", Size(128, 96), rolled=True, rounds=15),
-    Part("prefilled", Size(416, 240), rolled=False, rounds=5),
+    Part("rolled", Size(128, 96), 32, rolled=True, rounds=15),
+    Part("prefilled", Size(416, 240), 512, rolled=False, rounds=5),
 )
 
 
@@ -95,7 +96,7 @@ def main() -> None:
     tables: dict[str, list[Row]] = {}
     targets: list[Target] = []
     for part in (part for part in PARTS if part.name in given.parts):
-        stage = Stage(host, labels, part.size, FOUR_STEPS)
+        stage = Stage(host, labels, part.size, part.text_tokens, FOUR_STEPS)
         with stage.open():
             first = first_chunk_after_full_bank(stage, PRESETS["paper"], PROBE, part.runs_model((), 0))
             marks = (first, *given.chunks)
@@ -130,7 +131,7 @@ def _times(stage: Stage, part: Part, marks: Sequence[int], rounds: int, own_gb: 
             rolling.go_to(mark)
             rollouts[name, mark] = rolling
             say(f"  {part.name}: {name} stands at chunk {mark}")
-    on = OwnSamplerModel(len(stage.labels), len(stage.labels[0]), part.size)
+    on = OwnSamplerModel(len(stage.labels), len(stage.labels[0]), part.size, part.text_tokens)
     fitting = [mark for mark in marks if _own_bytes(stage.labels, part, mark) <= own_gb * GIGABYTE]
     own = {(OWN, mark): OwnSamplerAt(on, mark) for mark in fitting}
     turns: dict[tuple[str, int], Callable[[], float]] = {
@@ -217,15 +218,16 @@ def _peaks(part: Part, labels: Labels, marks: tuple[int, ...], given: argparse.N
 
 
 def _measure_peak(case: Case) -> dict[int, int]:
-    """In a process of its own: peak growth at each mark, counted from the model standing ready."""
+    """In a process of its own: peak growth at each mark, counted from the model standing ready. Chunks have one step,
+    which takes the memory of four."""
     host = enter_host(case.threads, case.kernel)
     if case.policy == OWN:
-        on = OwnSamplerModel(len(case.labels), len(case.labels[0]), case.part.size)
+        on = OwnSamplerModel(len(case.labels), len(case.labels[0]), case.part.size, case.part.text_tokens)
         OwnSamplerAt(on, 0).seconds()
         grown = PeakGrowth()
         OwnSamplerAt(on, case.marks[0]).seconds()
         return {case.marks[0]: grown.bytes}
-    stage = Stage(host, case.labels, case.part.size, FOUR_STEPS)
+    stage = Stage(host, case.labels, case.part.size, case.part.text_tokens, ONE_STEP)
     policy, peaks = PRESETS[case.policy], {}
     with stage.open():
         first_pass = Rolling(stage, policy, 2, lambda chunk: True)

@@ -21,10 +21,10 @@ Cache = dict[str, Tensor | int]
 class OwnSamplerModel:
     """A MODEL that no one patches, for the host's sampler."""
 
-    def __init__(self, layers: int, heads: int, size: Size) -> None:
+    def __init__(self, layers: int, heads: int, size: Size, text_tokens: int) -> None:
         self.model: ModelPatcher = build_model(model_shape(layers, heads))
         self.size = size
-        self.text = make_text()
+        self.text = make_text(text_tokens)
 
     @property
     def wan(self) -> torch.nn.Module:

@@ -45,6 +45,7 @@ MOST_OVERHEAD = 0.10
 TOLERANCE = 0.05
 WORK = ("attention", "cross-attention", "linear layers")
 MODEL = "norms, modulation, activations"
+TEXT_TOKENS = 512  # what the text encoder pads to
 LONGEST = 400  # chunks that a rollout could make
 
 
@@ -64,7 +65,7 @@ def main() -> None:
     """Measure, show, write."""
     given = _options()
     labels = labels_from(given.labels, given.layers, given.heads)
-    stage = Stage(enter_host(given.threads, "host"), labels, Size(given.width, given.height), ONE_STEP)
+    stage = Stage(enter_host(given.threads, "host"), labels, Size(given.width, given.height), TEXT_TOKENS, ONE_STEP)
     kernels: dict[str, Attention] = {"sdpa": dense_attention, "host": stage.backbone.attention}
     kernels = {name: kernels[name] for name in given.attention}
     start = first_chunk_after_full_bank(stage, PRESETS["paper"], LONGEST, lambda chunk: False)

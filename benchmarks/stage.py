@@ -72,10 +72,12 @@ class _Turn:
 class Stage:
     """One model on the host, of the labels' layers and heads, and what its rollouts have in common."""
 
-    def __init__(self, host: ModuleType, labels: Labels, size: Size, sigmas: tuple[float, ...]) -> None:
+    def __init__(
+        self, host: ModuleType, labels: Labels, size: Size, text_tokens: int, sigmas: tuple[float, ...]
+    ) -> None:
         self.host, self.labels, self.size, self.sigmas = host, labels, size, sigmas
         self.model: ModelPatcher = build_model(model_shape(len(labels), len(labels[0])))
-        self.text = make_text()
+        self.text = make_text(text_tokens)
         self.turn = _Turn()
         self.backbone = host.HostBackbone(self.model, 0)
         wan = self.model.model.diffusion_model

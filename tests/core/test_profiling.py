@@ -1,0 +1,84 @@
+"""Which chunks are watched, what they read, and what is recorded."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from headforcing_core.profiling import profiling_policy, watched_chunks
+from headforcing_core.scoring import MassRecorder, rank_correlation, region_masses, sample_queries
+
+PROMPTS = Path(__file__).resolve().parents[2] / "nodes" / "profiling_prompts.txt"
+
+
+def test_the_fast_protocol_watches_frames_9_to_20() -> None:
+    assert watched_chunks("fast", 3, 0, 0) == (3, 4, 5, 6)
+    assert watched_chunks("fast", 1, 0, 0) == tuple(range(9, 21))
+
+
+def test_the_paper_protocol_watches_three_chunks_after_the_third_of_thirty_seconds() -> None:
+    drawn = [watched_chunks("paper", 3, prompt, 7) for prompt in range(20)]
+    for chunks in drawn:
+        assert len(set(chunks)) == 3 and list(chunks) == sorted(chunks)
+        assert chunks[0] >= 3 and chunks[-1] < 41
+    assert len(set(drawn)) > 10 and drawn == [watched_chunks("paper", 3, prompt, 7) for prompt in range(20)]
+
+
+def test_the_pack_ships_twenty_prompts_of_its_own() -> None:
+    prompts = PROMPTS.read_text(encoding="ascii").splitlines()
+    assert len(set(prompts)) == 20 and min(map(len, prompts)) > 80
+
+
+def test_within_the_trained_range_everything_is_read_and_past_it_uniform_21() -> None:
+    fast, paper = profiling_policy("fast", 3, 21, 7), profiling_policy("paper", 3, 21, 41)
+    assert fast.memory.recent == 21 and fast.warms_up(6, 18)
+    assert (paper.memory.sink, paper.memory.recent, paper.memory.episodes) == (3, 15, 0)
+
+
+@pytest.mark.parametrize("chunk_frames", [11, 20])
+def test_a_chunk_too_long_to_measure_is_refused(chunk_frames: int) -> None:
+    with pytest.raises(ValueError, match=f"chunk_frames is {chunk_frames}"):
+        watched_chunks("fast", chunk_frames, 0, 0)
+
+
+def test_queries_are_spread_over_frames_and_picture() -> None:
+    picked = sample_queries(3, 1560, 256, 0)
+    assert len(set(picked.tolist())) == len(picked) == 255
+    assert [int(((picked // 1560) == frame).sum()) for frame in range(3)] == [85, 85, 85]
+    gaps = picked[:85].diff()
+    assert gaps.min() > 0 and gaps.max() < 2 * 1560 / 85 + 1
+    assert torch.equal(sample_queries(3, 20, 256, 1), torch.arange(60))
+
+
+def test_region_masses_equal_a_softmax_written_out() -> None:
+    generator = torch.Generator().manual_seed(2)
+    q, k = torch.randn(1, 7, 2, 8, generator=generator), torch.randn(1, 28, 2, 8, generator=generator)
+    found = region_masses(q, k, (0, 1, 2, 5), 3, 3)
+    weights = torch.einsum("bqhd,bkhd->hqk", q, k).mul(8**-0.5).softmax(-1).mean(1)
+    expected = torch.stack(
+        [weights[:, :12].sum(1), weights[:, 12:16].sum(1), weights[:, 16:].sum(1), weights[:, 12:16].sum(1)], dim=1
+    )
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
+def test_the_recorder_keeps_a_few_numbers_a_head_and_no_tensor_of_attention() -> None:
+    recorder = MassRecorder(layers=5, chunk_frames=3)
+    recorder.begin((0, 1, 2, 3))
+    for layer in range(5):
+        recorder(layer, torch.randn(1, 12, 2, 8), torch.randn(1, 28, 2, 8))
+    recorder.begin(None)
+    recorder(0, torch.randn(1, 12, 2, 8), torch.randn(1, 28, 2, 8))
+    assert [state.shape for state in recorder.states] == [(5, 2, 4)]
+    assert recorder.masses().shape == (5, 2, 4)
+
+
+def test_nothing_watched_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="No attention was measured"):
+        MassRecorder(layers=5, chunk_frames=3).masses()
+
+
+def test_rank_correlation_is_spearmans() -> None:
+    up = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert rank_correlation(up, up**3) == pytest.approx(1) and rank_correlation(up, -up) == pytest.approx(-1)
+    assert rank_correlation(torch.tensor([1.0, 2, 2, 4]), torch.tensor([1.0, 3, 2, 4])) == pytest.approx(0.9486833)
+    assert rank_correlation(up, torch.ones(5)) == 0
