@@ -7,12 +7,13 @@ All rollouts stand at their chunks at once and take turns. See docs/performance.
 """
 
 import argparse
-import statistics
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 
 import torch
 
@@ -22,6 +23,7 @@ from benchmarks.host_process import enter_host, model_shape
 from benchmarks.own_sampler import OwnSamplerAt, OwnSamplerModel, own_kv_bytes
 from benchmarks.peak_memory import PeakGrowth
 from benchmarks.stage import FOUR_STEPS, ONE_STEP, Rolling, RunsModel, Size, Stage, first_chunk_after_full_bank
+from benchmarks.stopwatch import Taken, ratios, take
 from benchmarks.tables import (
     Row,
     Target,
@@ -39,6 +41,7 @@ from headforcing_core.rules import Labels
 POLICIES = ("paper", "uniform_21")
 OWN = "host's own"
 OWN_EVERY = 5  # rounds in which the host's own sampler takes part
+TIME, PEAK = "time, to first", "peak, to first"
 TOLERANCE = 0.05
 MEGABYTE = 1e6
 GIGABYTE = 1e9
@@ -62,7 +65,7 @@ class Part:
 
 
 PARTS = (
-    Part("rolled", Size(128, 96), 32, rolled=True, rounds=15),
+    Part("rolled", Size(64, 64), 32, rolled=True, rounds=15),
     Part("prefilled", Size(416, 240), 512, rolled=False, rounds=5),
 )
 
@@ -134,53 +137,49 @@ def _times(stage: Stage, part: Part, marks: Sequence[int], rounds: int, own_gb: 
     on = OwnSamplerModel(len(stage.labels), len(stage.labels[0]), part.size, part.text_tokens)
     fitting = [mark for mark in marks if _own_bytes(stage.labels, part, mark) <= own_gb * GIGABYTE]
     own = {(OWN, mark): OwnSamplerAt(on, mark) for mark in fitting}
-    turns: dict[tuple[str, int], Callable[[], float]] = {
-        **{place: _maker(rolling) for place, rolling in rollouts.items()},
-        **{place: at.seconds for place, at in own.items()},
+    turns: dict[tuple[str, int], Callable[[], object]] = {
+        **{place: rolling.next for place, rolling in rollouts.items()},
+        **{place: at.make for place, at in own.items()},
     }
-    seconds = _in_turns(part, turns, rounds)
+    taken = _in_turns(part, turns, rounds)
     rows = [
-        _row(place, seconds, marks[0], rolling.memory.kv_bytes, rolling.memory.chunk_bytes)
+        _row(place, taken, marks[0], rolling.memory.kv_bytes, rolling.memory.chunk_bytes)
         for place, rolling in rollouts.items()
     ]
-    rows += [_row(place, seconds, marks[0], at.kv_bytes, 0) for place, at in own.items()]
+    rows += [_row(place, taken, marks[0], at.kv_bytes, 0) for place, at in own.items()]
     rows += [_stopped(stage.labels, part, mark, own_gb) for mark in marks if mark not in fitting]
     for rolling in rollouts.values():
         rolling.close()
     return rows
 
 
-def _maker(rolling: Rolling) -> Callable[[], float]:
-    return lambda: rolling.next().seconds
-
-
 def _in_turns(
-    part: Part, turns: dict[tuple[str, int], Callable[[], float]], rounds: int
-) -> dict[tuple[str, int], list[float]]:
-    seconds: dict[tuple[str, int], list[float]] = {place: [] for place in turns}
+    part: Part, turns: dict[tuple[str, int], Callable[[], object]], rounds: int
+) -> dict[tuple[str, int], list[Taken]]:
+    taken: dict[tuple[str, int], list[Taken]] = {place: [] for place in turns}
     for number in range(rounds):
         for place, make in turns.items():
             if place[0] != OWN or number % OWN_EVERY == 0:
-                seconds[place].append(make())
+                taken[place].append(take(make))
         say(f"  {part.name}: round {number + 1} of {rounds}")
-    return seconds
+    return taken
 
 
 def _row(
-    place: tuple[str, int], seconds: dict[tuple[str, int], list[float]], first: int, kv_bytes: int, beside: int
+    place: tuple[str, int], taken: dict[tuple[str, int], list[Taken]], first: int, kv_bytes: int, beside: int
 ) -> Row:
-    """Ratios are medians over rounds, each to the same round at the first mark."""
     name, mark = place
-    ratios = [later / early for later, early in zip(seconds[place], seconds[name, first], strict=True)]
+    found = ratios(taken[place], taken[name, first])
     return {
         "what": name,
         "chunk": mark,
-        "seconds": statistics.median(seconds[place]),
-        "time, to first": statistics.median(ratios),
+        "seconds": median(run.clock for run in taken[place]),
+        TIME: found.clock,
+        "processor, to first": found.processor,
         "KV MB": kv_bytes / MEGABYTE,
         "beside MB": beside / MEGABYTE,
         "peak growth MB": None,
-        "peak, to first": None,
+        PEAK: None,
         "note": "",
     }
 
@@ -188,9 +187,18 @@ def _row(
 def _stopped(labels: Labels, part: Part, mark: int, own_gb: float) -> Row:
     needed = _own_bytes(labels, part, mark)
     last = int(own_gb * GIGABYTE * (mark + 1) / needed)
-    empty = {"seconds": None, "time, to first": None, "KV MB": needed / MEGABYTE, "beside MB": 0.0}
-    note = f"stops: K and V of the whole video do not fit {own_gb:g} GB, {last} chunks do"
-    return {"what": OWN, "chunk": mark, **empty, "peak growth MB": None, "peak, to first": None, "note": note}
+    return {
+        "what": OWN,
+        "chunk": mark,
+        "seconds": None,
+        TIME: None,
+        "processor, to first": None,
+        "KV MB": needed / MEGABYTE,
+        "beside MB": 0.0,
+        "peak growth MB": None,
+        PEAK: None,
+        "note": f"stops: {own_gb:g} GB hold K and V of {last} chunks",
+    }
 
 
 def _own_bytes(labels: Labels, part: Part, mark: int) -> int:
@@ -208,11 +216,12 @@ def _peaks(part: Part, labels: Labels, marks: tuple[int, ...], given: argparse.N
     ]
     growth: dict[tuple[str, int], int] = {}
     for case in cases:
-        with get_context("spawn").Pool(1) as child:
-            growth |= {(case.policy, mark): grown for mark, grown in child.apply(_measure_peak, (case,)).items()}
+        with ProcessPoolExecutor(1, get_context("spawn")) as child:
+            measured = child.submit(_measure_peak, case).result()
+        growth |= {(case.policy, mark): grown for mark, grown in measured.items()}
         say(f"  {part.name}: memory of {case.policy}")
     return {
-        (name, mark): {"peak growth MB": grown / MEGABYTE, "peak, to first": grown / growth[name, marks[0]]}
+        (name, mark): {"peak growth MB": grown / MEGABYTE, PEAK: grown / growth[name, marks[0]]}
         for (name, mark), grown in growth.items()
     }
 
@@ -223,9 +232,9 @@ def _measure_peak(case: Case) -> dict[int, int]:
     host = enter_host(case.threads, case.kernel)
     if case.policy == OWN:
         on = OwnSamplerModel(len(case.labels), len(case.labels[0]), case.part.size, case.part.text_tokens)
-        OwnSamplerAt(on, 0).seconds()
+        OwnSamplerAt(on, 0).make()
         grown = PeakGrowth()
-        OwnSamplerAt(on, case.marks[0]).seconds()
+        OwnSamplerAt(on, case.marks[0]).make()
         return {case.marks[0]: grown.bytes}
     stage = Stage(host, case.labels, case.part.size, case.part.text_tokens, ONE_STEP)
     policy, peaks = PRESETS[case.policy], {}
@@ -249,8 +258,8 @@ def _targets(part: Part, rows: Sequence[Row]) -> list[Target]:
             f"{part.name}, {row['what']}, chunk {row['chunk']}: {figure}", float(row[figure] or 0), least, 1 + TOLERANCE
         )
         for row in rows
-        if row["what"] in POLICIES and row["time, to first"] != 1.0
-        for figure, least in (("time, to first", 1 - TOLERANCE), ("peak, to first", None))
+        if row["what"] in POLICIES and row[TIME] != 1.0
+        for figure, least in ((TIME, 1 - TOLERANCE), (PEAK, None))
         if row[figure] is not None
     ]
 

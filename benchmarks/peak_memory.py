@@ -1,5 +1,7 @@
 """How much memory this process holds, and the most that it ever held since a moment."""
 
+import ctypes
+import gc
 import sys
 from pathlib import Path
 
@@ -8,7 +10,7 @@ _KILOBYTE = 1024
 
 
 class PeakGrowth:
-    """Counts from the moment it is made. Linux alone tells both; RuntimeError elsewhere."""
+    """Counts from the moment it is made. Linux (glibc) alone tells both; RuntimeError elsewhere."""
 
     def __init__(self) -> None:
         if not sys.platform.startswith("linux"):
@@ -16,6 +18,8 @@ class PeakGrowth:
                 f"This is {sys.platform}. A process can ask for the peak of its memory since a moment on Linux only. "
                 "Run with --skip-memory."
             )
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # or what was freed before would be taken again without being counted
         _RESET.write_text("5")  # the peak starts again from what is held now
         self._before = _read("VmRSS")
 

@@ -6,12 +6,12 @@ Both policies stand at the same chunk with full tiers and take turns on one mode
 """
 
 import argparse
-import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from unittest.mock import patch
 
 import torch
@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.host_process import enter_host, named_functions
 from benchmarks.stage import CHUNK_FRAMES, FOUR_STEPS, ONE_STEP, Rolling, Size, Stage, first_chunk_after_full_bank
-from benchmarks.stopwatch import Stopwatch
+from benchmarks.stopwatch import Stopwatch, Taken, ratios, take
 from benchmarks.tables import (
     Row,
     Target,
@@ -119,27 +119,28 @@ def _side_by_side(stage: Stage, start: int, kernels: dict[str, Attention], round
         passes = len(stage.sigmas)
         work.append({"policy": name, "multiply-adds": counting.multiply_adds // passes})
         say(f"  {name}: stands at chunk {rolling.chunk}")
-    seconds: dict[tuple[str, str], list[float]] = {(kernel, name): [] for kernel in kernels for name in POLICIES}
+    taken: dict[tuple[str, str], list[Taken]] = {(kernel, name): [] for kernel in kernels for name in POLICIES}
     for number in range(rounds):
-        for kernel, name in seconds:
+        for kernel, name in taken:
             rollouts[name].attention = kernels[kernel]
-            seconds[kernel, name].append(rollouts[name].next().seconds)
-        say(f"  round {number + 1} of {rounds}: " + ", ".join(f"{taken[-1]:.1f} s" for taken in seconds.values()))
+            taken[kernel, name].append(take(rollouts[name].next))
+        say(f"  round {number + 1} of {rounds}: " + ", ".join(f"{runs[-1].clock:.1f} s" for runs in taken.values()))
     for rolling in rollouts.values():
         rolling.close()
-    return work, [_time_row(kernel, seconds) for kernel in kernels]
+    return work, [_time_row(kernel, taken) for kernel in kernels]
 
 
-def _time_row(kernel: str, seconds: dict[tuple[str, str], list[float]]) -> Row:
-    ours, theirs = (seconds[kernel, name] for name in POLICIES)
-    ratios = [slow / fast for fast, slow in zip(ours, theirs, strict=True)]
+def _time_row(kernel: str, taken: dict[tuple[str, str], list[Taken]]) -> Row:
+    ours, theirs = (taken[kernel, name] for name in POLICIES)
+    found = ratios(theirs, ours)
     return {
         "attention": kernel,
-        "paper s": statistics.median(ours),
-        "uniform_21 s": statistics.median(theirs),
-        "ratio": statistics.median(ratios),
-        "least ratio": min(ratios),
-        "greatest ratio": max(ratios),
+        "paper s": median(run.clock for run in ours),
+        "uniform_21 s": median(run.clock for run in theirs),
+        "ratio": found.clock,
+        "least": found.least,
+        "greatest": found.greatest,
+        "processor ratio": found.processor,
     }
 
 

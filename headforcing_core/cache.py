@@ -155,6 +155,10 @@ class KVMemory:
             out.index_copy_(2, buffer.heads, seen.unflatten(2, (heads, -1)))
         return out.flatten(2), q
 
+    def turn_in_place(self, k: Tensor, rotation: Tensor) -> Tensor:
+        """The chunk's keys as the plain model turns them, in space and time: same arguments as `attend`."""
+        return self._rotate(k, self._chunk_rotations(rotation)[1])
+
     def keep(self, kept: Mapping[str, Sequence[int]], chunk: Sequence[int] = ()) -> None:
         """Keep exactly these frames of the history and of the chunk, whose K and V the last pass wrote. The groups
         named in `kept` are those in use from now on."""
@@ -217,8 +221,8 @@ class KVMemory:
         return self._spatial, self._both
 
     def _in_time(self, positions: Sequence[int], head_dim: int, tokens: int, like: Tensor) -> Tensor:
-        rotation = temporal_rotation(positions, head_dim).repeat_interleave(tokens, dim=0)
-        return rotation[None, :, None].to(like.device)  # (1, frames * tokens, 1, pairs, 2, 2)
+        rotation = temporal_rotation(positions, head_dim).to(like.device)
+        return rotation.repeat_interleave(tokens, dim=0)[None, :, None]  # (1, frames * tokens, 1, pairs, 2, 2)
 
     def _read(self, buffer: HeadBuffer, reading: Reading) -> tuple[Tensor, Tensor]:
         read = slice(reading.first, reading.frames + len(self._chunk_positions))
@@ -275,3 +279,15 @@ def _moves(slots: Sequence[int]) -> list[tuple[int, int, int]]:
                 continue
         moves.append((source, target, 1))
     return moves
+
+
+def expected_bytes(
+    labels: Sequence[Sequence[str]],
+    capacity: Mapping[str, int],
+    warm_up_frames: int,
+    chunk_frames: int,
+    frame_head_bytes: int,
+) -> int:
+    """The most that a KVMemory will hold: history in warm-up or after it, whichever is more, and the chunk's slots."""
+    heads = sum(map(len, labels)) * frame_head_bytes
+    return max(kv_bytes(labels, capacity, frame_head_bytes), heads * warm_up_frames) + heads * chunk_frames

@@ -13,6 +13,7 @@ from .geometry import LATENT_CHANNELS, TRAINED_FRAMES
 
 HEAD_DIM = 128
 AUTO = "auto"
+MOST_STEPS = 63  # noise of a chunk is numbered up to 64
 
 # generator_ema before generator: where both are there, the moving average is the published model
 _TOP_LEVEL_KEYS = ("generator_ema", "generator", "model", "state_dict")
@@ -174,11 +175,12 @@ def shapes_fingerprint(shapes: Mapping[str, tuple[int, ...]]) -> str:
 def check_sigmas(sigmas: tuple[float, ...]) -> None:
     """ValueError unless the noise levels fall strictly from at most 1 to exactly 0."""
     falling = all(a > b for a, b in zip(sigmas, sigmas[1:], strict=False))
-    if len(sigmas) < 2 or sigmas[-1] != 0 or not falling or not 0 < sigmas[0] <= 1:
+    if not 2 <= len(sigmas) <= MOST_STEPS + 1 or sigmas[-1] != 0 or not falling or not 0 < sigmas[0] <= 1:
         shown = ", ".join(f"{sigma:g}" for sigma in sigmas[:8])
         raise ValueError(
             f"sigmas are ({shown}). Every chunk is denoised along them, so they must fall from at most 1 "
-            "to exactly 0. Use Basic Scheduler (simple, 4 steps, denoise 1), or leave sigmas unconnected."
+            f"to exactly 0, in up to {MOST_STEPS} steps. Use Basic Scheduler (simple, 4 steps, denoise 1), or leave "
+            "sigmas unconnected."
         )
 
 

@@ -40,8 +40,8 @@ def descriptor_layers(layers: int) -> tuple[int, ...]:
 
 def describe(keys: Tensor, height: int, width: int) -> Tensor:
     """Descriptor of frames from their unrotated keys (frames, height * width, heads, head_dim): float32
-    (frames, cells, head_dim), each cell of length 1."""
-    picture = keys.float().mean(dim=2).unflatten(1, (height, width)).permute(0, 3, 1, 2)
+    (frames, cells, head_dim), each cell of length 1, on the CPU."""
+    picture = keys.float().mean(dim=2).cpu().unflatten(1, (height, width)).permute(0, 3, 1, 2)
     cells = adaptive_avg_pool2d(picture, GRID).flatten(2).transpose(1, 2)  # (frames, cells, head_dim)
     return normalize(cells, dim=-1)
 
@@ -97,9 +97,10 @@ class EpisodicMemory:
         if newest is not None and most:
             self._protected = [*self._protected, newest][-most:]
 
-    def forget(self) -> None:
-        """A prompt change that drops the memory: empty the bank and start the record of novelties anew."""
-        for frame in self.episodes:
+    def forget(self, first_kept: int) -> None:
+        """A prompt change that drops the memory: empty the bank and start the record of novelties anew. Descriptors of
+        the sink and of frames from `first_kept` on stay."""
+        for frame in [frame for frame in self._described if frame < first_kept and frame not in self.sink]:
             self._forget(frame)
         self.episodes, self._protected, self._of_segment, self._record = [], [], [], []
 

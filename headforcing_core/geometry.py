@@ -13,7 +13,6 @@ DEFAULT_FPS = 16.0
 MOST_SECONDS = 36000.0
 MOST_FPS = 120.0
 MOST_PIXELS = 4096  # width or height
-PROFILE_SECONDS_FAST = 5.0
 
 
 def latent_size(width: int, height: int) -> tuple[int, int]:

@@ -1,6 +1,8 @@
 """Pictures of a head profile and of a run, drawn with Pillow."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -14,6 +16,8 @@ _LETTER_COLOURS: Mapping[str, str] = {"local": "#000000", "anchor": "#FFFFFF", "
 _TIER_SHADES: Mapping[str, str] = {"sink": "#0072B2", "episode": "#E69F00", "recent": "#56B4E9"}
 _BACKGROUND, _INK, _FAINT = "#FFFFFF", "#1A1A1A", "#D0D0D0"
 _LEAST_WIDTH = 640
+_TIMELINE_WIDTHS = (960, 4096)
+_LONGEST_LABEL = 300
 
 
 def draw_profile(profile: HeadProfile, title: str) -> Image.Image:
@@ -52,7 +56,7 @@ def draw_timeline(chunks: Sequence[Chunk], starts: Sequence[float], segments: Se
     """Time to the right, one panel per head type: which frames each chunk read, coloured by tier. Prompt segments, as
     (first chunk, prompt), stand along the top."""
     left, right, top, panel, gap = 90, 20, 86, 130, 26
-    width = max(960, left + right + 8 * len(chunks))
+    width = min(max(_TIMELINE_WIDTHS[0], left + right + 8 * len(chunks)), _TIMELINE_WIDTHS[1])
     image = Image.new("RGB", (width, top + (panel + gap) * len(HEAD_TYPES) + 50), _BACKGROUND)
     draw = ImageDraw.Draw(image)
     span = width - left - right
@@ -94,6 +98,7 @@ def _reliability_line(profile: HeadProfile) -> str:
     return f"rule {profile.rule.rule}, protocol {profile.protocol}; {profile.reliability_text} ({verdict})"
 
 
+@lru_cache
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
@@ -103,9 +108,8 @@ def _centred(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, colo
 
 
 def _fitted(draw: ImageDraw.ImageDraw, text: str, width: float) -> str:
-    text = " ".join(text.split())
+    text = " ".join(text[:_LONGEST_LABEL].split())
     if draw.textlength(text, font=_font(13)) <= width:
         return text
-    while text and draw.textlength(text + "...", font=_font(13)) > width:
-        text = text[:-1]
-    return text + "..." if text else ""
+    letters = bisect_right(range(len(text)), width, key=lambda count: draw.textlength(text[:count] + "...", _font(13)))
+    return text[: letters - 1] + "..." if letters > 1 else ""

@@ -44,16 +44,13 @@ class RolloutPlan(Generic[Text]):
         """The segment that a chunk begins, if it is not the first."""
         return next((segment for segment in self.segments[1:] if segment.first_chunk == chunk), None)
 
-    def texts(self) -> list[Text]:
-        """The text of every chunk. ValueError when texts are to be mixed and nothing says how."""
-        texts: list[Text] = []
-        for segment, following in zip(self.segments, [*self.segments[1:], None], strict=True):
-            old = texts[-1] if texts else segment.text
-            end = self.chunks if following is None else following.first_chunk
-            soft = segment.soft_chunks if segment.transition == "soft" and texts else 1
-            for step in range(1, end - segment.first_chunk + 1):
-                texts.append(segment.text if step >= soft else self._mixed(old, segment.text, step / soft))
-        return texts
+    def text(self, chunk: int, before: Text) -> Text:
+        """The text of a chunk. `before` is what was in force when its segment began. ValueError when texts are to be
+        mixed and nothing says how."""
+        segment = [segment for segment in self.segments if segment.first_chunk <= chunk][-1]
+        step = chunk - segment.first_chunk + 1
+        soft = segment.soft_chunks if segment.transition == "soft" and segment is not self.segments[0] else 1
+        return segment.text if step >= soft else self._mixed(before, segment.text, step / soft)
 
     def _mixed(self, old: Text, new: Text, share: float) -> Text:
         if self.blend is None:

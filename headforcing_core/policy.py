@@ -152,7 +152,7 @@ def fit_policy(policy: CachePolicy, chunk_frames: int, trained_frames: int, tota
             raise ValueError(
                 f"{head_type} heads keep {tiers.frames} frames (sink {tiers.sink}, episodes {tiers.episodes}, recent "
                 f"{tiers.recent}) and read them with a chunk of {chunk_frames}: {tiers.frames + chunk_frames} frames, "
-                f"but the model was trained on {trained}. Shrink {_shrink(head_type, tiers, trained - chunk_frames)}."
+                f"but the model was trained on {trained}. {_shrink(head_type, tiers, trained - chunk_frames)}."
             )
     latest = first_compressed_chunk(chunk_frames, trained)
     start = latest if policy.compress_from_chunk == AS_LATE_AS_POSSIBLE else policy.compress_from_chunk
@@ -165,14 +165,16 @@ def fit_policy(policy: CachePolicy, chunk_frames: int, trained_frames: int, tota
 
 
 def _shrink(head_type: str, tiers: Tiers, room: int) -> str:
-    """Which tiers to make smaller by how much, the largest first, until they fit into `room` frames."""
-    excess, advice = tiers.frames - room, []
+    """What to do so that tiers fit into `room` frames: which to make smaller by how much, the largest first."""
+    excess, parts = tiers.frames - room, []
     spare = {"sink": tiers.sink, "episodes": tiers.episodes, "recent": tiers.recent - 1}
     for tier in sorted(spare, key=lambda name: -spare[name]):
         if excess > 0 and spare[tier]:
-            advice.append(f"{head_type}_{tier} by {min(excess, spare[tier])}")
+            parts.append(f"{head_type}_{tier} by {min(excess, spare[tier])}")
             excess -= spare[tier]
-    return " and ".join(advice)
+    if excess > 0:
+        return "Raise trained_frames, or use a model with shorter chunks"
+    return f"Shrink {' and '.join(parts)}"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from .rules import REGIONS, LabelRule, Labels
 from .scoring import RELIABLE
 
 FORMAT = "headforcing.profile/1"
+MOST = 256  # layers, or heads a layer
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class HeadProfile:
                 f"The labels of a profile are not a full table of {', '.join(HEAD_TYPES)} "
                 f"(row lengths {sorted(widths)}, unknown {sorted(unknown)}). The file is damaged or was "
                 "edited. Profile the model again."
+            )
+        if self.layers > MOST or self.heads > MOST:
+            raise ValueError(
+                f"The profile has {self.layers} layers of {self.heads} heads. No model this pack knows has more than "
+                f"{MOST} of either. The file is damaged or was made up. Profile the model again."
             )
         expected = (self.layers, self.heads, len(REGIONS))
         if self.masses is not None and tuple(self.masses.shape) != expected:

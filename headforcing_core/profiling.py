@@ -1,6 +1,7 @@
 """Which rollouts a profile is measured on, and which of their chunks are watched (method.md section 2)."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from .cache import KVMemory
 from .geometry import TRAINED_FRAMES, chunks_for, frames_for, pixel_frames_for
 from .noise import Noise
 from .plan import RolloutPlan, Text
-from .policy import PRESETS, CachePolicy, FittedPolicy, fit_policy
+from .policy import PRESETS, CachePolicy, FittedPolicy, Tiers, fit_policy
 from .rollout import Backbone, rollout
 from .rules import Labels
 from .scoring import MassRecorder
@@ -33,7 +34,7 @@ def watched_chunks(protocol: str, chunk_frames: int, prompt: int, seed: int) -> 
         chunks = tuple(range(first, TRAINED_FRAMES // chunk_frames))
     elif protocol == "paper":
         total = chunks_for(frames_for(pixel_frames_for(PAPER_SECONDS, PAPER_FPS)), chunk_frames)
-        generator = torch.Generator().manual_seed(seed * 1000003 + prompt)
+        generator = torch.Generator().manual_seed((seed * 1000003 + prompt) % 2**63)
         drawn = torch.randperm(max(0, total - 3), generator=generator)[:PAPER_CHUNKS]
         chunks = tuple(sorted(3 + chunk for chunk in drawn.tolist()))
     else:
@@ -47,10 +48,13 @@ def watched_chunks(protocol: str, chunk_frames: int, prompt: int, seed: int) -> 
 
 
 def profiling_policy(protocol: str, chunk_frames: int, trained_frames: int, chunks: int) -> FittedPolicy:
-    """What heads read while they are measured: everything within the trained range, `uniform_21` past it."""
-    policy: CachePolicy = PRESETS["full" if chunks * chunk_frames <= trained_frames else "uniform_21"]
+    """What heads read while they are measured: everything (`fast`), or past the trained range as much as it allows, as
+    `uniform_21` does (`paper`)."""
+    policy: CachePolicy = PRESETS["full"]
     if protocol == "paper":
-        policy = PRESETS["uniform_21"]
+        sink = PRESETS["uniform_21"].memory.sink
+        widest = Tiers(sink, 0, trained_frames - chunk_frames - sink)
+        policy = replace(PRESETS["uniform_21"], local=widest, anchor=widest, memory=widest)
     return fit_policy(policy, chunk_frames, trained_frames, chunks * chunk_frames)
 
 
@@ -62,6 +66,7 @@ def measure(
     labels: Labels,
     noise: Noise,
     recorder: MassRecorder,
+    prompt: int,
     watched: tuple[int, ...],
     on_step: Callable[[int, int, Tensor], None],
 ) -> None:
@@ -79,6 +84,6 @@ def measure(
 
     chunks = rollout(backbone, memory, plan, policy, labels, noise, pause_before_commit)
     for chunk in range(plan.chunks):
-        recorder.begin(memory.held(memory.groups[0]) if chunk in watched else None)
+        recorder.begin(memory.held(memory.groups[0]) if chunk in watched else None, (prompt, chunk))
         next(chunks)
     chunks.close()

@@ -44,6 +44,7 @@ def make_report(
             "profile": None
             if profile is None
             else {"fingerprint": profile.fingerprint, "rule": profile.rule.rule, "labels": profile.labels},
+            "prefix_decisions": [asdict(decision) for decision in chunks[0].prefix_decisions],
             "chunks": [_chunk(chunk) for chunk in _shown(chunks, segments)],
             "kv_bytes": chunks[-1].kv_bytes,
             "chunk_bytes": chunk_bytes,

@@ -26,6 +26,8 @@ Recipe = Callable[[Predict, Tensor, Tensor], Tensor]
 """(predict, x, sigmas) -> the finished chunk."""
 OnStep = Callable[[int, int, Tensor], None]
 """(chunk, step, x0), after every denoising step; whatever it raises ends the run."""
+OnPrefix = Callable[[int, int], None]
+"""(chunks committed, prefix chunks), after every prefix chunk."""
 
 
 class Backbone(Protocol[TextIn]):
@@ -40,7 +42,8 @@ class Backbone(Protocol[TextIn]):
 class Chunk:
     """A finished chunk: its latent (model space, float32, on the CPU), what every head type saw, what was decided.
 
-    `seen` gives, per head type, (frame, position, tier) of the history in time order.
+    `seen` gives, per head type, (frame, position, tier) of the history in time order. `prefix_decisions`, of the first
+    chunk alone, were made while the prefix was committed.
     """
 
     index: int
@@ -51,6 +54,7 @@ class Chunk:
     decisions: tuple[Decision, ...]
     kv_bytes: int
     seconds: float
+    prefix_decisions: tuple[Decision, ...] = ()
 
 
 def capacities(policy: FittedPolicy, labels: Sequence[Sequence[str]]) -> dict[str, int]:
@@ -96,15 +100,17 @@ def rollout(
     labels: Sequence[Sequence[str]],
     noise: Noise,
     on_step: OnStep,
+    on_prefix: OnPrefix = lambda done, chunks: None,
 ) -> Generator[Chunk, None, None]:
     """Make a video chunk by chunk; what the caller does with a chunk happens between model calls.
 
-    The memory's buffers are dropped when the generator ends, for whatever reason. ValueError, before the first pass,
+    `on_prefix` hears of every prefix chunk that is committed. The memory's buffers are dropped when the generator ends,
+    for whatever reason. ValueError, before the first pass,
     for a cut with absolute positions.
     """
     check_transitions(plan.segments, policy.policy.rope)
     episodic = EpisodicMemory(policy.memory.sink, policy.memory.episodes, policy.policy.novelty_percentile)
-    run = _Rollout(backbone, memory, plan, policy, History(policy, labels, episodic), noise, on_step)
+    run = _Rollout(backbone, memory, plan, policy, History(policy, labels, episodic), noise, on_step, on_prefix)
     try:
         run.commit_prefix()
         for index in range(plan.chunks):
@@ -125,11 +131,13 @@ class _Rollout(Generic[Text]):
         history: History,
         noise: Noise,
         on_step: OnStep,
+        on_prefix: OnPrefix,
     ) -> None:
         self._backbone, self._memory, self._plan, self._policy = backbone, memory, plan, policy
-        self._history, self._noise, self._on_step = history, noise, on_step
+        self._history, self._noise, self._on_step, self._on_prefix = history, noise, on_step, on_prefix
         self._context = policy.policy.commit_context
-        self._texts = plan.texts()
+        self._text = self._text_before = plan.segments[0].text  # in force now, and when the segment began
+        self._prefix_decisions: tuple[Decision, ...] = ()
         self._sigmas = torch.tensor(plan.sigmas)
         again = recached_chunks(policy.memory.recent, policy.chunk_frames)
         self._latents: deque[Tensor] = deque(maxlen=again)  # clean, of the last chunks
@@ -139,17 +147,22 @@ class _Rollout(Generic[Text]):
         if self._plan.prefix is None:
             return
         chunks = prefix_chunks(self._plan.prefix_frames, self._policy.chunk_frames)
-        for own, following in zip(chunks, [*([PREFIX] * (len(chunks) - 1)), 0], strict=True):
+        for number, own in enumerate(chunks, 1):
+            following = PREFIX if number < len(chunks) else 0
             latent = self._plan.prefix[:, :, own.start : own.stop]
             layout = self._history.layout(PREFIX, len(own))
             committing = self._committing(latent, layout)
-            self._latents.append(self._backbone.sample(committing, latent, self._sigmas, self._texts[0]))
-            self._committed(layout, following)
+            self._latents.append(self._backbone.sample(committing, latent, self._sigmas, self._text))
+            self._prefix_decisions += self._committed(layout, following)
+            self._on_prefix(number, len(chunks))
 
     def next_chunk(self, index: int) -> Chunk:
         """Change the prompt if it is time, make one chunk and commit it, unless it is the last."""
         started = perf_counter()
         change = self._plan.change(index)
+        if change is not None:
+            self._text_before = self._text
+        self._text = self._plan.text(index, self._text_before)
         if change is not None:
             self._take_over(change, index)
         is_cut = change is not None and change.transition == "cut"
@@ -157,7 +170,7 @@ class _Rollout(Generic[Text]):
         last = index == self._plan.chunks - 1
         seen = {name: layout.seen(self._history.kept(index, name)) for name in HEAD_TYPES}
         latent = self._backbone.sample(
-            self._recipe(index, layout, last), self._noise.initial(index), self._sigmas, self._texts[index]
+            self._recipe(index, layout, last), self._noise.initial(index), self._sigmas, self._text
         )
         decisions: tuple[Decision, ...] = ()
         if not last:
@@ -174,6 +187,7 @@ class _Rollout(Generic[Text]):
             decisions,
             self._memory.kv_bytes,
             perf_counter() - started,
+            self._prefix_decisions if index == 0 else (),
         )
 
     def _take_over(self, change: Segment[Text], index: int) -> None:
@@ -195,7 +209,7 @@ class _Rollout(Generic[Text]):
             recache(self._memory, self._history, index, clean, predict, self._context)
             return x
 
-        self._backbone.sample(recipe, latents[-1], self._sigmas, self._texts[index])
+        self._backbone.sample(recipe, latents[-1], self._sigmas, self._text)
 
     def _recipe(self, index: int, layout: Layout, last: bool) -> Recipe:
         # noise levels as numbers tell whether the last one is 0 without waiting for the device

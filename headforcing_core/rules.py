@@ -85,7 +85,7 @@ def _label_group(rule: LabelRule, places: Sequence[Place], masses: Tensor | None
         assert masses is not None
         return {place: "local" for place in places if _static_ratio(masses[place]) >= STATIC_RATIO}
     if rule.rule == "random":
-        generator = torch.Generator().manual_seed(rule.seed * 1000003 + places[0][0])
+        generator = torch.Generator().manual_seed((rule.seed * 1000003 + places[0][0]) % 2**63)
         order = [places[i] for i in torch.randperm(len(places), generator=generator).tolist()]
         anchors, rest = _split(order, rule.anchor_fraction)
         return _named(anchors, _split(rest, rule.local_fraction)[0])

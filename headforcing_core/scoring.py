@@ -18,7 +18,7 @@ def sample_queries(frames: int, tokens: int, count: int, seed: int) -> Tensor:
     drawn from each. Fewer tokens than `count` are all taken.
     """
     per_frame = min(tokens, max(1, round(count / frames)))
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed((seed) % 2**63)
     edges = torch.linspace(0, tokens, per_frame + 1, dtype=torch.float64)
     drawn = [
         frame * tokens
@@ -63,12 +63,16 @@ class MassRecorder:
     query_tokens: int = QUERY_TOKENS
     seed: int = 0
     states: list[Tensor] = field(default_factory=list)  # each (layers, heads, REGIONS)
+    sources: list[tuple[int, int]] = field(default_factory=list)  # (prompt, chunk) of each state
     _history: tuple[int, ...] | None = None
+    _source: tuple[int, int] = (0, 0)
     _rows: list[Tensor] = field(default_factory=list)
 
-    def begin(self, history: tuple[int, ...] | None) -> None:
-        """The next pass reads these frames before its chunk; None: it is not to be watched."""
+    def begin(self, history: tuple[int, ...] | None, source: tuple[int, int] = (0, 0)) -> None:
+        """The next pass reads these frames before its chunk, which is `source` (prompt, chunk); None: it is not to be
+        watched."""
         self._history = history
+        self._source = source
         self._rows = []
 
     def __call__(self, layer: int, q: Tensor, k: Tensor) -> None:
@@ -81,6 +85,7 @@ class MassRecorder:
         self._rows.append(rows)
         if layer == self.layers - 1:
             self.states.append(torch.stack(self._rows).cpu())
+            self.sources.append(self._source)
             self._rows = []
 
     def masses(self) -> Tensor:
@@ -90,10 +95,18 @@ class MassRecorder:
         return torch.stack(self.states).quantile(0.5, dim=0)
 
     def reliability(self) -> dict[str, float]:
-        """Split-half rank correlation of sink and current mass: every other state against the rest."""
-        if len(self.states) < 2:
+        """Split-half rank correlation of sink and current mass: every other prompt against the rest, or every other
+        chunk when there is one prompt. 0 when there is nothing to split."""
+        prompts = sorted({prompt for prompt, _ in self.sources})
+        kind = 0 if len(prompts) > 1 else 1
+        order = sorted({source[kind] for source in self.sources})
+        if len(order) < 2:
             return {"sink": 0.0, "current": 0.0}
-        halves = [torch.stack(self.states[start::2]).quantile(0.5, dim=0) for start in (0, 1)]
+        halves = []
+        for start in (0, 1):
+            members = set(order[start::2])
+            chosen = [state for state, source in zip(self.states, self.sources, strict=True) if source[kind] in members]
+            halves.append(torch.stack(chosen).quantile(0.5, dim=0))
         return {
             region: rank_correlation(*(half[..., REGIONS.index(region)].flatten() for half in halves))
             for region in ("sink", "current")

@@ -105,7 +105,7 @@ class History:
                     describe(self._memory_heads(memory.captured_keys(layer)[0, place : place + 1], layer), *grid)[0]
                     for layer in descriptor_layers(len(self.labels))
                 ]
-                self.episodic.observe(frame, torch.stack(described).cpu())
+                self.episodic.observe(frame, torch.stack(described))
 
     def advance(self, own: range) -> tuple[Decision, ...]:
         """Count a committed chunk and judge the candidates that leave the memory heads' recent tier."""
@@ -121,8 +121,8 @@ class History:
         """Forget all but the sink and the last frame."""
         self._flushed = True
         self._floor = self.committed - 1
-        self._candidates.clear()
-        self.episodic.forget()
+        self._candidates = {frame for frame in self._candidates if frame >= self._floor}
+        self.episodic.forget(self._floor)
 
     def start_anew(self, first_frame: int) -> None:
         """Forget everything before a frame, at which the sink begins."""

@@ -16,6 +16,7 @@ from .sockets import CATEGORY, CachePolicySocket
 _PRESET = "preset"
 _KEEP = -1
 _KEEP_CHUNK = -2
+_PERCENTILE = 60.0
 # the model of the report: Wan 2.1 1.3B at 832 x 480, 16 bit, heads as the paper's rule counts them, chunk 3
 _REPORT_HEADS = {"local": 54, "anchor": 90, "memory": 216}
 _REPORT_CHUNK, _REPORT_WINDOW, _REPORT_SIZE, _REPORT_BYTES = 3, 21, (832, 480), 2
@@ -161,10 +162,11 @@ class HeadCachePolicy(io.ComfyNode):
                 memory_recent,
             )
         )
+        tiers_changed = tiers_changed or compress_from_chunk != _KEEP_CHUNK or novelty_percentile != _PERCENTILE
         if chosen.keep_everything and tiers_changed:
             raise ValueError(
-                f"The preset {preset} keeps every frame, so its tiers have no sizes to change. One was set. "
-                "Set the tier widgets back to -1, or choose another preset."
+                f"The preset {preset} keeps every frame, so there are no tiers, episodes or warm-up to change. "
+                "One was set. Set those widgets back, or choose another preset."
             )
         policy = replace(
             chosen,

@@ -46,6 +46,8 @@ def read_checkpoint(path: str) -> Weights:
             f"{name} cannot be read as tensors alone. Files that need code to load are "
             "never opened. Use the authors' own file, or one converted to safetensors."
         ) from error
+    except (MemoryError, PermissionError):
+        raise  # nothing is wrong with the file
     except (
         SafetensorError,
         RuntimeError,

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _ATTACHMENT = "head_forcing_facts"
 _RUN = "head_forcing_run"
 _FORWARD = "diffusion_model.blocks.{}.self_attn.forward"
+_LIMITS = {"start_percent", "end_percent", "area", "mask", "control", "gligen", "hooks"}
+_MORE_TOKENS = {"time_dim_concat", "context_latents", "reference_latents", "reference_latent", "concat_latent_image"}
 _MODULE_NAMES = ("q", "k", "v", "o", "norm_q", "norm_k", "num_heads", "head_dim")
 
 
@@ -70,11 +72,21 @@ def check_backbone(model: ModelPatcher) -> None:
             f"The self-attention of this ComfyUI lacks {', '.join(missing)}. It is newer than this pack. "
             "Update the pack."
         )
+    if model.get_additional_models_with_key("multigpu"):
+        raise ValueError(
+            "The model is spread over several GPUs. The memory of a run lives on one. Remove the multi-GPU node before "
+            "the sampler."
+        )
     if "context_handler" in model.model_options:
         raise ValueError(
             "The model has context windows. They cut the video across the chunk loop. Remove the context "
             "windows node before the sampler."
         )
+
+
+def foreign_patches(model: ModelPatcher) -> bool:
+    """Whether another node has already replaced the self-attention that a run reads its memory through."""
+    return any(_FORWARD.format(layer) in model.object_patches for layer in range(len(_wan(model).blocks)))
 
 
 def layers_and_heads(model: ModelPatcher) -> tuple[int, int]:
@@ -97,11 +109,17 @@ def check_conditioning(conditioning: Conditioning, model: ModelPatcher, name: st
             "Encode, without Conditioning (Combine)."
         )
     text, options = cast("tuple[Tensor, dict[str, object]]", tuple(conditioning[0]))
-    limited = sorted({"start_percent", "end_percent", "area", "mask", "control", "gligen", "hooks"} & options.keys())
+    limited = sorted(_LIMITS & options.keys())
     if limited:
         raise ValueError(
             f"{name} carries {', '.join(limited)}. With four steps a chunk, texts cannot be limited in time "
             "or area. Connect the text encoder directly."
+        )
+    added = sorted(_MORE_TOKENS & options.keys())
+    if added:
+        raise ValueError(
+            f"{name} carries {', '.join(added)}. Reference frames would be taken for frames of the video. Connect the "
+            "text encoder directly."
         )
     wanted = _wan(model).text_embedding[0].in_features
     if text.shape[0] != 1 or text.shape[-1] != wanted:
@@ -131,22 +149,22 @@ class HostBackbone:
         check_backbone(model)
         self._model = model.clone()
         self._seed = seed
-        self._options: dict[str, object] = {}
-        self._memory: KVMemory | None = None
+        self.options: dict[str, object] = {}  # the transformer_options of the pass that is running
+        self.memory: KVMemory | None = None
         for layer, self_attn in enumerate(_self_attention(model)):
             name = _FORWARD.format(layer)
             original = cast("Callable[..., Tensor]", self._model.get_model_object(name))
-            self._model.add_object_patch(name, self._forward(layer, self_attn, original))
+            self._model.add_object_patch(name, _patched_forward(layer, self_attn, original))
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
         """The host's attention, with whatever kernel or override the artist chose."""
-        return optimized_attention(q, k, v, heads=heads, transformer_options=self._options)
+        return optimized_attention(q, k, v, heads=heads, transformer_options=self.options)
 
     @contextmanager
     def reading(self, memory: KVMemory, expected_bytes: int) -> Iterator[None]:
         """Let the model read `memory` and tell the host's memory management what it will take; on leaving, take every
         patch out of the model."""
-        self._memory = memory
+        self.memory = memory
 
         def with_memory(
             executor: Callable[..., object],
@@ -167,8 +185,8 @@ class HostBackbone:
         try:
             yield
         finally:
-            self._memory = None
-            self._options = {}
+            self.memory = None
+            self.options = {}
             memory.release()
             self._model.remove_wrappers_with_key(wrapper, _RUN)
             self._take_out()
@@ -202,35 +220,6 @@ class HostBackbone:
         out = self._model.model.process_latent_out(latent)
         return out.to(comfy.model_management.intermediate_device())
 
-    def _forward(
-        self, layer: int, self_attn: WanSelfAttention, original: Callable[..., Tensor]
-    ) -> Callable[..., Tensor]:
-        # arguments beyond the first two are the host's own affair: its causal class has one more than its plain one
-        def forward(
-            x: Tensor,
-            freqs: Tensor,
-            *args: object,
-            transformer_options: dict[str, object] | None = None,
-            **kwargs: object,
-        ) -> Tensor:
-            options = transformer_options or {}
-            memory = self._memory
-            if options.get(_RUN) is not self or memory is None:
-                return original(x, freqs, *args, transformer_options=options, **kwargs)
-            self._options = options
-            per_head = (self_attn.num_heads, self_attn.head_dim)
-            q = self_attn.norm_q(self_attn.q(x)).unflatten(2, per_head)
-            k = self_attn.norm_k(self_attn.k(x)).unflatten(2, per_head)
-            v = self_attn.v(x).unflatten(2, per_head)  # (batch, tokens, heads, head_dim)
-            out, q = memory.attend(layer, q, k, v, freqs)
-            for patch in cast("dict[str, list[Callable[..., Tensor]]]", options.get("patches", {})).get(
-                "attn1_patch", []
-            ):
-                out = patch({"x": out, "q": q, "k": k, "transformer_options": options})
-            return self_attn.o(out)
-
-        return forward
-
     def _take_out(self) -> None:
         """Put the model's own forwards back at once, rather than when the host next loads it."""
         modules = _self_attention(self._model)
@@ -241,6 +230,36 @@ class HostBackbone:
             left = module.__dict__.get("forward")
             if getattr(left, "__func__", None) is type(module).forward:
                 del module.forward  # the class's own method, left behind as an attribute
+
+
+def _patched_forward(layer: int, self_attn: WanSelfAttention, original: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    # It finds the run in transformer_options and does not hold it: patches live in the model's patcher, which the run
+    # holds. Arguments beyond the first two are the host's own affair: its causal class has one more than its plain one.
+    def forward(
+        x: Tensor,
+        freqs: Tensor,
+        *args: object,
+        transformer_options: dict[str, object] | None = None,
+        **kwargs: object,
+    ) -> Tensor:
+        options = transformer_options or {}
+        run = options.get(_RUN)
+        if not isinstance(run, HostBackbone) or run.memory is None:
+            return original(x, freqs, *args, transformer_options=options, **kwargs)
+        run.options = options
+        per_head = (self_attn.num_heads, self_attn.head_dim)
+        q = self_attn.norm_q(self_attn.q(x)).unflatten(2, per_head)
+        k = self_attn.norm_k(self_attn.k(x)).unflatten(2, per_head)
+        v = self_attn.v(x).unflatten(2, per_head)  # (batch, tokens, heads, head_dim)
+        out, q = run.memory.attend(layer, q, k, v, freqs)
+        patches = cast("dict[str, list[Callable[..., Tensor]]]", options.get("patches", {})).get("attn1_patch", [])
+        if patches:
+            k = run.memory.turn_in_place(k, freqs)
+        for patch in patches:
+            out = patch({"x": out, "q": q, "k": k, "transformer_options": options})
+        return self_attn.o(out)
+
+    return forward
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:

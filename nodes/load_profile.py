@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 from typing_extensions import override
 
-from .profile_store import profile_names, read_profile
+from .profile_store import profile_names, profile_stamp, read_profile
 from .profiling import profile_picture
 from .sockets import CATEGORY, HeadProfileSocket
 
@@ -32,6 +32,11 @@ class LoadHeadProfile(io.ComfyNode):
             ],
             outputs=[HeadProfileSocket.Output(display_name="profile"), io.Image.Output(display_name="map")],
         )
+
+    @classmethod
+    @override
+    def fingerprint_inputs(cls, profile_name: str) -> str:
+        return profile_stamp(profile_name)
 
     @classmethod
     @override

@@ -24,6 +24,13 @@ def profile_names() -> list[str]:
     return folder_paths.get_filename_list(_FOLDER)
 
 
+def profile_stamp(name: str) -> str:
+    """A text that changes when the file of a saved profile does."""
+    path = folder_paths.get_full_path(_FOLDER, name) if name in profile_names() else None
+    stat = Path(path).stat() if path else None
+    return f"{name} {stat.st_mtime_ns} {stat.st_size}" if stat else name
+
+
 def read_profile(name: str) -> HeadProfile:
     """A saved profile by its name in the list. RuntimeError when it is missing or cannot be read."""
     if name not in profile_names():

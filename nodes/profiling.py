@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..headforcing_core.cache import expected_bytes
 from ..headforcing_core.geometry import LATENT_CHANNELS, latent_size, tokens_per_frame
 from ..headforcing_core.heatmap import draw_profile
 from ..headforcing_core.noise import PerChunkNoise
 from ..headforcing_core.plan import RolloutPlan, Segment
 from ..headforcing_core.profile import HeadProfile
 from ..headforcing_core.profiling import measure, profiling_policy, watched_chunks
-from ..headforcing_core.rollout import make_memory
+from ..headforcing_core.rollout import capacities, make_memory, warm_up_frames
 from ..headforcing_core.rules import MEASURING_RULES, LabelRule, label_heads
 from ..headforcing_core.scoring import MassRecorder
 from . import host
@@ -101,14 +102,15 @@ def _watch(
         plan = RolloutPlan(chunks[-1] + 1, latent_height, latent_width, facts.sigmas, (Segment(0, text),))
         policy = profiling_policy(protocol, n, facts.trained_frames, plan.chunks)
         memory = make_memory(policy, labels, plan, backbone.attention, host.rotate, recorder)
-        expected = (
-            layers
-            * heads
-            * (policy.memory.frames + n)
-            * host.frame_head_bytes(model, tokens_per_frame(latent_height, latent_width))
+        expected = expected_bytes(
+            labels,
+            capacities(policy, labels),
+            warm_up_frames(policy, plan.chunks),
+            n,
+            host.frame_head_bytes(model, tokens_per_frame(latent_height, latent_width)),
         )
         noise = PerChunkNoise(seed + prompt, (1, LATENT_CHANNELS, n, latent_height, latent_width))
         with backbone.reading(memory, expected):
-            measure(backbone, memory, plan, policy, labels, noise, recorder, chunks, progress.after(done))
+            measure(backbone, memory, plan, policy, labels, noise, recorder, prompt, chunks, progress.after(done))
         done += plan.chunks
     return recorder

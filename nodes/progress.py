@@ -24,19 +24,27 @@ class StepProgress:
     ) -> None:
         self._chunks, self._steps, self._node_id, self._doing = chunks, steps, node_id, doing
         self._bar = comfy.utils.ProgressBar(chunks * steps, node_id=node_id)
-        previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
-        self._previewer = previewer if pictures else None
+        self._previewer = None
+        if pictures:
+            self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
 
     def step(self, chunk: int, step: int, x0: Tensor) -> None:
         """One step of a chunk is done."""
         comfy.model_management.throw_exception_if_processing_interrupted()
-        done = chunk * self._steps + step + 1
-        preview = None
         if step == 0:
             self._say(f"{self._doing} chunk {chunk + 1} of {self._chunks}".strip())
-        if self._previewer is not None and step == self._steps - 1:
-            preview = self._previewer.decode_latent_to_preview_image("JPEG", x0)
-        self._bar.update_absolute(done, self._chunks * self._steps, preview)
+        self._bar.update_absolute(chunk * self._steps + step + 1, self._chunks * self._steps)
+
+    def picture(self, chunk: int, latent: Tensor) -> None:
+        """A chunk is done: show its first frame."""
+        if self._previewer is not None:
+            picture = self._previewer.decode_latent_to_preview_image("JPEG", latent)
+            self._bar.update_absolute((chunk + 1) * self._steps, self._chunks * self._steps, picture)
+
+    def prefix(self, done: int, chunks: int) -> None:
+        """A chunk of what was there before is committed."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        self._say(f"reading what is there, {done} of {chunks}")
 
     def after(self, chunks: int) -> Callable[[int, int, Tensor], None]:
         """`step` for a rollout that begins when so many chunks are done."""

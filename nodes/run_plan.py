@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..headforcing_core.cache import kv_bytes
+from torch import Tensor
+
+from ..headforcing_core.cache import expected_bytes
 from ..headforcing_core.checkpoint import ARFacts
 from ..headforcing_core.geometry import VideoShape, tokens_per_frame
 from ..headforcing_core.plan import RolloutPlan, Segment, check_transitions
@@ -18,7 +20,6 @@ from ..headforcing_core.rollout import capacities, warm_up_frames
 from ..headforcing_core.rules import LabelRule, Labels
 from ..headforcing_core.schedule import PlacedScene, place_scenes
 from . import host
-from .prefix import PrefixLatent
 from .profile_store import newest_profile
 from .profiling import describe_profile, make_profile
 from .sockets import PromptSchedule
@@ -59,6 +60,10 @@ class RunPlan:
             for scene, segment, end in zip(self.scenes, self.rollout.segments, ends, strict=True)
         ]
 
+    def after(self, prefix: Tensor) -> RunPlan:
+        """The same run, going on from frames in model space."""
+        return replace(self, rollout=replace(self.rollout, prefix=prefix))
+
     def settings(self) -> dict[str, Setting]:
         """Every resolved value that decides about the result."""
         policy = self.fitted.policy
@@ -91,7 +96,6 @@ def plan_run(
     schedule: PromptSchedule | None,
     positive: Conditioning | None,
     video: VideoShape,
-    prefix: PrefixLatent | None,
     sigmas: tuple[float, ...] | None,
     policy: CachePolicy,
     profile: HeadProfile | None,
@@ -129,13 +133,15 @@ def plan_run(
         sigmas or facts.sigmas,
         segments,
         host.mix_conditioning,
-        None if prefix is None else host.latent_in(model, prefix.samples),
     )
     per_frame = host.frame_head_bytes(model, tokens_per_frame(*video.latent_size))
-    after = kv_bytes(labels, capacities(fitted, labels), per_frame)
-    before = sum(map(len, labels)) * warm_up_frames(fitted, video.chunks, video.prefix_frames) * per_frame
-    beside = sum(map(len, labels)) * video.chunk_frames * per_frame
-    return RunPlan(facts, video, rollout, fitted, labels, used, scenes, tuple(notes), max(after, before) + beside)
+    warm = warm_up_frames(fitted, video.chunks, video.prefix_frames)
+    most = expected_bytes(labels, capacities(fitted, labels), warm, video.chunk_frames, per_frame)
+    if host.foreign_patches(model):
+        notes.append(
+            "Another node has replaced the model's self-attention; during this run the memory takes its place."
+        )
+    return RunPlan(facts, video, rollout, fitted, labels, used, scenes, tuple(notes), most)
 
 
 def _segments(

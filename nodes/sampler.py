@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from fractions import Fraction
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 import torch
-from comfy_api.latest import InputImpl, Types, io
+from comfy_api.latest import io
 from torch import Tensor
 from typing_extensions import override
 
@@ -22,7 +21,8 @@ from ..headforcing_core.report import make_report
 from ..headforcing_core.rollout import Chunk, make_memory, rollout
 from . import host
 from .input_checks import size_error
-from .prefix import prefix_of
+from .latent_video import NO_VAE, LatentVideo, check_vae
+from .prefix import check_prefix, prefix_samples
 from .profiling import to_image
 from .progress import StepProgress
 from .run_plan import RunPlan, plan_run
@@ -31,10 +31,12 @@ from .sockets import CATEGORY, CachePolicySocket, HeadProfileSocket, PromptSched
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import VAE
+    from comfy_execution.graph import DynamicPrompt
 
     from .sockets import Conditioning
 
 _VIDEO_OUTPUT = 1
+_MOST_NATIVE_BYTES = 2**32
 _BIGGEST_SEED = 0xFFFFFFFFFFFFFFFF
 
 log = logging.getLogger(__name__)
@@ -157,7 +159,7 @@ class HeadForcedSampler(io.ComfyNode):
                 io.Image.Output(display_name="timeline"),
                 io.String.Output(display_name="report"),
             ],
-            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
         )
 
     @classmethod
@@ -186,12 +188,10 @@ class HeadForcedSampler(io.ComfyNode):
         noise: str = "per_chunk",
     ) -> io.NodeOutput:
         host.check_backbone(model)
-        wants_video = _is_consumed(cls.hidden.prompt, cls.hidden.unique_id, _VIDEO_OUTPUT)
-        if wants_video and vae is None:
-            raise ValueError(
-                "vae is not connected, but the video output is used. Pictures cannot be made without it. "
-                "Connect the Wan 2.1 VAE, or use the latent output with VAE Decode."
-            )
+        if vae is not None:
+            check_vae(vae)
+        elif _is_consumed(cls.hidden.dynprompt, cls.hidden.unique_id, _VIDEO_OUTPUT):
+            raise ValueError(NO_VAE)
         levels = None if sigmas is None else tuple(float(sigma) for sigma in sigmas)
         if levels is not None:
             check_sigmas(levels)
@@ -200,28 +200,26 @@ class HeadForcedSampler(io.ComfyNode):
                 "noise is native, and previous is connected. Native noise is drawn for a whole video at once and "
                 "cannot go on. Set noise to per_chunk."
             )
-        VideoShape(seconds, fps, width, height, 1)  # checked before an image is encoded at this size
-        prefix = prefix_of(start_image, previous, vae, width, height)
+        check_prefix(start_image, previous, vae, width, height)
+        frames = 1 if start_image is not None else 0 if previous is None else previous["samples"].shape[2]
         video = VideoShape(
-            seconds,
-            fps,
-            width,
-            height,
-            host.facts_of(model).chunk_frames,
-            prefix.frames if prefix else 0,
-            prefix is not None and prefix.is_image,
+            seconds, fps, width, height, host.facts_of(model).chunk_frames, frames, start_image is not None
         )
+        if noise == "native":
+            _check_native(video)
         plan = plan_run(
             model,
             schedule,
             positive,
             video,
-            prefix,
             levels,
             policy or PRESETS["paper"],
             profile,
             cls.hidden.unique_id,
         )
+        prefix = prefix_samples(start_image, previous, vae, width, height)
+        if prefix is not None:
+            plan = plan.after(host.latent_in(model, prefix))
         segments = plan.report_segments()
         settings = plan.settings() | {"seed": seed, "noise": noise}
         started = perf_counter()
@@ -229,7 +227,7 @@ class HeadForcedSampler(io.ComfyNode):
         taken = perf_counter() - started
         log.info("Head forcing: %d chunks in %.1f s, history %.2f GB", len(chunks), taken, chunks[-1].kv_bytes / 1e9)
         if prefix is not None:
-            latent = torch.cat([prefix.samples.to(latent), latent], dim=2)
+            latent = torch.cat([prefix.to(latent), latent], dim=2)
         peak = max(chunk.kv_bytes for chunk in chunks) + beside
         report = make_report(settings, plan.notes, segments, plan.profile, chunks, beside, peak, taken)
         timeline = to_image(
@@ -239,8 +237,7 @@ class HeadForcedSampler(io.ComfyNode):
                 [(segment.chunks[0], segment.prompt) for segment in segments],
             )
         )
-        clip = _video(vae, latent, video.pixel_frames, fps) if wants_video and vae is not None else None
-        return io.NodeOutput({"samples": latent}, clip, timeline, report)
+        return io.NodeOutput({"samples": latent}, LatentVideo(latent, vae, video.pixel_frames, fps), timeline, report)
 
 
 def _run(
@@ -259,18 +256,25 @@ def _run(
     chunks: list[Chunk] = []
     beside = 0
     with backbone.reading(memory, plan.expected_bytes):
-        for chunk in rollout(backbone, memory, plan.rollout, fitted, labels, noise, progress.step):
+        for chunk in rollout(backbone, memory, plan.rollout, fitted, labels, noise, progress.step, progress.prefix):
             chunks.append(chunk)
+            progress.picture(chunk.index, chunk.latent)
             beside = max(beside, memory.chunk_bytes)
     return chunks, backbone.latent_out(torch.cat([chunk.latent for chunk in chunks], dim=2)), beside
 
 
-def _video(vae: VAE, latent: Tensor, pixel_frames: int, fps: float) -> InputImpl.VideoFromComponents:
-    images = vae.decode(latent)
-    images = images.reshape(-1, *images.shape[-3:])[:pixel_frames]
-    return InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=Fraction(fps)))
+def _check_native(video: VideoShape) -> None:
+    height, width = video.latent_size
+    size = 4 * LATENT_CHANNELS * video.frames * height * width
+    if size > _MOST_NATIVE_BYTES:
+        raise ValueError(
+            f"noise is native, which draws all {video.frames} frames at once: {size / 1e9:.1f} GB. It is meant for "
+            "comparing short videos. Set noise to per_chunk."
+        )
 
 
-def _is_consumed(prompt: dict[str, dict[str, dict[str, object]]] | None, node_id: str | None, output: int) -> bool:
-    links = [value for node in (prompt or {}).values() for value in node.get("inputs", {}).values()]
-    return [node_id, output] in links
+def _is_consumed(dynprompt: DynamicPrompt | None, node_id: str | None, output: int) -> bool:
+    if dynprompt is None or node_id is None:
+        return False
+    nodes = [dynprompt.get_node(each) for each in dynprompt.all_node_ids()]
+    return any([node_id, output] == value for node in nodes for value in node["inputs"].values())

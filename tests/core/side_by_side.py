@@ -95,7 +95,7 @@ def naive(case: Case, model: TinyModel, recorded: Mapping[int, bool]) -> tuple[r
     ).chunks
 
 
-def compare(case: Case, dtype: torch.dtype = torch.float32) -> None:
+def compare(case: Case, dtype: torch.dtype = torch.float32, tolerance: float = TOLERANCE) -> None:
     """First that both decide the same and lay the history out the same, then that they compute the same."""
     chunks = core(case, TinyModel(head_dim=case.head_dim))
     recorded = {decision.frame: decision.admitted for chunk in chunks for decision in chunk.decisions}
@@ -110,4 +110,4 @@ def compare(case: Case, dtype: torch.dtype = torch.float32) -> None:
         novelties = [number for d in chunk.decisions for number in (d.novelty, d.tau)]
         assert novelties == pytest.approx([x for v in expected.verdicts for x in (v.novelty, v.tau)], abs=1e-5)
     apart = [(chunk.latent - expected.latent).abs().max().item() for chunk, expected in zip(chunks, made, strict=True)]
-    assert max(apart) <= TOLERANCE, f"first in chunk {next(i for i, far in enumerate(apart) if far > TOLERANCE)}"
+    assert max(apart) <= tolerance, f"first in chunk {next(i for i, far in enumerate(apart) if far > tolerance)}"

@@ -104,6 +104,12 @@ def test_a_flush_starts_the_record_of_novelties_anew() -> None:
     assert after[0].frame >= 53
 
 
+def test_the_frame_that_a_flush_keeps_is_judged_when_it_stops_being_recent() -> None:
+    chunks = Bench(32, (23, "flush", 1), n=1).chunks()
+    after = [(chunk.index, decision.frame) for chunk in chunks[23:] for decision in chunk.decisions]
+    assert after == [(28, 22)]
+
+
 # cut
 
 

@@ -1,0 +1,68 @@
+"""VIDEO that is decoded when somebody takes it: a finished run is never lost to a failing decode, and a kept result
+serves whatever is connected later."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from comfy_api.latest import Input, InputImpl, Types
+from torch import Tensor
+from typing_extensions import override
+
+from ..headforcing_core.geometry import LATENT_CHANNELS
+
+if TYPE_CHECKING:
+    from comfy.sd import VAE
+
+NO_VAE = (
+    "vae is not connected, but the video output is used. Pictures cannot be made without it. Connect the Wan 2.1 "
+    "VAE, or use the latent output with VAE Decode."
+)
+
+
+def check_vae(vae: VAE) -> None:
+    """ValueError unless a VAE decodes what Wan 2.1 makes."""
+    if (vae.latent_channels, vae.latent_dim) != (LATENT_CHANNELS, 3):
+        kind = "video" if vae.latent_dim == 3 else "picture"
+        raise ValueError(
+            f"vae is a {kind} VAE of {vae.latent_channels} channels. Wan 2.1 makes video of {LATENT_CHANNELS}. "
+            "Load wan_2.1_vae.safetensors."
+        )
+
+
+class LatentVideo(Input.Video):
+    """A video as its latent and the VAE that decodes it; cut to `pixel_frames` pictures."""
+
+    def __init__(self, latent: Tensor, vae: VAE | None, pixel_frames: int, fps: float) -> None:
+        self._latent = latent
+        self._vae = vae
+        self._pixel_frames = pixel_frames
+        self._fps = Fraction(fps)
+        self._decoded: InputImpl.VideoFromComponents | None = None
+
+    @override
+    def get_components(self) -> Types.VideoComponents:
+        return self._decode().get_components()
+
+    @override
+    def get_dimensions(self) -> tuple[int, int]:
+        return self._decode().get_dimensions()
+
+    @override
+    def save_to(self, *args: object, **kwargs: object) -> None:
+        # the host's own signature, which differs between its versions
+        self._decode().save_to(*args, **kwargs)  # type: ignore[arg-type]
+
+    @override
+    def as_trimmed(self, *args: object, **kwargs: object) -> Input.Video | None:
+        return self._decode().as_trimmed(*args, **kwargs)  # type: ignore[arg-type]
+
+    def _decode(self) -> InputImpl.VideoFromComponents:
+        if self._decoded is None:
+            if self._vae is None:
+                raise ValueError(NO_VAE)
+            images = self._vae.decode(self._latent)
+            images = images.reshape(-1, *images.shape[-3:])[: self._pixel_frames]
+            self._decoded = InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=self._fps))
+        return self._decoded
