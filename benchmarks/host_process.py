@@ -63,7 +63,12 @@ def build_model(shape: WanShape) -> "ModelPatcher":
     import comfy.sd
 
     metadata = {"config": json.dumps({"transformer": {"causal_ar": True, "text_dim": TEXT_DIM}})}
-    return comfy.sd.load_diffusion_model_state_dict(causal_wan(shape, seed=0), metadata=metadata)
+    model = comfy.sd.load_diffusion_model_state_dict(causal_wan(shape, seed=0), metadata=metadata)
+    if model is None:
+        raise RuntimeError(
+            f"This ComfyUI does not take {shape} for a causal Wan model. Use the one that dev.py sets up."
+        )
+    return model
 
 
 def make_text(tokens: int) -> list[list[object]]:

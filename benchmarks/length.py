@@ -65,7 +65,7 @@ class Part:
 
 
 PARTS = (
-    Part("rolled", Size(64, 64), 32, rolled=True, rounds=15),
+    Part("rolled", Size(128, 96), 32, rolled=True, rounds=15),
     Part("prefilled", Size(416, 240), 512, rolled=False, rounds=5),
 )
 
@@ -106,7 +106,7 @@ def main() -> None:
             rows = _times(stage, part, marks, given.repeats or part.rounds, given.own_gb)
         if not given.skip_memory:
             peaks = _peaks(part, labels, marks, given)
-            rows = [dict(row) | peaks.get((str(row["what"]), int(row["chunk"] or 0)), {}) for row in rows]
+            rows = [row | peaks.get((str(row["what"]), int(row["chunk"] or 0)), {}) for row in rows]
         tables[part.name] = rows
         targets += _targets(part, rows)
         show(f"{part.name}: {part.size}, {part.size.tokens} tokens per frame", rows)

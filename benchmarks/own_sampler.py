@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, cast
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -12,9 +13,16 @@ from benchmarks.stage import CHUNK_FRAMES, Size
 from headforcing_core.geometry import LATENT_CHANNELS
 
 if TYPE_CHECKING:
+    from comfy.ldm.wan.ar_model import CausalWanModel
     from comfy.model_patcher import ModelPatcher
 
-Cache = dict[str, Tensor | int]
+
+class Cache(TypedDict):
+    """One layer's cache as the host makes it: k, v (batch, tokens, heads, head_dim), filled up to token `end`."""
+
+    k: Tensor
+    v: Tensor
+    end: int
 
 
 class OwnSamplerModel:
@@ -26,9 +34,9 @@ class OwnSamplerModel:
         self.text = make_text(text_tokens)
 
     @property
-    def wan(self) -> torch.nn.Module:
+    def wan(self) -> CausalWanModel:
         """The diffusion model."""
-        return self.model.model.diffusion_model
+        return cast("CausalWanModel", self.model.model.diffusion_model)
 
 
 class OwnSamplerAt:
@@ -42,8 +50,8 @@ class OwnSamplerAt:
         dtype = on.model.model.get_dtype()
         self._caches: list[Cache] = on.wan.init_kv_caches(1, tokens, torch.device("cpu"), dtype)
         for cache in self._caches:
-            for side in "kv":
-                cache[side].normal_()
+            cache["k"].normal_()
+            cache["v"].normal_()
 
     @property
     def kv_bytes(self) -> int:
@@ -54,18 +62,13 @@ class OwnSamplerAt:
         """Make the chunk: the sampler's whole function through the guider, four steps and the pass that commits."""
         import comfy.samplers
 
-        wan = self._on.wan
         noise = torch.zeros(1, LATENT_CHANNELS, CHUNK_FRAMES, *self._on.size.latent)
         levels = comfy.samplers.calculate_sigmas(self._on.model.get_model_object("model_sampling"), "simple", 4)
         sampler = comfy.samplers.ksampler("ar_video", {"num_frame_per_block": CHUNK_FRAMES})
         guider = comfy.samplers.CFGGuider(self._on.model)
         guider.inner_set_conds({"positive": self._on.text})
-        wan.init_kv_caches = lambda *_: self._rewound()
-        try:
-            with torch.inference_mode():
-                return guider.sample(torch.randn_like(noise), noise, sampler, levels, disable_pbar=True, seed=0)
-        finally:
-            del wan.init_kv_caches
+        with patch.object(self._on.wan, "init_kv_caches", lambda *_: self._rewound()), torch.inference_mode():
+            return guider.sample(torch.randn_like(noise), noise, sampler, levels, disable_pbar=True, seed=0)
 
     def _rewound(self) -> list[Cache]:
         for cache in self._caches:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _KILOBYTE = 1024
+_MMAP_THRESHOLD = -3  # of malloc.h
+_BIG_BLOCK = 64 * _KILOBYTE
 
 
 class PeakGrowth:
@@ -19,7 +21,9 @@ class PeakGrowth:
                 "Run with --skip-memory."
             )
         gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)  # or what was freed before would be taken again without being counted
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_MMAP_THRESHOLD, _BIG_BLOCK)  # big blocks go back when freed, so that what is held is what is used
+        libc.malloc_trim(0)  # or what was freed before would be taken again without being counted
         _RESET.write_text("5")  # the peak starts again from what is held now
         self._before = _read("VmRSS")
 

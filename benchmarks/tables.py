@@ -11,7 +11,7 @@ from headforcing_core.labels_csv import read_labels
 from headforcing_core.rules import LabelRule, Labels, label_heads
 
 Cell = str | int | float | None
-Row = Mapping[str, Cell]
+Row = dict[str, Cell]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def show(title: str, rows: Sequence[Row]) -> None:
 
 def show_targets(targets: Sequence[Target]) -> None:
     """Write what was to be reached and whether it was."""
-    rows = [
+    rows: list[Row] = [
         {
             "target": target.name,
             "measured": target.figure,

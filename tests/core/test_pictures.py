@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import ImageColor
 
-from headforcing_core.heatmap import COLOURS, draw_profile
+from headforcing_core.heatmap import COLOURS, draw_profile, draw_timeline
 from headforcing_core.profile import HeadProfile, load_profile, save_profile
+from headforcing_core.rollout import Chunk
 from headforcing_core.rules import LabelRule, label_heads
 
 # Machado, Oliveira and Fernandes 2009, severity 1.0, on linear RGB
@@ -60,6 +61,20 @@ def test_a_map_shows_every_head_in_its_colour(layers: int, heads: int) -> None:
         for head, label in enumerate(row):
             corner = (70 + cell * head + 2, 78 + cell * layer + 2)
             assert picture.getpixel(corner) == ImageColor.getrgb(COLOURS[label])
+
+
+def test_a_timeline_of_an_hour_with_long_prompts_is_drawn_at_once_and_stays_small() -> None:
+    seen = {name: ((0, 0, "sink"), (5, 4, "episode"), (9, 8, "recent")) for name in ("local", "anchor", "memory")}
+    chunks = [Chunk(c, (3 * c, 3 * c + 3), 18, torch.zeros(1), seen, (), 1, 0.1) for c in range(4800)]
+    picture = draw_timeline(
+        chunks, [0.75 * c for c in range(4800)], [(c, "a long prompt " * 200) for c in range(0, 4800, 40)]
+    )
+    assert picture.width <= 4096
+
+
+def test_a_profile_of_more_heads_than_any_model_is_refused() -> None:
+    with pytest.raises(ValueError, match="has 1 layers of 100000 heads"):
+        HeadProfile("f", "fast", LabelRule(), (("memory",) * 100_000,), None, {})
 
 
 def test_a_profile_survives_its_file(tmp_path: Path) -> None:

@@ -72,6 +72,27 @@ def test_the_recorder_keeps_a_few_numbers_a_head_and_no_tensor_of_attention() ->
     assert recorder.masses().shape == (5, 2, 4)
 
 
+def test_two_prompts_that_rank_heads_differently_are_not_reliable_and_two_alike_are() -> None:
+    def recorded(other_seed: int) -> MassRecorder:
+        recorder = MassRecorder(layers=6, chunk_frames=3)
+        for prompt, seed in enumerate((1, other_seed)):
+            masses = torch.rand(6, 12, 4, generator=torch.Generator().manual_seed(seed))
+            for chunk in (3, 4, 5, 6):
+                for step in range(4):
+                    recorder.states.append(masses + 1e-4 * torch.rand(6, 12, 4) * (chunk + step))
+                    recorder.sources.append((prompt, chunk))
+        return recorder
+
+    assert max(recorded(2).reliability().values()) < 0.5
+    assert min(recorded(1).reliability().values()) > 0.95
+
+
+@pytest.mark.parametrize("seed", [2**45, 2**63, 2**64 - 1])
+def test_any_seed_of_the_widget_is_taken(seed: int) -> None:
+    assert len(watched_chunks("paper", 3, 0, seed)) == 3
+    assert len(sample_queries(3, 1560, 256, seed)) == 255
+
+
 def test_nothing_watched_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="No attention was measured"):
         MassRecorder(layers=5, chunk_frames=3).masses()

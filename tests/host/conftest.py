@@ -81,8 +81,13 @@ def video(pack: Pack) -> Callable[..., tuple]:
 
 
 @pytest.fixture(scope="session")
-def positive() -> list[list[Tensor | dict[str, object]]]:
-    return conditioning(3)
+def vae(pack: Pack):
+    import comfy.sd
+    import comfy.utils
+    import folder_paths
+
+    path = folder_paths.get_full_path("vae", "wan_2.1_vae.safetensors")
+    return comfy.sd.VAE(sd=comfy.utils.load_torch_file(path, safe_load=True))
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,8 @@
 """After a run, an error or an interrupt the MODEL is as it was found."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 
@@ -97,3 +100,49 @@ def test_attention_overrides_and_block_patches_of_other_packs_are_called(load, v
     video(model, text, seconds=0.5)
     passes = 4 * 1  # one chunk, four steps, no commit after the last chunk
     assert seen == {"override": passes * 4 * 2, "attn1": passes * 4}  # four layers, self- and cross-attention
+
+
+def test_the_weights_go_with_the_model_and_wait_for_no_collector(pack, load, video) -> None:
+    import comfy.model_management as management
+
+    gc.collect()
+    gc.disable()
+    try:
+        model = load("longlive_base.pt")
+        video(model, conditioning(4), seconds=0.5)
+        weights = weakref.ref(model.model)
+        del model
+        management.unload_all_models()
+        assert weights() is None
+    finally:
+        gc.enable()
+
+
+def test_attention_patches_get_keys_turned_as_the_plain_model_turns_them(load, video) -> None:
+    """For the first chunk, whose history is empty, q and k are those of the plain model at the chunk's position."""
+    from comfy.ldm.flux.math import apply_rope1
+
+    model, seen = load("self_forcing_dmd.safetensors").clone(), []
+
+    def attn1(args: dict) -> torch.Tensor:
+        seen.append((args["q"], args["k"]))
+        return args["x"]
+
+    model.set_model_patch(attn1, "attn1_patch")
+    wan = model.model.diffusion_model
+    given = []
+    handle = wan.blocks[0].self_attn.k.register_forward_hook(lambda module, inputs, output: given.append(output))
+    try:
+        video(model, conditioning(4), seconds=0.5)
+    finally:
+        handle.remove()
+    keys = wan.blocks[0].self_attn.norm_k(given[0]).unflatten(2, (3, 128))
+    rotation = wan.rope_encode(3, 12, 16, t_start=18, dtype=torch.float32, device="cpu")
+    assert torch.equal(seen[0][1], apply_rope1(keys, rotation))
+
+
+def test_a_replaced_self_attention_is_told_in_the_report(load, video) -> None:
+    model = load("self_forcing_dmd.safetensors").clone()
+    name = "diffusion_model.blocks.0.self_attn.forward"
+    model.add_object_patch(name, model.get_model_object(name))
+    assert "Another node has replaced" in video(model, conditioning(4), seconds=0.5)[3]

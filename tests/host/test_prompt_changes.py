@@ -17,16 +17,6 @@ def model(load):
 
 
 @pytest.fixture(scope="module")
-def vae(pack):
-    import comfy.sd
-    import comfy.utils
-    import folder_paths
-
-    path = folder_paths.get_full_path("vae", "wan_2.1_vae.safetensors")
-    return comfy.sd.VAE(sd=comfy.utils.load_torch_file(path, safe_load=True))
-
-
-@pytest.fixture(scope="module")
 def scenes(pack, model):
     """Run two scenes, the second at 6 s by a transition; (latent, report)."""
     clip = pack.run("HeadForcingTestLoadUMT5", clip_name="tiny_umt5.safetensors")[0]

@@ -1,5 +1,6 @@
 """The Head-Forced Sampler: length, memory, report, and bad input before the first step."""
 
+import copy
 import json
 
 import pytest
@@ -94,7 +95,7 @@ def test_a_scene_after_the_end_is_a_note_not_an_error(pack, model, schedule) -> 
 def test_the_report_says_what_every_head_type_saw(pack, model, labelled, video) -> None:
     latent, made, timeline, text = video(model, conditioning(1), seconds=10.0, preset="paper", profile=labelled)
     report = json.loads(text)
-    assert report["format"] == "headforcing.report/1" and made is None
+    assert report["format"] == "headforcing.report/1" and made.get_components is not None
     assert latent["samples"].shape == (1, 16, 42, 12, 16) and timeline.shape[-1] == 3
     first, last = report["chunks"][7], report["chunks"][-1]
     assert first["frames"] == [21, 24] and first["position"] == 18
@@ -121,6 +122,16 @@ BAD = {
         "end_percent, start_percent",
     ),
     "text of another encoder": ({"positive": [[torch.zeros(1, 77, 768), {}]]}, "the model reads \\(1, tokens, 64\\)"),
+    "reference frames": (
+        {"positive": [[conditioning(1)[0][0], {"time_dim_concat": torch.zeros(1, 16, 1, 12, 16)}]]},
+        "carries time_dim_concat. Reference frames would be taken for frames of the video",
+    ),
+    "native noise for ten hours": (
+        {"seconds": 36000.0, "noise": "native", "width": 832, "height": 480},
+        "noise is native, which draws all",
+    ),
+    "longer than ten hours": ({"seconds": 1e6}, "seconds is 1000000.0.*up to 36000"),
+    "too wide": ({"width": 8192}, "width is 8192.*up to 4096"),
     "a batch of texts": ({"positive": [[torch.zeros(2, 512, 64), {}]]}, "in a batch"),
 }
 
@@ -173,6 +184,30 @@ def test_a_policy_that_does_not_fit_names_what_to_change(pack, model, video, inp
     policy = pack.run("HeadForcingCachePolicy", **inputs)[0]
     with pytest.raises(ValueError, match=message):
         video(model, conditioning(1), seconds=5.5, policy=policy)
+
+
+def test_a_vae_of_another_model_is_refused_before_the_first_step(model, video, vae) -> None:
+    other = copy.copy(vae)
+    other.latent_channels = 48
+    with pytest.raises(ValueError, match="vae is a video VAE of 48 channels. Wan 2.1 makes video of 16"):
+        video(model, conditioning(1), seconds=1.0, vae=other)
+
+
+def test_the_video_is_decoded_when_taken_and_equals_the_decoded_latent(model, video, vae) -> None:
+    latent, clip, _, _ = video(model, conditioning(1), seconds=0.5, vae=vae)
+    with torch.inference_mode():
+        pictures = clip.get_components().images
+        whole = vae.decode(latent["samples"]).reshape(-1, 96, 128, 3)
+    assert pictures.shape[0] == 8 and torch.equal(pictures, whole[:8]) and clip.get_dimensions() == (128, 96)
+    with pytest.raises(ValueError, match="vae is not connected, but the video output is used"):
+        video(model, conditioning(1), seconds=0.5)[1].get_components()
+
+
+def test_a_model_on_several_gpus_is_refused(model, video) -> None:
+    spread = model.clone()
+    spread.set_additional_models("multigpu", [model.clone()])
+    with pytest.raises(ValueError, match="spread over several GPUs"):
+        video(spread, conditioning(1))
 
 
 def test_a_model_with_context_windows_is_refused(model, video) -> None:
