@@ -34,7 +34,7 @@ REFUSED = {  # file: (what is wrong, what to do)
     "bad_pickle_not_tensors.pt": ("holds no", "Load a Wan 2.1 text-to-video checkpoint"),
     "bad_pickle_object.pt": ("cannot be read as tensors alone", "never opened"),
     "bad_missing_blocks.safetensors": ("is incomplete", "Download the file again"),
-    "bad_text_file.pt": ("cannot be read", "Use the authors' own file"),
+    "bad_text_file.pt": ("is a text file", "Download the file itself"),
 }
 
 
