@@ -89,8 +89,8 @@ POLICIES = {  # what is wrong: (Head Cache Policy's inputs, the node that says s
     "sizes where all is kept": (
         {"preset": "full", "memory_recent": 3},
         "policy",
-        "The preset full keeps every frame, so its tiers have no sizes to change. One was set. Set the tier widgets "
-        "back to -1, or choose another preset.",
+        "The preset full keeps every frame, so there are no tiers, episodes or warm-up to change. One was set. Set "
+        "those widgets back, or choose another preset.",
     ),
 }
 

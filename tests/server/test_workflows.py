@@ -84,7 +84,7 @@ def test_the_report_is_shown(finished: Finished) -> None:
 def test_progress_counts_up_to_the_last_step(finished: Finished) -> None:
     sampler = finished.only(SAMPLER)
     counted = steps(finished.result, sampler)
-    assert counted == sorted(set(counted)) and counted[-1] == CHUNKS * STEPS
+    assert counted == sorted(counted) and counted[-1] == CHUNKS * STEPS
     assert {
         event.data["max"]
         for event in finished.result.events
@@ -134,3 +134,19 @@ def pictures_of(result: RunResult, node_id: str, client: Client, fps: Fraction =
     with av.open(io.BytesIO(client.download(file))) as video:
         assert video.streams.video[0].average_rate == fps
         return [(picture.width, picture.height) for picture in video.decode(video=0)]
+
+
+def test_the_video_of_a_run_that_is_already_there_can_still_be_taken(client: Client) -> None:
+    """The host keeps the sampler's result; connecting the video output later must not find it empty."""
+    workflow = sampling(seconds=1.0, seed=77)
+    workflow["sampler"]["inputs"]["vae"] = ["vae", 0]
+    workflow["vae"] = {"class_type": "VAELoader", "inputs": {"vae_name": "wan_2.1_vae.safetensors"}}
+    first = client.run(workflow)
+    workflow["movie"] = {
+        "class_type": "SaveVideo",
+        "inputs": {"video": ["sampler", 1], "filename_prefix": "later", "format": "auto", "codec": "auto"},
+    }
+    second = client.run(workflow)
+    assert (first.status, second.status) == ("success", "success"), second.error
+    assert not steps(second, "sampler")
+    assert len(pictures_of(second, "movie", client)) == 16
