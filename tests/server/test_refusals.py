@@ -200,7 +200,7 @@ def test_a_protected_layer_that_the_model_lacks_is_refused(refusal: Refusal) -> 
 
 
 def test_a_rule_that_measures_without_prompts_is_refused(refusal: Refusal) -> None:
-    message = refusal(profiling(rule="head_forcing"), "profile")
+    message = refusal(profiling(rule="head_forcing", reuse_saved=False), "profile")
     assert message.startswith("schedule is not connected. The rule head_forcing measures heads on a video, ")
     assert message.endswith("Connect a Prompt Schedule, or use the rule random or all_memory.")
 
