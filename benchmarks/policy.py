@@ -167,12 +167,13 @@ def _watched(watch: Stopwatch, stage: Stage, rolling: Rolling) -> Iterator[None]
     functions = [
         *named_functions(stage.model.model.diffusion_model),
         ("attention", rolling, "attention", rolling.attention),
-        ("rotation", rolling.memory, "_rotate", rolling.memory._rotate),
+        ("turning the chunk", rolling.memory, "_rotate", rolling.memory._rotate),
         *(
             (name, owner, attribute, getattr(owner, attribute))
             for name, owner, attribute in (
+                ("re-encoding", HeadBuffer, "turn"),
                 ("rotation angles", KVMemory, "_in_time"),
-                ("rotation angles", KVMemory, "_chunk_rotations"),
+                ("rotation angles", KVMemory, "_rotation_of_chunk"),
                 ("cache writes", HeadBuffer, "write"),
                 ("picking heads", HeadBuffer, "pick"),
                 ("putting heads back", KVMemory, "attend"),

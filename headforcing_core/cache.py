@@ -1,7 +1,8 @@
 """KV memory of all layers, grouped by head type: fixed buffers in time order (method.md section 3).
 
-A buffer holds the kept frames and, right behind them, the chunk being denoised, so that V is read where it lies.
-Keys are stored with their spatial rotation and without a temporal one; every pass turns them in time.
+A buffer holds the kept frames and, right behind them, the chunk being denoised, so that K and V are read where they
+lie. K stands rotated; its temporal pairs are kept unrotated beside it, from which a frame is turned anew, once a chunk,
+when its position has changed (section 5).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .attention import Attention
-from .rope import Rotate, temporal_pairs, temporal_rotation
+from .rope import Rotate, rotate, temporal_pairs, temporal_rotation
 
 EVERY_HEAD = "every head"
 
@@ -29,7 +30,11 @@ class Reading:
 
 
 class HeadBuffer:
-    """K and V of some heads of one layer: (batch, slots, tokens per frame, heads, head_dim) each."""
+    """K and V of some heads of one layer: (batch, slots, tokens per frame, heads, head_dim) each.
+
+    K is rotated in space and in time, to the temporal position in `positions`; `unturned` has its temporal pairs
+    without a rotation, (batch, slots, tokens per frame, heads, 2 * pairs).
+    """
 
     def __init__(self, heads: Tensor | None, slots: int, like: Tensor) -> None:
         self.heads = heads  # None: every head of the layer, in order
@@ -37,28 +42,47 @@ class HeadBuffer:
         count = all_heads if heads is None else len(heads)
         self.k = like.new_empty((batch, slots, tokens, count, head_dim))
         self.v = torch.empty_like(self.k)
+        self.unturned = like.new_empty((batch, slots, tokens, count, 2 * temporal_pairs(head_dim)))
+        self.positions: list[int | None] = [None] * slots
 
     def pick(self, x: Tensor) -> Tensor:
         """The heads of this buffer from a tensor of all heads, on the dimension before the last."""
         return x if self.heads is None else x.index_select(-2, self.heads)
 
-    def write(self, at: int, k: Tensor, v: Tensor) -> None:
-        """Put frames (batch, frames, tokens, all heads, head_dim) at a slot."""
-        end = at + k.shape[1]
-        self.k[:, at:end] = self.pick(k)
-        self.v[:, at:end] = self.pick(v)
+    @property
+    def stored(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Everything that is kept of a frame."""
+        return self.k, self.v, self.unturned
+
+    def write(self, at: int, k: Tensor, v: Tensor, unturned: Tensor, positions: Sequence[int]) -> None:
+        """Put frames of all heads, (batch, frames, tokens, all heads, ...) each, at a slot."""
+        end = at + len(positions)
+        for place, frames in zip(self.stored, (k, v, unturned), strict=True):
+            place[:, at:end] = self.pick(frames)
+        self.positions[at:end] = positions
 
     def move(self, moves: Sequence[tuple[int, int, int]]) -> None:
         """Move frames down: (source slot, target slot, frames), none overlapping itself, in ascending order."""
         for source, target, frames in moves:
-            self.k[:, target : target + frames] = self.k[:, source : source + frames]
-            self.v[:, target : target + frames] = self.v[:, source : source + frames]
+            for place in self.stored:
+                place[:, target : target + frames] = place[:, source : source + frames]
+            self.positions[target : target + frames] = self.positions[source : source + frames]
 
     def take(self, other: "HeadBuffer", slots: Sequence[int]) -> None:
         """Fill the first slots from another buffer, which holds every head."""
         for target, source in enumerate(slots):
-            self.k[:, target] = self.pick(other.k[:, source])
-            self.v[:, target] = self.pick(other.v[:, source])
+            for place, frames in zip(self.stored, other.stored, strict=True):
+                place[:, target] = self.pick(frames[:, source])
+            self.positions[target] = other.positions[source]
+
+    def turn(self, first: int, positions: Sequence[int], in_time: Callable[[Sequence[int]], Tensor]) -> None:
+        """Let the frames from slot `first` on stand at these positions. `in_time` gives the rotation of frames at given
+        positions, (1, frames * tokens, 1, pairs, 2, 2); frames that stand where they should are not touched."""
+        for start, run in _runs(first, positions, self.positions):
+            stop = start + len(run)
+            turned = rotate(self.unturned[:, start:stop].flatten(1, 2), in_time(run))
+            self.k[:, start:stop, ..., : turned.shape[-1]] = turned.unflatten(1, (len(run), -1))
+            self.positions[start:stop] = run
 
 
 class KVMemory:
@@ -94,9 +118,8 @@ class KVMemory:
         self._readings: dict[str, Reading] = {}
         self._chunk_positions: tuple[int, ...] = ()
         self._host_rotation: Tensor | None = None
-        self._spatial = self._both = torch.empty(0)
+        self._chunk_rotation = torch.empty(0)
         self._rotations: dict[tuple[int, ...], Tensor] = {}
-        self._largest_read = 0
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -110,8 +133,8 @@ class KVMemory:
 
     @property
     def chunk_bytes(self) -> int:
-        """Bytes beside the history: the chunk's own slots and the turned keys of the largest group."""
-        return sum(self._bytes(buffer, self._chunk_frames) for buffer in self._buffers()) + self._largest_read
+        """Bytes beside the history's K and V: the chunk's own slots, and the unturned temporal pairs of all keys."""
+        return sum(self._bytes(buffer, self._chunk_frames) + buffer.unturned.nbytes for buffer in self._buffers())
 
     def held(self, group: str) -> tuple[int, ...]:
         """Ids of the frames that a group holds, in time order."""
@@ -135,15 +158,16 @@ class KVMemory:
         (1, tokens, 1, pairs, 2, 2), of which only the spatial pairs are used.
         """
         frames = len(self._chunk_positions)
+        plain, v = k.unflatten(1, (frames, -1)), v.unflatten(1, (frames, -1))  # frame by frame
         if layer in self._capture:
-            self._captured[layer] = k.unflatten(1, (frames, -1))
-        spatial, both = self._chunk_rotations(rotation)
-        q, k = self._rotate(q, both), self._rotate(k, spatial)
-        k, v = k.unflatten(1, (frames, -1)), v.unflatten(1, (frames, -1))  # (batch, frames, tokens, heads, head_dim)
+            self._captured[layer] = plain
+        rotation = self._rotation_of_chunk(rotation)
+        q, k = self._rotate(q, rotation), self._rotate(k, rotation)
+        unturned = plain[..., : 2 * temporal_pairs(plain.shape[-1])]
         out = torch.empty_like(q)
-        for group, buffer in self._buffers_of(layer, k).items():
+        for group, buffer in self._buffers_of(layer, plain).items():
             reading = self._readings[group]
-            buffer.write(reading.frames, k, v)
+            buffer.write(reading.frames, k.unflatten(1, (frames, -1)), v, unturned, self._chunk_positions)
             keys, values = self._read(buffer, reading)
             queries = buffer.pick(q)
             if self._observer is not None:
@@ -157,7 +181,7 @@ class KVMemory:
 
     def turn_in_place(self, k: Tensor, rotation: Tensor) -> Tensor:
         """The chunk's keys as the plain model turns them, in space and time: same arguments as `attend`."""
-        return self._rotate(k, self._chunk_rotations(rotation)[1])
+        return self._rotate(k, self._rotation_of_chunk(rotation))
 
     def keep(self, kept: Mapping[str, Sequence[int]], chunk: Sequence[int] = ()) -> None:
         """Keep exactly these frames of the history and of the chunk, whose K and V the last pass wrote. The groups
@@ -201,39 +225,31 @@ class KVMemory:
             self._layers[layer] = {EVERY_HEAD: HeadBuffer(None, slots, like)}
         return self._layers[layer]
 
-    def _chunk_rotations(self, rotation: Tensor) -> tuple[Tensor, Tensor]:
-        """The chunk's rotation in space alone and in space and time, (1, tokens, 1, pairs, 2, 2) each."""
+    def _rotation_of_chunk(self, rotation: Tensor) -> Tensor:
+        """The host's rotation of the chunk with its own positions in time, (1, tokens, 1, pairs, 2, 2)."""
         if self._host_rotation is not rotation:
-            self._host_rotation = rotation
-            pairs, head_dim = temporal_pairs(2 * rotation.shape[3]), 2 * rotation.shape[3]
             tokens = rotation.shape[1] // len(self._chunk_positions)
-            still = [0] * len(self._chunk_positions)
-            self._spatial, self._both = (
-                torch.cat(
-                    (
-                        self._in_time(at, head_dim, tokens, rotation)[..., :pairs, :, :],
-                        rotation[..., pairs:, :, :].float(),
-                    ),
-                    dim=3,
-                )
-                for at in (still, self._chunk_positions)
-            )
-        return self._spatial, self._both
+            in_time = self._in_time(self._chunk_positions, tokens, 2 * rotation.shape[3], rotation.device)
+            pairs = in_time.shape[3]
+            self._host_rotation = rotation
+            self._chunk_rotation = torch.cat((in_time, rotation[..., pairs:, :, :].float()), dim=3)
+        return self._chunk_rotation
 
-    def _in_time(self, positions: Sequence[int], head_dim: int, tokens: int, like: Tensor) -> Tensor:
-        rotation = temporal_rotation(positions, head_dim).to(like.device)
-        return rotation.repeat_interleave(tokens, dim=0)[None, :, None]  # (1, frames * tokens, 1, pairs, 2, 2)
+    def _in_time(self, positions: Sequence[int], tokens: int, head_dim: int, device: torch.device) -> Tensor:
+        """Rotation of the temporal pairs of frames at these positions: (1, frames * tokens, 1, pairs, 2, 2)."""
+        at = tuple(positions)
+        if at not in self._rotations:
+            # a copy that blocks would make the host wait for the card in the middle of a chunk
+            rotation = temporal_rotation(at, head_dim).to(device, non_blocking=device.type == "cuda")
+            self._rotations[at] = rotation.repeat_interleave(tokens, dim=0)[None, :, None]
+        return self._rotations[at]
 
     def _read(self, buffer: HeadBuffer, reading: Reading) -> tuple[Tensor, Tensor]:
-        read = slice(reading.first, reading.frames + len(self._chunk_positions))
-        stored = buffer.k[:, read]
-        if reading.positions not in self._rotations:
-            self._rotations[reading.positions] = self._in_time(
-                reading.positions, stored.shape[-1], stored.shape[2], stored
-            )
-        keys = self._rotate(stored.flatten(1, 2), self._rotations[reading.positions])
-        self._largest_read = max(self._largest_read, keys.nbytes)
-        return keys, buffer.v[:, read].flatten(1, 2)
+        """K and V of what is read, (batch, keys, heads, head_dim), where they lie."""
+        tokens, _, head_dim = buffer.k.shape[2:]
+        buffer.turn(reading.first, reading.positions, lambda at: self._in_time(at, tokens, head_dim, buffer.k.device))
+        read = slice(reading.first, reading.first + len(reading.positions))
+        return buffer.k[:, read].flatten(1, 2), buffer.v[:, read].flatten(1, 2)
 
     def _regroup(self, chunk: Sequence[int], kept: Mapping[str, Sequence[int]]) -> None:
         slots = {group: _slots((*self._held[EVERY_HEAD], *chunk), frames) for group, frames in kept.items()}
@@ -251,7 +267,6 @@ class KVMemory:
                     regrouped[group] = buffer
             self._layers[number] = regrouped
         self._held = {group: tuple(frames) for group, frames in kept.items()}
-        self._largest_read = 0
 
 
 def kv_bytes(labels: Sequence[Sequence[str]], capacity: Mapping[str, int], frame_head_bytes: int) -> int:
@@ -262,6 +277,19 @@ def kv_bytes(labels: Sequence[Sequence[str]], capacity: Mapping[str, int], frame
 def _slots(available: Sequence[int], frames: Sequence[int]) -> list[int]:
     place = {frame: slot for slot, frame in enumerate(available)}
     return [place[frame] for frame in frames]
+
+
+def _runs(first: int, wanted: Sequence[int], standing: Sequence[int | None]) -> list[tuple[int, tuple[int, ...]]]:
+    """Neighbouring slots, from `first` on, that do not stand where they are wanted: (first slot, positions)."""
+    runs: list[tuple[int, tuple[int, ...]]] = []
+    for slot, position in enumerate(wanted, first):
+        if standing[slot] == position:
+            continue
+        if runs and runs[-1][0] + len(runs[-1][1]) == slot:
+            runs[-1] = (runs[-1][0], (*runs[-1][1], position))
+        else:
+            runs.append((slot, (position,)))
+    return runs
 
 
 def _moves(slots: Sequence[int]) -> list[tuple[int, int, int]]:
@@ -287,7 +315,10 @@ def expected_bytes(
     warm_up_frames: int,
     chunk_frames: int,
     frame_head_bytes: int,
+    head_dim: int,
 ) -> int:
-    """The most that a KVMemory will hold: history in warm-up or after it, whichever is more, and the chunk's slots."""
+    """The most that a KVMemory will hold: history in warm-up or after it, whichever is more, the chunk's slots, and of
+    all of them the temporal pairs of K a second time."""
     heads = sum(map(len, labels)) * frame_head_bytes
-    return max(kv_bytes(labels, capacity, frame_head_bytes), heads * warm_up_frames) + heads * chunk_frames
+    kv = max(kv_bytes(labels, capacity, frame_head_bytes), heads * warm_up_frames) + heads * chunk_frames
+    return kv + kv * temporal_pairs(head_dim) // head_dim

@@ -20,13 +20,11 @@ def temporal_pairs(head_dim: int) -> int:
 
 
 def temporal_rotation(positions: Sequence[float], head_dim: int) -> Tensor:
-    """Rotation matrices that turn the temporal pairs of a head and leave the others: float32
-    (positions, head_dim / 2, 2, 2), on the CPU."""
+    """Rotation matrices of the temporal pairs of a head: float32 (positions, pairs, 2, 2), on the CPU."""
     pairs = temporal_pairs(head_dim)
     exponents = torch.linspace(0, (2 * pairs - 2) / (2 * pairs), steps=pairs, dtype=torch.float64)
     at = torch.tensor(positions, dtype=torch.float32).to(torch.float64)
-    angles = torch.zeros(len(at), head_dim // 2, dtype=torch.float64)
-    angles[:, :pairs] = at[:, None] * (1.0 / THETA**exponents)
+    angles = at[:, None] * (1.0 / THETA**exponents)
     cos, sin = angles.cos(), angles.sin()
     return torch.stack((cos, -sin, sin, cos), dim=-1).unflatten(-1, (2, 2)).to(torch.float32)
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from ..headforcing_core.cache import expected_bytes
+from ..headforcing_core.checkpoint import HEAD_DIM
 from ..headforcing_core.geometry import LATENT_CHANNELS, latent_size, tokens_per_frame
 from ..headforcing_core.heatmap import draw_profile
 from ..headforcing_core.noise import PerChunkNoise
@@ -108,6 +109,7 @@ def _watch(
             warm_up_frames(policy, plan.chunks),
             n,
             host.frame_head_bytes(model, tokens_per_frame(latent_height, latent_width)),
+            HEAD_DIM,
         )
         noise = PerChunkNoise(seed + prompt, (1, LATENT_CHANNELS, n, latent_height, latent_width))
         with backbone.reading(memory, expected):

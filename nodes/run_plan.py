@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ..headforcing_core.cache import expected_bytes
-from ..headforcing_core.checkpoint import ARFacts
+from ..headforcing_core.checkpoint import HEAD_DIM, ARFacts
 from ..headforcing_core.geometry import VideoShape, tokens_per_frame
 from ..headforcing_core.plan import RolloutPlan, Segment, check_transitions
 from ..headforcing_core.policy import HEAD_TYPES, CachePolicy, FittedPolicy, fit_policy
@@ -136,7 +136,7 @@ def plan_run(
     )
     per_frame = host.frame_head_bytes(model, tokens_per_frame(*video.latent_size))
     warm = warm_up_frames(fitted, video.chunks, video.prefix_frames)
-    most = expected_bytes(labels, capacities(fitted, labels), warm, video.chunk_frames, per_frame)
+    most = expected_bytes(labels, capacities(fitted, labels), warm, video.chunk_frames, per_frame, HEAD_DIM)
     if host.foreign_patches(model):
         notes.append(
             "Another node has replaced the model's self-attention; during this run the memory takes its place."
