@@ -34,7 +34,8 @@ from benchmarks.tables import (
     write_json,
 )
 from headforcing_core.attention import Attention, dense_attention
-from headforcing_core.cache import HeadBuffer, KVMemory
+from headforcing_core.cache import KVMemory
+from headforcing_core.head_buffer import HeadBuffer
 from headforcing_core.policy import PRESETS
 from headforcing_core.rules import Labels
 from headforcing_core.tiers import History

@@ -1,10 +1,13 @@
 """What a rollout is to make: its length, its texts and how they take over, and the frames it goes on from."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+import torch
 from torch import Tensor
+
+from .episodes import Decision
 
 Text = TypeVar("Text")
 
@@ -20,11 +23,22 @@ class Segment(Generic[Text]):
 
 
 @dataclass(frozen=True)
+class Finished:
+    """The first chunks of the same run, made before: how many, `read` for the latent of one (model space, float32), and
+    what was decided about episodes, by frame. They are committed again and not made again (method.md section 8)."""
+
+    chunks: int = 0
+    read: Callable[[int], Tensor] = lambda chunk: torch.empty(0)
+    decisions: Mapping[int, Decision] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class RolloutPlan(Generic[Text]):
     """What to make: how many chunks of what size, by which noise levels, under which texts.
 
     `blend(old, new, share)` mixes two texts for the transition `soft`. `prefix` holds finished frames in model space,
     (1, channels, frames, height, width), that are committed before the first chunk; chunks are counted after them.
+    `finished` holds the first chunks of a run that goes on.
     """
 
     chunks: int
@@ -34,6 +48,7 @@ class RolloutPlan(Generic[Text]):
     segments: tuple[Segment[Text], ...]
     blend: Callable[[Text, Text, float], Text] | None = None
     prefix: Tensor | None = None
+    finished: Finished = Finished()
 
     @property
     def prefix_frames(self) -> int:

@@ -13,6 +13,7 @@ from .attention import Attention
 from .cache import KVMemory, Observer
 from .episodes import Decision, EpisodicMemory, descriptor_layers
 from .geometry import PATCH
+from .memory_size import capacities, warm_up_frames
 from .noise import Noise
 from .plan import RolloutPlan, Segment, Text, check_transitions, prefix_chunks
 from .policy import HEAD_TYPES, FittedPolicy
@@ -41,6 +42,7 @@ class Backbone(Protocol[TextIn]):
 @dataclass(frozen=True)
 class Chunk:
     """A finished chunk: its latent (model space, float32, on the CPU), what every head type saw, what was decided.
+    `seconds` is 0 for a chunk that was made before.
 
     `seen` gives, per head type, (frame, position, tier) of the history in time order. `prefix_decisions`, of the first
     chunk alone, were made while the prefix was committed.
@@ -55,20 +57,6 @@ class Chunk:
     kv_bytes: int
     seconds: float
     prefix_decisions: tuple[Decision, ...] = ()
-
-
-def capacities(policy: FittedPolicy, labels: Sequence[Sequence[str]]) -> dict[str, int]:
-    """History frames of every head type that occurs."""
-    used = {label for layer in labels for label in layer}
-    return {head_type: policy.tiers(head_type).frames for head_type in HEAD_TYPES if head_type in used}
-
-
-def warm_up_frames(policy: FittedPolicy, chunks: int, prefix_frames: int = 0) -> int:
-    """The most history that any chunk reads before compression."""
-    n = policy.chunk_frames
-    starts = [(PREFIX, own.start) for own in prefix_chunks(prefix_frames, n)]
-    starts += [(chunk, prefix_frames + n * chunk) for chunk in range(chunks)]
-    return max((first for chunk, first in starts if policy.warms_up(chunk, first)), default=0)
 
 
 def make_memory(
@@ -105,11 +93,12 @@ def rollout(
     """Make a video chunk by chunk; what the caller does with a chunk happens between model calls.
 
     `on_prefix` hears of every prefix chunk that is committed. The memory's buffers are dropped when the generator ends,
-    for whatever reason. ValueError, before the first pass,
-    for a cut with absolute positions.
+    for whatever reason. ValueError, before the first pass, for a cut with absolute positions; RuntimeError for a chunk
+    with NaN or infinity, which then is neither yielded nor remembered.
     """
     check_transitions(plan.segments, policy.policy.rope)
-    episodic = EpisodicMemory(policy.memory.sink, policy.memory.episodes, policy.policy.novelty_percentile)
+    tiers, percentile = policy.memory, policy.policy.novelty_percentile
+    episodic = EpisodicMemory(tiers.sink, tiers.episodes, percentile, plan.finished.decisions)
     run = _Rollout(backbone, memory, plan, policy, History(policy, labels, episodic), noise, on_step, on_prefix)
     try:
         run.commit_prefix()
@@ -157,7 +146,8 @@ class _Rollout(Generic[Text]):
             self._on_prefix(number, len(chunks))
 
     def next_chunk(self, index: int) -> Chunk:
-        """Change the prompt if it is time, make one chunk and commit it, unless it is the last."""
+        """Change the prompt if it is time, make one chunk, or take a finished one, and commit it, unless it is the
+        last."""
         started = perf_counter()
         change = self._plan.change(index)
         if change is not None:
@@ -169,9 +159,8 @@ class _Rollout(Generic[Text]):
         layout = self._history.layout(index, self._policy.chunk_frames, far=is_cut)
         last = index == self._plan.chunks - 1
         seen = {name: layout.seen(self._history.kept(index, name)) for name in HEAD_TYPES}
-        latent = self._backbone.sample(
-            self._recipe(index, layout, last), self._noise.initial(index), self._sigmas, self._text
-        )
+        again = index < self._plan.finished.chunks
+        latent = self._take(index, layout, last) if again else self._make(index, layout, last)
         decisions: tuple[Decision, ...] = ()
         if not last:
             self._latents.append(latent)
@@ -186,9 +175,27 @@ class _Rollout(Generic[Text]):
             seen,
             decisions,
             self._memory.kv_bytes,
-            perf_counter() - started,
+            0.0 if again else perf_counter() - started,
             self._prefix_decisions if index == 0 else (),
         )
+
+    def _make(self, index: int, layout: Layout, last: bool) -> Tensor:
+        recipe = self._recipe(index, layout, last)
+        latent = self._backbone.sample(recipe, self._noise.initial(index), self._sigmas, self._text)
+        if not bool(torch.isfinite(latent).all()):
+            raise RuntimeError(
+                f"Chunk {index} came out with NaN or infinity. The type that the model computes in is too narrow for "
+                "these weights, LoRAs or attention kernel, and all that follows would be spoiled. Choose another "
+                "weight_dtype, or take out the LoRA or attention node that was added last; what was made before is "
+                "sound."
+            )
+        return latent
+
+    def _take(self, index: int, layout: Layout, last: bool) -> Tensor:
+        latent = self._plan.finished.read(index)
+        if last:
+            return latent
+        return self._backbone.sample(self._committing(latent, layout), latent, self._sigmas, self._text)
 
     def _take_over(self, change: Segment[Text], index: int) -> None:
         memory, history = self._memory, self._history

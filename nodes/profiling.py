@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..headforcing_core.cache import expected_bytes
 from ..headforcing_core.checkpoint import HEAD_DIM
 from ..headforcing_core.geometry import LATENT_CHANNELS, latent_size, tokens_per_frame
 from ..headforcing_core.heatmap import draw_profile
+from ..headforcing_core.memory_size import capacities, expected_bytes, warm_up_frames
 from ..headforcing_core.noise import PerChunkNoise
 from ..headforcing_core.plan import RolloutPlan, Segment
 from ..headforcing_core.profile import HeadProfile
 from ..headforcing_core.profiling import measure, profiling_policy, watched_chunks
-from ..headforcing_core.rollout import capacities, make_memory, warm_up_frames
+from ..headforcing_core.rollout import make_memory
 from ..headforcing_core.rules import MEASURING_RULES, LabelRule, label_heads
 from ..headforcing_core.scoring import MassRecorder
 from . import host

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..headforcing_core.cache import expected_bytes
 from ..headforcing_core.checkpoint import HEAD_DIM, ARFacts
 from ..headforcing_core.geometry import VideoShape, tokens_per_frame
+from ..headforcing_core.memory_size import capacities, expected_bytes, warm_up_frames
 from ..headforcing_core.plan import RolloutPlan, Segment, check_transitions
 from ..headforcing_core.policy import HEAD_TYPES, CachePolicy, FittedPolicy, fit_policy
 from ..headforcing_core.profile import HeadProfile
 from ..headforcing_core.profiling import FAST_PROMPTS
 from ..headforcing_core.report import ReportSegment, Setting
-from ..headforcing_core.rollout import capacities, warm_up_frames
 from ..headforcing_core.rules import LabelRule, Labels
 from ..headforcing_core.schedule import PlacedScene, place_scenes
 from . import host

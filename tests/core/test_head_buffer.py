@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from headforcing_core.cache import HeadBuffer
+from headforcing_core.head_buffer import HeadBuffer
 from headforcing_core.rope import rotate, temporal_pairs, temporal_rotation
 
 FRAMES, TOKENS, HEADS, HEAD_DIM = 6, 3, 4, 24

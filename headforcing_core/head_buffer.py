@@ -1,0 +1,78 @@
+"""Where K and V of the heads of one type lie in one layer (method.md section 3), and how K is turned to new positions
+(section 5)."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from .rope import rotate, temporal_pairs
+
+
+class HeadBuffer:
+    """K and V of some heads of one layer: (batch, slots, tokens per frame, heads, head_dim) each.
+
+    K is rotated in space and in time, to the temporal position in `positions`; `unturned` has its temporal pairs
+    without a rotation, (batch, slots, tokens per frame, heads, 2 * pairs).
+    """
+
+    def __init__(self, heads: Tensor | None, slots: int, like: Tensor) -> None:
+        self.heads = heads  # None: every head of the layer, in order
+        batch, _, tokens, all_heads, head_dim = like.shape
+        count = all_heads if heads is None else len(heads)
+        self.k = like.new_empty((batch, slots, tokens, count, head_dim))
+        self.v = torch.empty_like(self.k)
+        self.unturned = like.new_empty((batch, slots, tokens, count, 2 * temporal_pairs(head_dim)))
+        self.positions: list[int | None] = [None] * slots
+
+    def pick(self, x: Tensor) -> Tensor:
+        """The heads of this buffer from a tensor of all heads, on the dimension before the last."""
+        return x if self.heads is None else x.index_select(-2, self.heads)
+
+    @property
+    def stored(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Everything that is kept of a frame."""
+        return self.k, self.v, self.unturned
+
+    def write(self, at: int, k: Tensor, v: Tensor, unturned: Tensor, positions: Sequence[int]) -> None:
+        """Put frames of all heads, (batch, frames, tokens, all heads, ...) each, at a slot."""
+        end = at + len(positions)
+        for place, frames in zip(self.stored, (k, v, unturned), strict=True):
+            place[:, at:end] = self.pick(frames)
+        self.positions[at:end] = positions
+
+    def move(self, moves: Sequence[tuple[int, int, int]]) -> None:
+        """Move frames down: (source slot, target slot, frames), none overlapping itself, in ascending order."""
+        for source, target, frames in moves:
+            for place in self.stored:
+                place[:, target : target + frames] = place[:, source : source + frames]
+            self.positions[target : target + frames] = self.positions[source : source + frames]
+
+    def take(self, other: "HeadBuffer", slots: Sequence[int]) -> None:
+        """Fill the first slots from another buffer, which holds every head."""
+        for target, source in enumerate(slots):
+            for place, frames in zip(self.stored, other.stored, strict=True):
+                place[:, target] = self.pick(frames[:, source])
+            self.positions[target] = other.positions[source]
+
+    def turn(self, first: int, positions: Sequence[int], in_time: Callable[[Sequence[int]], Tensor]) -> None:
+        """Let the frames from slot `first` on stand at these positions. `in_time` gives the rotation of frames at given
+        positions, (1, frames * tokens, 1, pairs, 2, 2); frames that stand where they should are not touched."""
+        for start, run in _runs(first, positions, self.positions):
+            stop = start + len(run)
+            turned = rotate(self.unturned[:, start:stop].flatten(1, 2), in_time(run))
+            self.k[:, start:stop, ..., : turned.shape[-1]] = turned.unflatten(1, (len(run), -1))
+            self.positions[start:stop] = run
+
+
+def _runs(first: int, wanted: Sequence[int], standing: Sequence[int | None]) -> list[tuple[int, tuple[int, ...]]]:
+    """Neighbouring slots, from `first` on, that do not stand where they are wanted: (first slot, positions)."""
+    runs: list[tuple[int, tuple[int, ...]]] = []
+    for slot, position in enumerate(wanted, first):
+        if standing[slot] == position:
+            continue
+        if runs and runs[-1][0] + len(runs[-1][1]) == slot:
+            runs[-1] = (runs[-1][0], (*runs[-1][1], position))
+        else:
+            runs.append((slot, (position,)))
+    return runs

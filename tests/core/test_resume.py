@@ -1,0 +1,117 @@
+"""A run that goes on from its own finished chunks (method.md section 8)."""
+
+import pytest
+import torch
+from tiny_model import CHANNELS, CoreBackbone, TinyModel, blend
+from torch import Tensor
+
+from headforcing_core.attention import dense_attention
+from headforcing_core.episodes import Decision
+from headforcing_core.noise import Noise, PerChunkNoise
+from headforcing_core.plan import Finished, RolloutPlan, Segment
+from headforcing_core.policy import PRESETS, fit_policy
+from headforcing_core.rollout import Chunk, make_memory, rollout
+from headforcing_core.rope import rotate
+
+MODEL = TinyModel(layers=2, heads=3)
+LABELS = (("local", "anchor", "memory"), ("memory", "memory", "anchor"))
+LATENT, N, CHUNKS = (4, 6), 3, 16
+SIGMAS = (1.0, 0.8, 0.4, 0.0)
+SHAPE = (1, CHANNELS, N, *LATENT)
+NOTHING = Finished()
+
+
+class NaNAt:
+    """Noise of which one chunk is not a number."""
+
+    def __init__(self, chunk: int) -> None:
+        self._chunk = chunk
+        self._sound = PerChunkNoise(1, SHAPE)
+
+    def initial(self, chunk: int) -> Tensor:
+        return self._sound.initial(chunk) * (float("nan") if chunk == self._chunk else 1.0)
+
+    def fresh(self, chunk: int, step: int, like: Tensor) -> Tensor:
+        return self._sound.fresh(chunk, step, like)
+
+
+def made(
+    finished: Finished = NOTHING,
+    transition: str = "recache",
+    preset: str = "paper",
+    chunks: int = CHUNKS,
+    prefix: Tensor | None = None,
+    noise: Noise | None = None,
+    passes: list[int] | None = None,
+) -> list[Chunk]:
+    segments = (Segment(0, MODEL.text(0)), Segment(8, MODEL.text(1), transition, 3))
+    plan = RolloutPlan(chunks, *LATENT, SIGMAS, segments, blend, prefix, finished)
+    policy = fit_policy(PRESETS[preset], N, 21, plan.prefix_frames + N * chunks)
+    memory = make_memory(policy, LABELS, plan, dense_attention, rotate)
+    backbone = CoreBackbone(MODEL, memory)
+    found = list(rollout(backbone, memory, plan, policy, LABELS, noise or PerChunkNoise(1, SHAPE), lambda *_: None))
+    assert memory.kv_bytes == 0
+    if passes is not None:
+        passes.append(backbone.passes)
+    return found
+
+
+def first(chunks: list[Chunk], count: int) -> Finished:
+    decisions: list[Decision] = [
+        decision for chunk in chunks[:count] for decision in (*chunk.prefix_decisions, *chunk.decisions)
+    ]
+    return Finished(count, lambda chunk: chunks[chunk].latent, {decision.frame: decision for decision in decisions})
+
+
+@pytest.mark.parametrize("transition", ["recache", "flush", "soft", "cut"])
+@pytest.mark.parametrize("done", [1, 7, 8, 9, 10, 15])
+def test_a_resumed_run_equals_an_unbroken_one(transition: str, done: int) -> None:
+    whole = made(transition=transition)
+    again = made(first(whole, done), transition)
+    for one, other in zip(whole, again, strict=True):
+        assert torch.equal(one.latent, other.latent)
+        assert (one.seen, one.decisions) == (other.seen, other.decisions)
+
+
+@pytest.mark.parametrize("preset", ["enhanced", "low_vram", "max", "uniform_21"])
+def test_every_preset_resumes_after_a_continued_video(preset: str) -> None:
+    prefix = torch.randn(1, CHANNELS, 20, *LATENT, generator=torch.Generator().manual_seed(5))
+    whole = made(preset=preset, prefix=prefix)
+    again = made(first(whole, 9), preset=preset, prefix=prefix)
+    assert all(torch.equal(one.latent, other.latent) for one, other in zip(whole, again, strict=True))
+
+
+def test_a_finished_run_can_be_made_longer() -> None:
+    short, long = made(chunks=10), made(chunks=14)
+    again = made(first(short, 10), chunks=14)
+    assert all(torch.equal(one.latent, other.latent) for one, other in zip(long, again, strict=True))
+
+
+def test_a_finished_chunk_costs_one_pass() -> None:
+    passes: list[int] = []
+    whole = made(passes=passes, transition="flush")
+    made(first(whole, 10), passes=passes, transition="flush")
+    made(first(whole, CHUNKS), passes=passes, transition="flush")
+    steps = len(SIGMAS)
+    assert passes == [CHUNKS * steps - 1, 10 + 6 * steps - 1, CHUNKS - 1]
+
+
+def test_recorded_decisions_are_repeated_and_not_judged_again() -> None:
+    whole = made()
+    done = first(whole, 12)
+    turned = {frame: Decision(frame, 0.5, 0.4, False, None) for frame in done.decisions}
+    again = made(Finished(12, done.read, turned))
+    assert [chunk.decisions for chunk in again[:12]] != [chunk.decisions for chunk in whole[:12]]
+    assert all(decision == turned[decision.frame] for chunk in again[:11] for decision in chunk.decisions)
+
+
+@pytest.mark.parametrize("bad", [0, 5, CHUNKS - 1])
+def test_a_chunk_with_nan_ends_the_run_before_it_is_given_out(bad: int) -> None:
+    given: list[Chunk] = []
+    plan = RolloutPlan(CHUNKS, *LATENT, SIGMAS, (Segment(0, MODEL.text(0)),))
+    policy = fit_policy(PRESETS["paper"], N, 21, N * CHUNKS)
+    memory = make_memory(policy, LABELS, plan, dense_attention, rotate)
+    chunks = rollout(CoreBackbone(MODEL, memory), memory, plan, policy, LABELS, NaNAt(bad), lambda *_: None)
+    with pytest.raises(RuntimeError, match=f"Chunk {bad} came out with NaN or infinity"):
+        given.extend(chunks)
+    assert memory.kv_bytes == 0
