@@ -142,6 +142,26 @@ def latent_in(model: ModelPatcher, samples: Tensor) -> Tensor:
     return model.model.process_latent_in(samples.float())
 
 
+@contextmanager
+def explaining_out_of_memory(explanation: Callable[[], str]) -> Iterator[None]:
+    """Say in our words that the memory ran out, in the host's kind of error, on which it unloads its models.
+    `explanation` is asked when everything that the run held is gone."""
+    ran_out = False
+    try:
+        yield
+    except Exception as error:
+        comfy.model_management.raise_non_oom(error)
+        ran_out = True  # the error holds every tensor of the pass that failed: be rid of it first
+    if ran_out:
+        comfy.model_management.soft_empty_cache()
+        raise comfy.model_management.OOM_EXCEPTION(explanation())
+
+
+def free_bytes(model: ModelPatcher) -> int:
+    """Memory that is free on the device that the model computes on."""
+    return cast("int", comfy.model_management.get_free_memory(model.load_device))
+
+
 class HostBackbone:
     """A Wan MODEL whose self-attention reads a KVMemory, as the core's Backbone. One guider call a chunk."""
 
@@ -182,6 +202,7 @@ class HostBackbone:
 
         wrapper = comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING
         self._model.add_wrapper_with_key(wrapper, _RUN, with_memory)
+        comfy.model_management.soft_empty_cache()  # what PyTorch has put by is free memory to the host's weights
         try:
             yield
         finally:
@@ -190,6 +211,7 @@ class HostBackbone:
             memory.release()
             self._model.remove_wrappers_with_key(wrapper, _RUN)
             self._take_out()
+            comfy.model_management.soft_empty_cache()
 
     def sample(self, recipe: Recipe, noise: Tensor, sigmas: Tensor, text: Conditioning) -> Tensor:
         """Run a recipe inside the host's sampling; the result stays in model space."""

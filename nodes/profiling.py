@@ -23,6 +23,11 @@ from ..headforcing_core.scoring import MassRecorder
 from . import host
 from .progress import StepProgress
 
+_OUT_OF_MEMORY = (
+    "Out of memory while the attention heads were measured. Measuring keeps the whole trained range for every head. "
+    "Measure at a smaller width and height with Profile Heads; the profile serves every size."
+)
+
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
@@ -112,7 +117,7 @@ def _watch(
             HEAD_DIM,
         )
         noise = PerChunkNoise(seed + prompt, (1, LATENT_CHANNELS, n, latent_height, latent_width))
-        with backbone.reading(memory, expected):
+        with host.explaining_out_of_memory(lambda: _OUT_OF_MEMORY), backbone.reading(memory, expected):
             measure(backbone, memory, plan, policy, labels, noise, recorder, prompt, chunks, progress.after(done))
         done += plan.chunks
     return recorder

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..headforcing_core.checkpoint import HEAD_DIM, ARFacts
+from ..headforcing_core.checkpoint import ARFacts
 from ..headforcing_core.geometry import VideoShape, tokens_per_frame
-from ..headforcing_core.memory_size import capacities, expected_bytes, warm_up_frames
 from ..headforcing_core.plan import RolloutPlan, Segment, check_transitions
 from ..headforcing_core.policy import HEAD_TYPES, CachePolicy, FittedPolicy, fit_policy
 from ..headforcing_core.profile import HeadProfile
@@ -21,6 +20,7 @@ from ..headforcing_core.schedule import PlacedScene, place_scenes
 from . import host
 from .profile_store import newest_profile
 from .profiling import describe_profile, make_profile
+from .run_cost import RunCost, run_cost
 from .sockets import PromptSchedule
 
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ _RULE = LabelRule()
 
 @dataclass(frozen=True)
 class RunPlan:
-    """A run that can begin. `notes` are sentences for the report; `expected_bytes` the most that the KV memory "
-    "takes."""
+    """A run that can begin. `notes` are sentences for the report."""
 
     facts: ARFacts
     video: VideoShape
@@ -44,7 +43,7 @@ class RunPlan:
     profile: HeadProfile | None
     scenes: tuple[PlacedScene, ...]
     notes: tuple[str, ...]
-    expected_bytes: int
+    cost: RunCost
 
     def report_segments(self) -> list[ReportSegment]:
         """The prompt segments as the report tells them."""
@@ -134,13 +133,12 @@ def plan_run(
         host.mix_conditioning,
     )
     per_frame = host.frame_head_bytes(model, tokens_per_frame(*video.latent_size))
-    warm = warm_up_frames(fitted, video.chunks, video.prefix_frames)
-    most = expected_bytes(labels, capacities(fitted, labels), warm, video.chunk_frames, per_frame, HEAD_DIM)
+    cost = run_cost(fitted, labels, used is not None, video, per_frame)
     if host.foreign_patches(model):
         notes.append(
             "Another node has replaced the model's self-attention; during this run the memory takes its place."
         )
-    return RunPlan(facts, video, rollout, fitted, labels, used, scenes, tuple(notes), most)
+    return RunPlan(facts, video, rollout, fitted, labels, used, scenes, tuple(notes), cost)
 
 
 def _segments(

@@ -255,7 +255,10 @@ def _run(
     progress = StepProgress(model, video.chunks, len(plan.rollout.sigmas) - 1, node_id, "", pictures=True)
     chunks: list[Chunk] = []
     beside = 0
-    with backbone.reading(memory, plan.expected_bytes):
+    with (
+        host.explaining_out_of_memory(lambda: plan.cost.out_of_memory(host.free_bytes(model))),
+        backbone.reading(memory, plan.cost.memory_bytes),
+    ):
         for chunk in rollout(backbone, memory, plan.rollout, fitted, labels, noise, progress.step, progress.prefix):
             chunks.append(chunk)
             progress.picture(chunk.index, chunk.latent)

@@ -72,6 +72,37 @@ def test_after_an_error_inside_the_model_nothing_is_left(load, native, video) ->
     assert torch.equal(before, native.euler_video(model, 5, 1, text))
 
 
+def _starved(model, call: int):
+    """A clone whose attention finds no memory at its so-manieth call."""
+    clone, calls = model.clone(), []
+
+    def allocates(function, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == call:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return function(*args, **kwargs)
+
+    clone.model_options["transformer_options"]["optimized_attention_override"] = allocates
+    return clone
+
+
+def test_out_of_memory_names_a_policy_that_takes_less_and_leaves_nothing(pack, load, native, video) -> None:
+    model, text = load("self_forcing_dmd.safetensors"), conditioning(4)
+    before = native.euler_video(model, 5, 1, text)
+    labelled = pack.run("HeadForcingProfileHeads", model=model, rule="random")[0]
+    with pytest.raises(torch.OutOfMemoryError) as raised:
+        video(_starved(model, 100), text, seconds=5.0, preset="max", profile=labelled)
+    message = str(raised.value)
+    assert message.startswith("Out of memory. At 128 x 96 the memory of policy max takes 0.0")
+    assert "Choose the preset low_vram in Head Cache Policy (0.00" in message and message.endswith(", or a smaller size.")
+    assert raised.value.__context__ is None and raised.value.__cause__ is None
+    assert _patched_forwards(model) == []
+    assert torch.equal(before, native.euler_video(model, 5, 1, text))
+    with pytest.raises(torch.OutOfMemoryError, match="while the attention heads were measured"):
+        video(_starved(model, 100), text, seconds=5.0, preset="max")
+    assert _patched_forwards(model) == []
+
+
 def test_a_patch_that_another_node_put_on_the_model_survives_a_run(load, native, video) -> None:
     from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
