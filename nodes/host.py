@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import comfy.model_management
 import comfy.patcher_extension
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
     from .sockets import Conditioning
+
+Result = TypeVar("Result")
 
 _ATTACHMENT = "head_forcing_facts"
 _RUN = "head_forcing_run"
@@ -142,19 +144,16 @@ def latent_in(model: ModelPatcher, samples: Tensor) -> Tensor:
     return model.model.process_latent_in(samples.float())
 
 
-@contextmanager
-def explaining_out_of_memory(explanation: Callable[[], str]) -> Iterator[None]:
-    """Say in our words that the memory ran out, in the host's kind of error, on which it unloads its models.
-    `explanation` is asked when everything that the run held is gone."""
-    ran_out = False
+def explaining_out_of_memory(work: Callable[[], Result], explanation: Callable[[], str]) -> Result:
+    """What the work gives. When the memory runs out, that is said in our words, in the host's kind of error, on which
+    it unloads its models; `explanation` is asked when all that the work held is gone."""
     try:
-        yield
+        return work()
     except Exception as error:
         comfy.model_management.raise_non_oom(error)
-        ran_out = True  # the error holds every tensor of the pass that failed: be rid of it first
-    if ran_out:
-        comfy.model_management.soft_empty_cache()
-        raise comfy.model_management.OOM_EXCEPTION(explanation())
+    # Only now is the error gone, and with it every tensor of the failed pass. A context manager could not do this.
+    comfy.model_management.soft_empty_cache()
+    raise comfy.model_management.OOM_EXCEPTION(explanation())
 
 
 def free_bytes(model: ModelPatcher) -> int:

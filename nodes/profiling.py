@@ -52,7 +52,10 @@ def make_profile(
     if rule.rule in MEASURING_RULES:
         for text in texts:
             host.check_conditioning(text, model, "schedule")
-        recorder = _watch(model, texts, protocol, rule.seed, width, height, sink_frames, node_id)
+        recorder = host.explaining_out_of_memory(
+            lambda: _watch(model, texts, protocol, rule.seed, width, height, sink_frames, node_id),
+            lambda: _OUT_OF_MEMORY,
+        )
         masses, reliability = recorder.masses(), recorder.reliability()
     labels = label_heads(rule, layers, heads, masses)
     measured = protocol if masses is not None else ""
@@ -117,7 +120,7 @@ def _watch(
             HEAD_DIM,
         )
         noise = PerChunkNoise(seed + prompt, (1, LATENT_CHANNELS, n, latent_height, latent_width))
-        with host.explaining_out_of_memory(lambda: _OUT_OF_MEMORY), backbone.reading(memory, expected):
+        with backbone.reading(memory, expected):
             measure(backbone, memory, plan, policy, labels, noise, recorder, prompt, chunks, progress.after(done))
         done += plan.chunks
     return recorder

@@ -223,7 +223,10 @@ class HeadForcedSampler(io.ComfyNode):
         segments = plan.report_segments()
         settings = plan.settings() | {"seed": seed, "noise": noise}
         started = perf_counter()
-        chunks, latent, beside = _run(model, plan, seed, noise, cls.hidden.unique_id)
+        chunks, latent, beside = host.explaining_out_of_memory(
+            lambda: _run(model, plan, seed, noise, cls.hidden.unique_id),
+            lambda: plan.cost.out_of_memory(host.free_bytes(model)),
+        )
         taken = perf_counter() - started
         log.info("Head forcing: %d chunks in %.1f s, history %.2f GB", len(chunks), taken, chunks[-1].kv_bytes / 1e9)
         if prefix is not None:
@@ -255,10 +258,7 @@ def _run(
     progress = StepProgress(model, video.chunks, len(plan.rollout.sigmas) - 1, node_id, "", pictures=True)
     chunks: list[Chunk] = []
     beside = 0
-    with (
-        host.explaining_out_of_memory(lambda: plan.cost.out_of_memory(host.free_bytes(model))),
-        backbone.reading(memory, plan.cost.memory_bytes),
-    ):
+    with backbone.reading(memory, plan.cost.memory_bytes):
         for chunk in rollout(backbone, memory, plan.rollout, fitted, labels, noise, progress.step, progress.prefix):
             chunks.append(chunk)
             progress.picture(chunk.index, chunk.latent)
