@@ -1,0 +1,205 @@
+"""A latent that is decoded in pieces gives the pictures that the host makes of the whole."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+EXACT = {"rtol": 0.0, "atol": 1e-4}
+HEIGHT, WIDTH = 2, 3
+TILED_HEIGHT, TILED_WIDTH = 2, 34  # two tiles across
+
+
+@pytest.fixture(autouse=True)
+def _as_the_host_runs_nodes(pack) -> Iterator[None]:
+    with torch.inference_mode():
+        yield
+
+
+@pytest.fixture(scope="module")
+def decoding(pack) -> ModuleType:
+    return pack.module("nodes.chunk_decoder")
+
+
+@pytest.fixture(scope="module")
+def tiny_vae(pack, tmp_path_factory: pytest.TempPathFactory):
+    """The host's own tiny autoencoder of Wan 2.1's latents, of random weights, from a file by its own loader."""
+    return _load_tiny(tmp_path_factory.mktemp("tiny") / "taew2_1.safetensors", torch.float32)
+
+
+@pytest.fixture(params=["wan", "tiny"])
+def any_vae(request: pytest.FixtureRequest, vae, tiny_vae):
+    return {"wan": vae, "tiny": tiny_vae}[request.param]
+
+
+@pytest.mark.parametrize("sizes", [[1] * 8, [3, 3, 3], [3, 3, 2], [2, 2, 2], [5]])
+def test_chunks_give_the_pictures_of_the_whole(decoding, any_vae, sizes: list[int]):
+    latent = _latent(sum(sizes))
+    torch.testing.assert_close(_decoded(decoding, any_vae, latent, sizes), any_vae.decode(latent)[0], **EXACT)
+
+
+def test_any_split_gives_the_pictures_of_the_whole(decoding, any_vae):
+    draw = random.Random(0)
+    latent = _latent(11)
+    whole = any_vae.decode(latent)[0]
+    for _ in range(3):
+        cuts = [0, *sorted(draw.sample(range(1, 11), draw.randint(1, 9))), 11]
+        sizes = [end - start for start, end in zip(cuts, cuts[1:], strict=False)]
+        torch.testing.assert_close(_decoded(decoding, any_vae, latent, sizes), whole, **EXACT)
+
+
+def test_pictures_are_final_at_once(decoding, any_vae):
+    decoder = decoding.ChunkDecoder(any_vae)
+    assert [len(decoder.decode(chunk)) for chunk in _latent(8).split([1, 1, 3, 3], dim=2)] == [1, 4, 12, 12]
+
+
+def test_half_precision_weights_of_a_tiny_autoencoder(decoding, tmp_path: Path):
+    """Stored in float16, which the host takes for a file that scales its latent."""
+    tiny = _load_tiny(tmp_path / "taew2_1.safetensors", torch.float16)
+    latent = _latent(5)
+    assert tiny.first_stage_model.latent_format is not None
+    torch.testing.assert_close(_decoded(decoding, tiny, latent, [1, 3, 1]), tiny.decode(latent)[0], **EXACT)
+
+
+def test_tiles_give_the_pictures_of_the_hosts_tiled_decode(decoding, any_vae):
+    latent = _latent(4, TILED_HEIGHT, TILED_WIDTH)
+    whole = any_vae.decode_tiled(latent, tile_x=32, tile_y=32, overlap=8)[0]
+    assert (whole - any_vae.decode(latent)[0]).abs().max() > EXACT["atol"], "the tiles must show"
+    torch.testing.assert_close(_decoded(decoding, any_vae, latent, [1, 3], tiled=True), whole, **EXACT)
+
+
+@pytest.mark.parametrize(("frames", "size"), [(2, (HEIGHT, WIDTH)), (2, (57, 2)), (1, (33, 35))])
+def test_tiles_of_any_picture_size(decoding, vae, frames: int, size: tuple[int, int]):
+    latent = _latent(frames, *size)
+    whole = vae.decode_tiled(latent, tile_x=32, tile_y=32, overlap=8)[0]
+    torch.testing.assert_close(_decoded(decoding, vae, latent, [1] * frames, tiled=True), whole, **EXACT)
+
+
+def test_out_of_memory_at_the_first_chunk_goes_on_in_tiles(decoding, any_vae):
+    latent = _latent(4, TILED_HEIGHT, TILED_WIDTH)
+    whole = any_vae.decode_tiled(latent, tile_x=32, tile_y=32, overlap=8)[0]
+    decoder = decoding.ChunkDecoder(any_vae)
+    first, second = latent.split(2, dim=2)
+    with _failing(any_vae, torch.OutOfMemoryError("test")):
+        pictures = [decoder.decode(first)]
+    pictures.append(decoder.decode(second))
+    torch.testing.assert_close(torch.cat(pictures), whole, **EXACT)
+
+
+def test_out_of_memory_later_goes_on_without_a_break(decoding, any_vae):
+    """The tiles begin with their part of what the whole picture remembered: the blended pictures stay within the error
+    that tiles make anyway, while tiles that begin anew would make a first picture instead of four."""
+    latent = _latent(4, TILED_HEIGHT, TILED_WIDTH)
+    plain = any_vae.decode(latent)[0]
+    tiled_error = (any_vae.decode_tiled(latent, tile_x=32, tile_y=32, overlap=8)[0] - plain).abs().max()
+    decoder = decoding.ChunkDecoder(any_vae)
+    first, second, third = latent.split([2, 1, 1], dim=2)
+    pictures = [decoder.decode(first)]
+    with _failing(any_vae, torch.OutOfMemoryError("test")):
+        pictures.append(decoder.decode(second))
+    pictures.append(decoder.decode(third))
+    streamed = torch.cat(pictures)
+    torch.testing.assert_close(streamed[:5], plain[:5], **EXACT)
+    assert (streamed - plain).abs().max() <= tiled_error + EXACT["atol"]
+
+
+def test_a_chunk_that_was_interrupted_can_be_decoded_again(decoding, any_vae):
+    latent = _latent(5)
+    decoder = decoding.ChunkDecoder(any_vae)
+    first, second = latent.split([2, 3], dim=2)
+    pictures = [decoder.decode(first)]
+    with _failing(any_vae, KeyError("test")), pytest.raises(KeyError):
+        decoder.decode(second)
+    pictures.append(decoder.decode(second))
+    torch.testing.assert_close(torch.cat(pictures), any_vae.decode(latent)[0], **EXACT)
+
+
+@pytest.mark.parametrize(("tiled", "width", "chunks"), [(False, 1, 60), (True, 33, 6)])
+def test_memory_does_not_grow_with_length(decoding, any_vae, tiled: bool, width: int, chunks: int):
+    decoder = decoding.ChunkDecoder(any_vae, tiled)
+    held = []
+    for chunk in _latent(2 * chunks, 1, width).split(2, dim=2):
+        decoder.decode(chunk)
+        held.append(decoder.held_bytes)
+    assert len(held) == chunks
+    assert held[1] > 0
+    assert set(held[1:]) == {held[1]}
+
+
+def test_after_close_nothing_is_held_and_the_next_frames_begin_a_video(decoding, any_vae):
+    latent = _latent(3)
+    decoder = decoding.ChunkDecoder(any_vae)
+    decoder.decode(_latent(2) + 1)
+    decoder.close()
+    assert decoder.held_bytes == 0
+    torch.testing.assert_close(decoder.decode(latent), any_vae.decode(latent)[0], **EXACT)
+
+
+def test_pictures_have_the_hosts_type_and_hold_no_gradient(decoding, any_vae):
+    latent = _latent(1)
+    whole = any_vae.decode(latent)
+    with torch.inference_mode(False):
+        pictures = decoding.ChunkDecoder(any_vae).decode(latent)
+    assert (pictures.dtype, pictures.device, pictures.shape) == (whole.dtype, whole.device, whole.shape[1:])
+    assert pictures.is_inference()
+
+
+def test_only_decoders_that_are_known_can_stream(decoding, any_vae):
+    class OtherDecoder(type(any_vae.first_stage_model)):
+        pass
+
+    assert decoding.can_stream(any_vae)
+    known = any_vae.first_stage_model
+    any_vae.first_stage_model = OtherDecoder.__new__(OtherDecoder)
+    try:
+        assert not decoding.can_stream(any_vae)
+        with pytest.raises(ValueError, match="OtherDecoder"):
+            decoding.ChunkDecoder(any_vae)
+    finally:
+        any_vae.first_stage_model = known
+
+
+def _latent(frames: int, height: int = HEIGHT, width: int = WIDTH) -> Tensor:
+    return torch.randn(1, 16, frames, height, width, generator=torch.Generator().manual_seed(frames))
+
+
+def _decoded(decoding: ModuleType, vae, latent: Tensor, sizes: list[int], tiled: bool = False) -> Tensor:
+    decoder = decoding.ChunkDecoder(vae, tiled)
+    return torch.cat([decoder.decode(chunk) for chunk in latent.split(sizes, dim=2)])
+
+
+@contextmanager
+def _failing(vae, error: Exception) -> Iterator[None]:
+    """The last layer of the decoder fails once, when all layers before it have renewed what they remember."""
+
+    def fail(*_: object) -> None:
+        hook.remove()
+        raise error
+
+    hook = list(vae.first_stage_model.decoder.modules())[-1].register_forward_pre_hook(fail)
+    yield
+    assert hook.id not in hook.hooks_dict_ref(), "the layer was never reached"
+
+
+def _load_tiny(path: Path, dtype: torch.dtype):
+    import comfy.sd
+    import comfy.utils
+    from comfy.taesd.taehv import TAEHV
+
+    generator = torch.Generator().manual_seed(1)
+    weights = {
+        name: torch.randn(tensor.shape, generator=generator) * 1.2 * max(1, tensor[0].numel()) ** -0.5
+        if tensor.ndim > 1
+        else torch.zeros(tensor.shape)
+        for name, tensor in TAEHV(latent_channels=16).state_dict().items()
+    }
+    save_file({name: tensor.to(dtype) for name, tensor in weights.items()}, path)
+    tiny = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(path), safe_load=True))
+    assert type(tiny.first_stage_model) is TAEHV
+    return tiny
