@@ -36,8 +36,6 @@ Result = TypeVar("Result")
 _ATTACHMENT = "head_forcing_facts"
 _RUN = "head_forcing_run"
 _FORWARD = "diffusion_model.blocks.{}.self_attn.forward"
-_LIMITS = {"start_percent", "end_percent", "area", "mask", "control", "gligen", "hooks"}
-_MORE_TOKENS = {"time_dim_concat", "context_latents", "reference_latents", "reference_latent", "concat_latent_image"}
 _MODULE_NAMES = ("q", "k", "v", "o", "norm_q", "norm_k", "num_heads", "head_dim")
 
 
@@ -103,40 +101,9 @@ def frame_head_bytes(model: ModelPatcher, tokens: int) -> int:
     return 2 * tokens * _self_attention(model)[0].head_dim * torch.empty((), dtype=dtype).element_size()
 
 
-def check_conditioning(conditioning: Conditioning, model: ModelPatcher, name: str) -> None:
-    """ValueError unless a CONDITIONING is one text for the whole picture and time, of the width the model reads."""
-    if len(conditioning) != 1:
-        raise ValueError(
-            f"{name} has {len(conditioning)} entries. A chunk is made under one text. Connect one CLIP Text "
-            "Encode, without Conditioning (Combine)."
-        )
-    text, options = cast("tuple[Tensor, dict[str, object]]", tuple(conditioning[0]))
-    limited = sorted(_LIMITS & options.keys())
-    if limited:
-        raise ValueError(
-            f"{name} carries {', '.join(limited)}. With four steps a chunk, texts cannot be limited in time "
-            "or area. Connect the text encoder directly."
-        )
-    added = sorted(_MORE_TOKENS & options.keys())
-    if added:
-        raise ValueError(
-            f"{name} carries {', '.join(added)}. Reference frames would be taken for frames of the video. Connect the "
-            "text encoder directly."
-        )
-    wanted = _wan(model).text_embedding[0].in_features
-    if text.shape[0] != 1 or text.shape[-1] != wanted:
-        raise ValueError(
-            f"{name} is a text of shape {tuple(text.shape)}, the model reads (1, tokens, {wanted}). It was "
-            "made by another text encoder, or in a batch. Use CLIPLoader with umt5_xxl, type wan."
-        )
-
-
-def mix_conditioning(old: Conditioning, new: Conditioning, share: float) -> Conditioning:
-    """A CONDITIONING on the way from one text to another; the shorter text is filled up with zeros at its end."""
-    texts = [cast("Tensor", conditioning[0][0]) for conditioning in (old, new)]
-    longest = max(text.shape[1] for text in texts)
-    before, after = (torch.nn.functional.pad(text, (0, 0, 0, longest - text.shape[1])) for text in texts)
-    return [[torch.lerp(before, after.to(before), share), *new[0][1:]]]
+def text_width(model: ModelPatcher) -> int:
+    """Numbers per token of a text, as the model reads it."""
+    return _wan(model).text_embedding[0].in_features
 
 
 def latent_in(model: ModelPatcher, samples: Tensor) -> Tensor:
@@ -272,7 +239,7 @@ def _patched_forward(layer: int, self_attn: WanSelfAttention, original: Callable
         q = self_attn.norm_q(self_attn.q(x)).unflatten(2, per_head)
         k = self_attn.norm_k(self_attn.k(x)).unflatten(2, per_head)
         v = self_attn.v(x).unflatten(2, per_head)  # (batch, tokens, heads, head_dim)
-        out, q = run.memory.attend(layer, q, k, v, freqs)
+        out, q = _attend(run.memory, layer, q, k, v, freqs)
         patches = cast("dict[str, list[Callable[..., Tensor]]]", options.get("patches", {})).get("attn1_patch", [])
         if patches:
             k = run.memory.turn_in_place(k, freqs)
@@ -281,6 +248,11 @@ def _patched_forward(layer: int, self_attn: WanSelfAttention, original: Callable
         return self_attn.o(out)
 
     return forward
+
+
+@torch.compiler.disable  # what a memory does changes from chunk to chunk; the layers around it do not
+def _attend(memory: KVMemory, layer: int, q: Tensor, k: Tensor, v: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:
+    return memory.attend(layer, q, k, v, rotation)
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from ..headforcing_core.rollout import make_memory
 from ..headforcing_core.rules import MEASURING_RULES, LabelRule, label_heads
 from ..headforcing_core.scoring import MassRecorder
 from . import host
+from .conditioning import check_conditioning
 from .progress import StepProgress
 
 _OUT_OF_MEMORY = (
@@ -51,7 +52,7 @@ def make_profile(
     masses, reliability = None, {}
     if rule.rule in MEASURING_RULES:
         for text in texts:
-            host.check_conditioning(text, model, "schedule")
+            check_conditioning(text, model, "schedule")
         recorder = host.explaining_out_of_memory(
             lambda: _watch(model, texts, protocol, rule.seed, width, height, sink_frames, node_id),
             lambda: _OUT_OF_MEMORY,

@@ -18,6 +18,7 @@ from ..headforcing_core.report import ReportSegment, Setting
 from ..headforcing_core.rules import LabelRule, Labels
 from ..headforcing_core.schedule import PlacedScene, place_scenes
 from . import host
+from .conditioning import check_conditioning, mix_conditioning
 from .profile_store import newest_profile
 from .profiling import describe_profile, make_profile
 from .run_cost import RunCost, run_cost
@@ -130,7 +131,7 @@ def plan_run(
         *video.latent_size,
         sigmas or facts.sigmas,
         segments,
-        host.mix_conditioning,
+        mix_conditioning,
     )
     per_frame = host.frame_head_bytes(model, tokens_per_frame(*video.latent_size))
     cost = run_cost(fitted, labels, used is not None, video, per_frame)
@@ -156,7 +157,7 @@ def _segments(
         )
     if schedule is None:
         assert positive is not None
-        host.check_conditioning(positive, model, "positive")
+        check_conditioning(positive, model, "positive")
         return (), (Segment(0, positive),)
     nearest = [video.nearest_chunk(scene.start_second) for scene in schedule.scenes]
     starts = [video.start_second(chunk) for chunk in range(video.chunks + 2)]
@@ -164,7 +165,7 @@ def _segments(
     notes.extend(moved)
     texts = schedule.conditionings[: len(scenes)]
     for text in texts:
-        host.check_conditioning(text, model, "schedule")
+        check_conditioning(text, model, "schedule")
     return scenes, tuple(
         Segment(scene.first_chunk, text, scene.scene.transition or schedule.transition, schedule.soft_chunks)
         for scene, text in zip(scenes, texts, strict=True)
