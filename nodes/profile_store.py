@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import folder_paths
 
+from ..headforcing_core.names import LONGEST_NAME, check_plain_name
 from ..headforcing_core.profile import HeadProfile, load_profile, save_profile
 
 _FOLDER = "head_profiles"
 _SUFFIX = ".safetensors"
-_LONGEST_NAME = 120
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ .()+-]*")
-_DEVICE_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 folder_paths.folder_names_and_paths.setdefault(_FOLDER, ([str(Path(folder_paths.models_dir) / _FOLDER)], {_SUFFIX}))
 
@@ -35,7 +32,7 @@ def read_profile(name: str) -> HeadProfile:
     """A saved profile by its name in the list. RuntimeError when it is missing or cannot be read."""
     if name not in profile_names():
         raise RuntimeError(
-            f"There is no head profile {name[:_LONGEST_NAME]!r} in models/{_FOLDER}. Run Profile Heads with "
+            f"There is no head profile {name[:LONGEST_NAME]!r} in models/{_FOLDER}. Run Profile Heads with "
             "save_as set, or put the file there and refresh."
         )
     return load_profile(Path(folder_paths.get_full_path_or_raise(_FOLDER, name)))
@@ -66,19 +63,3 @@ def newest_profile(is_wanted: Callable[[HeadProfile], bool]) -> tuple[str, HeadP
         if is_wanted(profile):
             return path.name, profile
     return None
-
-
-def check_plain_name(what: str, name: str) -> str:
-    """The name itself. ValueError unless it is a plain file name: no folders, no leading dot, no device."""
-    if (
-        not _PLAIN_NAME.fullmatch(name)
-        or _DEVICE_NAMES.fullmatch(name)
-        or name[-1] in " ."
-        or len(name) > _LONGEST_NAME
-    ):
-        raise ValueError(
-            f"{what} is {name[:_LONGEST_NAME]!r}. It becomes a file name and must stay in its folder. Use up to "
-            f"{_LONGEST_NAME} letters, digits, spaces and - _ . ( ) +, beginning with a letter, digit or _, ending in "
-            "no dot or space, and no device name such as con."
-        )
-    return name

@@ -1,0 +1,48 @@
+"""Room on the disk: whether a run fits before it begins, and what to say when something could not be written."""
+
+import errno
+import math
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_BESIDE = 1.25  # room for the video and run.json, as a share of the chunks
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def check_disk(folder: Path, chunks: int, chunk_bytes: int, freed_bytes: int = 0) -> None:
+    """RuntimeError when a folder's disk has no room for the chunks still to be made, with a quarter more for the video.
+    `freed_bytes` are those that these chunks will take the place of. The folder need not be there yet."""
+    free, needed = _free(folder) + freed_bytes, math.ceil(chunks * chunk_bytes * _BESIDE)
+    if needed > free:
+        raise RuntimeError(
+            f"The {chunks} chunks still to be made take {_size(needed)} with their video, and {_size(free)} are free. "
+            "The run would stop on a full disk. Make room, make the video shorter or smaller, or leave run_name empty."
+        )
+
+
+@contextmanager
+def disk_errors(folder: Path, what: str, then: str) -> Iterator[None]:
+    """Turns every OSError inside into a RuntimeError: `what` failed, why, what to do, and `then`, a sentence."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        if error.errno in _FULL:
+            raise RuntimeError(
+                f"{what}: the disk is full ({reason}; {_size(_free(folder))} free). Make room on the disk of the "
+                f"output folder. {then}"
+            ) from error
+        raise RuntimeError(
+            f"{what}: the disk does not let it ({reason}). Check the output folder and its permissions. {then}"
+        ) from error
+
+
+def _free(folder: Path) -> int:
+    there = next(each for each in (folder, *folder.absolute().parents) if each.is_dir())
+    return shutil.disk_usage(there).free
+
+
+def _size(number: int) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"

@@ -1,0 +1,23 @@
+"""Names that a person gives to files and folders: plain ones only."""
+
+import re
+
+LONGEST_NAME = 120
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ .()+-]*")
+_DEVICE_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d) *(\..*)?", re.IGNORECASE)
+
+
+def check_plain_name(what: str, name: str) -> str:
+    """The name itself. ValueError unless it is a plain file name: no folders, no leading dot, no device."""
+    if not _PLAIN_NAME.fullmatch(name) or _DEVICE_NAMES.fullmatch(name) or name[-1] in " ." or len(name) > LONGEST_NAME:
+        raise ValueError(
+            f"{what} is {name[:LONGEST_NAME]!r}. It becomes a file name and must stay in its folder. Use up to "
+            f"{LONGEST_NAME} letters, digits, spaces and - _ . ( ) +, beginning with a letter, digit or _, ending in "
+            "no dot or space, and no device name such as con."
+        )
+    return name
+
+
+def numbered_name(name: str, ending: str) -> str:
+    """A plain name with an ending such as `_2`, shortened where both together would be too long."""
+    return name[: LONGEST_NAME - len(ending)] + ending

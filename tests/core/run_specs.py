@@ -1,0 +1,79 @@
+"""Tiny runs to keep: specs, chunks that follow from seed and number, and folders with finished runs."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from headforcing_core.episodes import Decision
+from headforcing_core.run_record import RunProfile, RunSegment, RunSpec
+from headforcing_core.run_store import RunStore
+
+SHAPE = (1, 16, 2, 2, 2)
+LABELS = (("local", "anchor", "memory"), ("memory", "memory", "anchor"))
+
+
+def digest(text: str) -> str:
+    """The SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def scene(prompt: str, first_chunk: int = 0, transition: str = "recache", soft_chunks: int = 4) -> RunSegment:
+    """A scene whose text is encoded to its own hash."""
+    return RunSegment(prompt, digest(prompt), first_chunk, transition, soft_chunks)
+
+
+def make_spec(seed: int = 1, chunks: int = 6, scenes: Sequence[RunSegment] = (), **settings: float) -> RunSpec:
+    """A run of one scene, or of these."""
+    return RunSpec(
+        {"width": 832, "sigmas": (1.0, 0.5, 0.0), "memory": {"sink": 3, "recent": 4}, "rope": "compact", **settings},
+        tuple(scenes) or (scene("a red fox"),),
+        seed,
+        RunProfile("weights:0", "head_forcing", LABELS),
+        None,
+        chunks,
+        SHAPE,
+    )
+
+
+def swapped(spec: RunSpec) -> RunSpec:
+    """The same run with other labels."""
+    assert spec.profile is not None
+    return replace(spec, profile=replace(spec.profile, labels=LABELS[::-1]))
+
+
+def latent(chunk: int, seed: int = 1, shape: Sequence[int] = SHAPE) -> Tensor:
+    """What a chunk is under a seed."""
+    return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(1000 * seed + chunk))
+
+
+def decision(chunk: int) -> Decision:
+    """A decision that belongs to a chunk."""
+    return Decision(3 * chunk + 1, 0.1 * (chunk % 9), 0.03, chunk % 2 == 0, 1 if chunk % 4 == 2 else None)
+
+
+def make_chunks(store: RunStore, count: int | None = None) -> None:
+    """Make the chunks that are missing, or so many of them."""
+    end = store.chunks if count is None else store.finished + count
+    for chunk in range(store.finished, end):
+        store.append(latent(chunk, store.seed_for(chunk)), (decision(chunk),))
+
+
+def keep_run(root: Path, name: str = "fox", seed: int = 1, chunks: int = 6) -> Path:
+    """A finished run with its video and report; returns its folder."""
+    with RunStore.open(root, name, make_spec(seed, chunks)) as store:
+        make_chunks(store)
+        store.video_path.write_text(f"video of seed {seed}")
+        store.write_report(f'{{"seed": {seed}}}')
+    return store.folder
+
+
+def seeds_of(store: RunStore) -> list[int]:
+    """The seed that each finished chunk was made with, told by its numbers; -1 for any other numbers."""
+    return [
+        next((seed for seed in range(12) if torch.equal(store.read(chunk), latent(chunk, seed))), -1)
+        for chunk in range(store.finished)
+    ]
