@@ -103,7 +103,7 @@ def frame_head_bytes(model: ModelPatcher, tokens: int) -> int:
 
 def text_width(model: ModelPatcher) -> int:
     """Numbers per token of a text, as the model reads it."""
-    return _wan(model).text_embedding[0].in_features
+    return cast("int", _wan(model).text_embedding[0].in_features)
 
 
 def latent_in(model: ModelPatcher, samples: Tensor) -> Tensor:
@@ -250,9 +250,11 @@ def _patched_forward(layer: int, self_attn: WanSelfAttention, original: Callable
     return forward
 
 
-@torch.compiler.disable  # what a memory does changes from chunk to chunk; the layers around it do not
-def _attend(memory: KVMemory, layer: int, q: Tensor, k: Tensor, v: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:
-    return memory.attend(layer, q, k, v, rotation)
+# What a memory does changes from chunk to chunk; the layers around it do not, and those are worth compiling.
+_attend = cast(
+    "Callable[[KVMemory, int, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]",
+    torch.compiler.disable(KVMemory.attend),
+)
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
