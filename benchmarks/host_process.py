@@ -1,21 +1,22 @@
-"""The real host in this process, on the CPU: the pack's nodes/host.py, and Wan models of any size to run on it."""
+"""The real host in this process: the pack's nodes/host.py, and Wan models of any size to run on it."""
 
 import importlib
-import importlib.util
 import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY / "tests" / "fixtures"))
 
-from tiny_wan import HEAD_DIM, TEXT_DIM, WanShape, causal_wan  # noqa: E402
+from tiny_wan import FREQ_DIM, HEAD_DIM, TEXT_DIM, WanShape, causal_wan, fill  # noqa: E402
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -26,8 +27,8 @@ FFN_STEP = 64
 KERNELS = ("pytorch", "host")
 
 
-def enter_host(threads: int, kernel: str) -> ModuleType:
-    """Import the host and the pack, once a process. Returns nodes/host.py.
+def enter_host(threads: int, kernel: str, device: str = "cpu") -> ModuleType:
+    """Import the host and of the pack what runs on it, once a process. Returns nodes/host.py.
 
     `kernel`: the host's attention is PyTorch's, as on an NVIDIA card (`pytorch`), or what it takes on a CPU (`host`).
     RuntimeError when COMFYUI_PATH names no ComfyUI.
@@ -44,12 +45,19 @@ def enter_host(threads: int, kernel: str) -> ModuleType:
     comfy.options.enable_args_parsing(False)
     import comfy.cli_args
 
-    comfy.cli_args.args.cpu = True
+    comfy.cli_args.args.cpu = device == "cpu"
     comfy.cli_args.args.use_pytorch_cross_attention = kernel == "pytorch"
     torch.set_num_threads(threads)
-    if PACK not in sys.modules:
-        _load_pack()
-    return importlib.import_module(f"{PACK}.nodes.host")
+    return pack_module("host")
+
+
+def pack_module(name: str) -> ModuleType:
+    """A file of the pack's nodes by itself, without those that need the host's server; `enter_host` comes first."""
+    for package, folder in ((PACK, REPOSITORY), (f"{PACK}.nodes", REPOSITORY / "nodes")):
+        if package not in sys.modules:
+            sys.modules[package] = ModuleType(package)
+            sys.modules[package].__path__ = [str(folder)]
+    return importlib.import_module(f"{PACK}.nodes.{name}")
 
 
 def model_shape(layers: int, heads: int) -> WanShape:
@@ -58,12 +66,16 @@ def model_shape(layers: int, heads: int) -> WanShape:
     return WanShape(dim, layers, round(dim * FFN_RATIO / FFN_STEP) * FFN_STEP)
 
 
-def build_model(shape: WanShape) -> "ModelPatcher":
-    """A MODEL of the host's causal Wan class with seeded weights; `enter_host` comes first."""
+def build_model(shape: WanShape, text_dim: int = TEXT_DIM) -> "ModelPatcher":
+    """A MODEL of the host's causal Wan class with seeded weights; `enter_host` comes first.
+
+    With another `text_dim` than the test models have, all layers have the same weights, in bfloat16.
+    """
     import comfy.sd
 
-    metadata = {"config": json.dumps({"transformer": {"causal_ar": True, "text_dim": TEXT_DIM}})}
-    model = comfy.sd.load_diffusion_model_state_dict(causal_wan(shape, seed=0), metadata=metadata)
+    weights = causal_wan(shape, seed=0) if text_dim == TEXT_DIM else _repeated_layers(shape, text_dim)
+    metadata = {"config": json.dumps({"transformer": {"causal_ar": True, "text_dim": text_dim}})}
+    model = comfy.sd.load_diffusion_model_state_dict(weights, metadata=metadata)
     if model is None:
         raise RuntimeError(
             f"This ComfyUI does not take {shape} for a causal Wan model. Use the one that dev.py sets up."
@@ -71,9 +83,9 @@ def build_model(shape: WanShape) -> "ModelPatcher":
     return model
 
 
-def make_text(tokens: int) -> list[list[object]]:
+def make_text(tokens: int, text_dim: int = TEXT_DIM) -> list[list[object]]:
     """A CONDITIONING of the width that these models read."""
-    return [[torch.randn(1, tokens, TEXT_DIM, generator=torch.Generator().manual_seed(3)), {}]]
+    return [[torch.randn(1, tokens, text_dim, generator=torch.Generator().manual_seed(3)), {}]]
 
 
 def named_functions(diffusion_model: torch.nn.Module) -> list[tuple[str, object, str, Callable[..., object]]]:
@@ -89,10 +101,29 @@ def named_functions(diffusion_model: torch.nn.Module) -> list[tuple[str, object,
     ]
 
 
-def _load_pack() -> None:
-    entry = REPOSITORY / "__init__.py"
-    spec = importlib.util.spec_from_file_location(PACK, entry, submodule_search_locations=[str(REPOSITORY)])
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[PACK] = module
-    spec.loader.exec_module(module)
+def _repeated_layers(shape: WanShape, text_dim: int) -> dict[str, Tensor]:
+    """Weights of a large model in seconds: one layer is drawn, and copied to all the others."""
+    import comfy.ops
+    from comfy.ldm.wan.ar_model import CausalWanModel
+
+    one = replace(shape, layers=1)
+    empty = CausalWanModel(
+        model_type="t2v",
+        dim=one.dim,
+        ffn_dim=one.ffn_dim,
+        num_heads=one.heads,
+        num_layers=one.layers,
+        in_dim=one.channels,
+        out_dim=one.channels,
+        freq_dim=FREQ_DIM,
+        text_dim=text_dim,
+        device="meta",
+        dtype=torch.bfloat16,
+        operations=comfy.ops.disable_weight_init,
+    )
+    weights = {name: tensor.to(torch.bfloat16) for name, tensor in fill(empty.state_dict(), seed=0).items()}
+    first = "blocks.0."
+    for name in [name for name in weights if name.startswith(first)]:
+        for layer in range(1, shape.layers):
+            weights[f"blocks.{layer}.{name.removeprefix(first)}"] = weights[name].clone()
+    return weights

@@ -8,7 +8,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from benchmarks.host_process import build_model, make_text, model_shape
+from benchmarks.host_process import TEXT_DIM, build_model, make_text, model_shape
 from benchmarks.stage import CHUNK_FRAMES, Size
 from headforcing_core.geometry import LATENT_CHANNELS
 
@@ -28,10 +28,10 @@ class Cache(TypedDict):
 class OwnSamplerModel:
     """A MODEL that no one patches, for the host's sampler."""
 
-    def __init__(self, layers: int, heads: int, size: Size, text_tokens: int) -> None:
-        self.model: ModelPatcher = build_model(model_shape(layers, heads))
+    def __init__(self, layers: int, heads: int, size: Size, text_tokens: int, text_dim: int = TEXT_DIM) -> None:
+        self.model: ModelPatcher = build_model(model_shape(layers, heads), text_dim)
         self.size = size
-        self.text = make_text(text_tokens)
+        self.text = make_text(text_tokens, text_dim)
 
     @property
     def wan(self) -> CausalWanModel:
@@ -48,7 +48,7 @@ class OwnSamplerAt:
         self._past = chunk * CHUNK_FRAMES * on.size.tokens
         tokens = self._past + CHUNK_FRAMES * on.size.tokens
         dtype = on.model.model.get_dtype()
-        self._caches: list[Cache] = on.wan.init_kv_caches(1, tokens, torch.device("cpu"), dtype)
+        self._caches: list[Cache] = on.wan.init_kv_caches(1, tokens, on.model.load_device, dtype)
         for cache in self._caches:
             cache["k"].normal_()
             cache["v"].normal_()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from benchmarks.host_process import build_model, make_text, model_shape
+from benchmarks.host_process import TEXT_DIM, build_model, make_text, model_shape
 from headforcing_core.attention import Attention
 from headforcing_core.cache import KVMemory
 from headforcing_core.geometry import LATENT_CHANNELS, TRAINED_FRAMES, latent_size, tokens_per_frame
@@ -53,8 +53,8 @@ class Size:
         return f"{self.width}x{self.height}"
 
 
-class _Turn:
-    """Stands for the KV memory of whichever rollout has its turn, so that one patched model serves them all."""
+class Turn:
+    """Stands for the KV memory of whichever rollout has its turn while one patched model serves them all."""
 
     memory: KVMemory
 
@@ -62,27 +62,34 @@ class _Turn:
     def kv_bytes(self) -> int:
         return self.memory.kv_bytes
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:
-        return self.memory.attend(layer, q, k, v, rotation)
-
     def release(self) -> None:
         """Each rollout drops its own memory."""
 
 
 class Stage:
-    """One model on the host, of the labels' layers and heads, and what its rollouts have in common."""
+    """A model on the host, of the labels' layers and heads, and what its rollouts have in common. Without a `model` one
+    is built, with texts of width `text_dim`."""
 
     def __init__(
-        self, host: ModuleType, labels: Labels, size: Size, text_tokens: int, sigmas: tuple[float, ...]
+        self,
+        host: ModuleType,
+        labels: Labels,
+        size: Size,
+        text_tokens: int,
+        sigmas: tuple[float, ...],
+        text_dim: int = TEXT_DIM,
+        model: ModelPatcher | None = None,
     ) -> None:
         self.host, self.labels, self.size, self.sigmas = host, labels, size, sigmas
-        self.model: ModelPatcher = build_model(model_shape(len(labels), len(labels[0])))
-        self.text = make_text(text_tokens)
-        self.turn = _Turn()
+        self.model: ModelPatcher = model or build_model(model_shape(len(labels), len(labels[0])), text_dim)
+        self.text = make_text(text_tokens, text_dim)
+        self.turn = Turn()
         self.backbone = host.HostBackbone(self.model, 0)
         wan = self.model.model.diffusion_model
+        self.device: torch.device = self.model.load_device
+        self.dtype: torch.dtype = self.model.model.get_dtype_inference()
         self.head_dim = wan.blocks[0].self_attn.head_dim
-        self.rotation: Tensor = wan.rope_encode(CHUNK_FRAMES, *size.latent)
+        self.rotation: Tensor = wan.rope_encode(CHUNK_FRAMES, *size.latent, device=self.device)
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -90,15 +97,32 @@ class Stage:
         with self.backbone.reading(self.turn, 0):
             yield
 
-    def random_keys(self, chunk: int) -> Tensor:
-        """Stand-in for the K or V of a chunk, (1, tokens, heads, head_dim), of unit size as after norm_k."""
-        generator = torch.Generator().manual_seed(chunk)
-        return torch.randn(1, CHUNK_FRAMES * self.size.tokens, len(self.labels[0]), self.head_dim, generator=generator)
+    def random_kv(self, chunk: int) -> tuple[Tensor, Tensor]:
+        """Stand-in for K and V of a chunk, (1, tokens, heads, head_dim) each, of unit size as after norm_k."""
+        generator = torch.Generator(self.device).manual_seed(chunk)
+        shape = (2, 1, CHUNK_FRAMES * self.size.tokens, len(self.labels[0]), self.head_dim)
+        k, v = torch.randn(shape, generator=generator, device=self.device).to(self.dtype).unbind()
+        return k, v
+
+
+class _NoiseForModel:
+    """Noise for the chunks that the model makes, nothing for the others, which do not read it."""
+
+    def __init__(self, stage: Stage, runs_model: RunsModel) -> None:
+        shape = (1, LATENT_CHANNELS, CHUNK_FRAMES, *stage.size.latent)
+        self._noise, self._none, self._runs_model = PerChunkNoise(0, shape), torch.zeros(shape), runs_model
+
+    def initial(self, chunk: int) -> Tensor:
+        return self._noise.initial(chunk) if self._runs_model(chunk) else self._none
+
+    def fresh(self, chunk: int, step: int, like: Tensor) -> Tensor:
+        return self._noise.fresh(chunk, step, like) if self._runs_model(chunk) else self._none
 
 
 class Rolling:
     """A rollout that stands before its next chunk. As the core's Backbone it runs the host's model for the chunks of
-    `runs_model`; for the others it only writes K and V, while everything between chunks is the pack's own."""
+    `runs_model`; for the others it only writes K and V, while everything between chunks is the pack's own. These K are
+    taken to be rotated already, unless `rotates_all`."""
 
     def __init__(
         self,
@@ -107,15 +131,17 @@ class Rolling:
         chunks: int,
         runs_model: RunsModel,
         sigmas: tuple[float, ...] | None = None,
+        rotates_all: bool = False,
     ) -> None:
         self._stage = stage
         self._runs_model = runs_model
+        self._rotates_all = rotates_all
         self.chunk = 0
         self.attention: Attention = stage.backbone.attention
         plan = RolloutPlan(chunks, *stage.size.latent, sigmas or stage.sigmas, (Segment(0, stage.text),))
         self.fitted: FittedPolicy = fit_policy(policy, CHUNK_FRAMES, TRAINED_FRAMES, chunks * CHUNK_FRAMES)
         self.memory = make_memory(self.fitted, stage.labels, plan, self._attend, self._rotate)
-        noise = PerChunkNoise(0, (1, LATENT_CHANNELS, CHUNK_FRAMES, *stage.size.latent))
+        noise = _NoiseForModel(stage, runs_model)
         self._chunks = rollout(self, self.memory, plan, self.fitted, stage.labels, noise, lambda *_: None)
 
     def next(self) -> Chunk:
@@ -142,21 +168,21 @@ class Rolling:
     def sample(self, recipe: Recipe, noise: Tensor, sigmas: Tensor, text: list[list[object]]) -> Tensor:
         if not self._runs_model(self.chunk):
             return recipe(self._fill, noise, sigmas)
-        self._stage.turn.memory = self.memory
+        self._stage.turn.memory = self._stage.backbone.memory = self.memory
         return self._stage.backbone.sample(recipe, noise, sigmas, text)
 
     def _fill(self, x: Tensor, sigma: Tensor) -> Tensor:
         if sigma == 0:
-            keys = self._stage.random_keys(self.chunk)
+            k, v = self._stage.random_kv(self.chunk)
             for layer in range(len(self._stage.labels)):
-                self.memory.attend(layer, keys, keys, keys, self._stage.rotation)
+                self.memory.attend(layer, k, k, v, self._stage.rotation)
         return x
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
         return self.attention(q, k, v, heads) if self._runs_model(self.chunk) else q
 
     def _rotate(self, x: Tensor, rotation: Tensor) -> Tensor:
-        return self._stage.host.rotate(x, rotation) if self._runs_model(self.chunk) else x
+        return self._stage.host.rotate(x, rotation) if self._rotates_all or self._runs_model(self.chunk) else x
 
 
 def first_chunk_after_full_bank(stage: Stage, policy: CachePolicy, chunks: int, runs_model: RunsModel) -> int:

@@ -1,4 +1,4 @@
-"""How long a thing takes and where its time goes."""
+"""How long a thing takes and where its time goes, by the processor's clock or by a graphics card's."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -6,10 +6,59 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter, process_time
-from typing import ParamSpec, TypeVar
+from typing import Generic, ParamSpec, Protocol, TypeVar
+
+import torch
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
+Mark = TypeVar("Mark")
+
+
+class Clock(Protocol[Mark]):
+    """Marks moments, and says afterwards how far they lay apart."""
+
+    def now(self) -> Mark: ...
+
+    def seconds(self, since: Mark, until: Mark) -> float: ...
+
+    def settle(self) -> None:
+        """Wait for all work that was given out."""
+        ...
+
+
+class ProcessorClock:
+    """The clock on the wall, for work that is done when a function returns."""
+
+    def now(self) -> float:
+        return perf_counter()
+
+    def seconds(self, since: float, until: float) -> float:
+        return until - since
+
+    def settle(self) -> None:
+        pass
+
+
+class CudaClock:
+    """Events in the current stream: time as it passes on the card, without waiting for it on the way."""
+
+    def now(self) -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def seconds(self, since: torch.cuda.Event, until: torch.cuda.Event) -> float:
+        until.synchronize()
+        return since.elapsed_time(until) / 1000
+
+    def settle(self) -> None:
+        torch.cuda.synchronize()
+
+
+def clock_of(device: torch.device) -> Clock:
+    """The clock that a device's work is measured by."""
+    return CudaClock() if device.type == "cuda" else ProcessorClock()
 
 
 @dataclass(frozen=True)
@@ -30,11 +79,28 @@ class Ratios:
     greatest: float
 
 
-def take(run: Callable[[], object]) -> Taken:
-    """Run once and say how long it took."""
+def _at_once() -> None:
+    pass
+
+
+def take(run: Callable[[], object], settle: Callable[[], None] = _at_once) -> Taken:
+    """Run once and say how long it took; `settle` waits for a device that works behind the processor's back."""
+    settle()
     clock, processor = perf_counter(), process_time()
     run()
+    settle()
     return Taken(perf_counter() - clock, process_time() - processor)
+
+
+def seconds_per_call(run: Callable[[], object], clock: Clock, calls: int, batches: int) -> float:
+    """Median over batches of the seconds of one call, after one batch that is not counted."""
+    marks = [clock.now()]
+    for _ in range(batches + 1):
+        for _ in range(calls):
+            run()
+        marks.append(clock.now())
+    clock.settle()
+    return median(clock.seconds(*pair) for pair in zip(marks[1:-1], marks[2:], strict=True)) / calls
 
 
 def ratios(above: Sequence[Taken], below: Sequence[Taken]) -> Ratios:
@@ -44,13 +110,23 @@ def ratios(above: Sequence[Taken], below: Sequence[Taken]) -> Ratios:
     return Ratios(median(clocks), median(a.processor / b.processor for a, b in pairs), min(clocks), max(clocks))
 
 
-class Stopwatch:
+class Stopwatch(Generic[Mark]):
     """Seconds per name, every moment counting for the innermost one. Names nest."""
 
-    def __init__(self) -> None:
-        self.seconds: defaultdict[str, float] = defaultdict(float)
+    def __init__(self, clock: Clock[Mark] | None = None) -> None:
+        self._clock: Clock = clock or ProcessorClock()
         self._names: list[str] = []
-        self._since = 0.0
+        self._since: object = None
+        self._spans: list[tuple[str, object, object]] = []
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """What was counted so far."""
+        self._clock.settle()
+        found: defaultdict[str, float] = defaultdict(float)
+        for name, since, until in self._spans:
+            found[name] += self._clock.seconds(since, until)
+        return dict(found)
 
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:
@@ -73,7 +149,7 @@ class Stopwatch:
         return counted
 
     def _turn(self) -> None:
-        now = perf_counter()
+        now = self._clock.now()
         if self._names:
-            self.seconds[self._names[-1]] += now - self._since
+            self._spans.append((self._names[-1], self._since, now))
         self._since = now

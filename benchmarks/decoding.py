@@ -1,0 +1,201 @@
+"""The VAE beside the diffusion model: seconds to decode a chunk, the rate of the whole, and memory on a card."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from statistics import median
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from benchmarks.arithmetic import PIXEL_FRAMES
+from benchmarks.host_process import REPOSITORY, pack_module
+from benchmarks.speed import in_turns
+from benchmarks.stage import CHUNK_FRAMES
+from benchmarks.tables import Row, say
+from benchmarks.workbench import NEEDS_CUDA, POLICIES, Workbench
+from headforcing_core.geometry import LATENT_CHANNELS, TRAINED_FRAMES, first_compressed_chunk
+from headforcing_core.policy import PRESETS
+
+if TYPE_CHECKING:
+    from comfy.sd import VAE
+
+WIDTH = {True: 96, False: 8}  # of Wan 2.1's VAE, and of the one that stands for it on a CPU
+WARM = 2
+GIGA = 1e9
+LIMITS = {"paper": 16 * GIGA, "low_vram": 12 * GIGA}
+DecodeChunk = Callable[[Tensor], Tensor]
+
+
+def measure_memory(bench: Workbench) -> None:
+    """Table: the most memory that a run holds on a card, from its first chunk to its steady state, with nothing else
+    beside it but the VAE; two policies on as much of the card as they are meant to fit. Filled chunks lie between those
+    that the model makes."""
+    bench.clear()
+    bench.findings.add("memory", "Memory of a run", [_memory_row(bench, policy) for policy in POLICIES])
+
+
+def measure_decoding(bench: Workbench) -> None:
+    """Table: seconds of decoding one chunk, and pixel frames a second of the whole."""
+    how, decode, pictures = _decoder(bench)
+    latent = _latent(bench)
+    seconds = median(
+        run.clock for run in in_turns(bench, {"": lambda: decode(latent)}, WARM, max(3, bench.rounds // 2))[""]
+    )
+    per_chunk = seconds * PIXEL_FRAMES / pictures
+    rows: list[Row] = []
+    for policy in POLICIES:
+        alone = bench.findings.figures.get(f"seconds, {policy}")
+        rows.append(
+            {
+                "what": policy,
+                "decoded by": how,
+                "decode, seconds": per_chunk,
+                "diffusion, seconds": alone,
+                "pixel fps, one after the other": None if alone is None else PIXEL_FRAMES / (alone + per_chunk),
+                "pixel fps, decoding in a second thread": _overlapped(bench, policy, decode) if bench.on_card else None,
+                "note": "" if bench.on_card else f"the last: {NEEDS_CUDA}",
+            }
+        )
+        if rows[-1]["pixel fps, one after the other"] is not None:
+            bench.findings.figures[f"whole fps, {policy}"] = float(rows[-1]["pixel fps, one after the other"] or 0)
+    bench.findings.add("decoding", f"With decoding, {PIXEL_FRAMES} pictures a chunk", rows)
+
+
+def _memory_row(bench: Workbench, policy: str) -> Row:
+    start = PRESETS[policy].compress_from_chunk
+    compressed = start if start > 0 else first_compressed_chunk(CHUNK_FRAMES, TRAINED_FRAMES)
+    made_by_model = {0, compressed - 1, compressed, compressed + 1, compressed + 2}
+    most = LIMITS.get(policy)
+    _, decode, _ = _decoder(bench)
+    _forget_peak(bench)
+    with bench.stage.open(), _at_most(bench, most):
+        rolling = bench.rolling(policy, compressed, lambda chunk: chunk in made_by_model)
+        rolling.go_to(max(made_by_model) + 1)
+        kv, beside = rolling.memory.kv_bytes, rolling.memory.chunk_bytes
+        diffusion = _peak(bench)
+        decode(_latent(bench))
+        whole = _peak(bench)
+    rolling.close()
+    if whole is not None:
+        bench.findings.figures[f"peak, {policy}"] = float(whole[1] + whole[2])
+    figures = (*(diffusion or (None,) * 3)[:2], *(whole or (None,) * 3))
+    names = ("peak allocated", "peak reserved", "allocated with VAE", "reserved with VAE", "outside PyTorch")
+    return {
+        "what": policy,
+        "may take GB": None if most is None else most / GIGA,
+        "KV GB": kv / GIGA,
+        "beside GB": beside / GIGA,
+        **{
+            f"{name} GB": None if figure is None else figure / GIGA for name, figure in zip(names, figures, strict=True)
+        },
+        "note": "" if bench.on_card else f"peaks: {NEEDS_CUDA}",
+    }
+
+
+@contextmanager
+def _at_most(bench: Workbench, most: float | None) -> Iterator[None]:
+    """Inside, PyTorch gets only what is left of so many bytes of a card: what runs there fits a card of that size."""
+    if not bench.on_card or most is None:
+        yield
+        return
+    total = torch.cuda.get_device_properties(bench.device).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, (most - _outside()) / total), bench.device)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, bench.device)
+
+
+def _forget_peak(bench: Workbench) -> None:
+    gc.collect()
+    if bench.on_card:
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _peak(bench: Workbench) -> tuple[int, int, int] | None:
+    """Bytes: most allocated and most reserved by PyTorch, and what is in use on the card beside that."""
+    if not bench.on_card:
+        return None
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved(), _outside()
+
+
+def _outside() -> int:
+    free, total = torch.cuda.mem_get_info()
+    return total - free - torch.cuda.memory_reserved()
+
+
+def _overlapped(bench: Workbench, policy: str, decode: DecodeChunk) -> float:
+    """Pixel frames a second when a chunk is decoded in another thread and stream while the next one is made."""
+    latent, stream = _latent(bench), torch.cuda.Stream()
+
+    def decode_aside() -> None:
+        with torch.cuda.stream(stream):
+            decode(latent)
+            stream.synchronize()
+
+    with bench.stage.open(), ThreadPoolExecutor(1) as thread:
+        rolling = bench.at(policy, bench.chunk)
+
+        def both() -> None:
+            decoding = thread.submit(decode_aside)
+            rolling.next()
+            decoding.result()
+
+        runs = in_turns(bench, {"": both}, 1, 3)[""]
+    return PIXEL_FRAMES / median(run.clock for run in runs)
+
+
+def _latent(bench: Workbench) -> Tensor:
+    generator = torch.Generator().manual_seed(51)
+    return torch.randn(1, LATENT_CHANNELS, CHUNK_FRAMES, *bench.size.latent, generator=generator)
+
+
+def _decoder(bench: Workbench) -> tuple[str, DecodeChunk, int]:
+    """How a chunk is decoded, the function, and how many pictures it makes. The pack's decoder stands inside a video,
+    where a chunk has four pictures a frame."""
+    vae = _vae(bench.on_card)
+    if (REPOSITORY / "nodes" / "chunk_decoder.py").is_file():
+        decoder = pack_module("chunk_decoder").ChunkDecoder(vae)
+        decoder.decode(_latent(bench))
+        return "ChunkDecoder", decoder.decode, PIXEL_FRAMES
+
+    def decode(latent: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return vae.decode(latent)
+
+    return "VAE.decode", decode, 4 * (CHUNK_FRAMES - 1) + 1
+
+
+@cache
+def _vae(real_size: bool) -> VAE:
+    import comfy.sd
+    from comfy.ldm.wan.vae import WanVAE
+
+    say("  building the VAE")
+    with torch.device("meta"):
+        empty = WanVAE(
+            dim=WIDTH[real_size],
+            z_dim=LATENT_CHANNELS,
+            dim_mult=[1, 2, 4, 4],
+            num_res_blocks=2,
+            attn_scales=[],
+            temperal_downsample=[False, True, True],
+        )
+    generator = torch.Generator().manual_seed(50)
+    weights = {}
+    for name, tensor in empty.state_dict().items():
+        if tensor.ndim > 1 and not name.endswith("gamma"):
+            numbers = torch.randn(tensor.shape, generator=generator)
+            weights[name] = 1.4 * numbers * tensor[0].numel() ** -0.5
+        else:
+            weights[name] = torch.ones(tensor.shape) if name.endswith("gamma") else torch.zeros(tensor.shape)
+    return comfy.sd.VAE(sd=weights)

@@ -1,0 +1,134 @@
+"""What the sections of gpu.py share: the model, rollouts that stand at a chunk, and what was found so far."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+from benchmarks.arithmetic import Task
+from benchmarks.stage import FOUR_STEPS, Rolling, RunsModel, Size, Stage, first_chunk_after_full_bank
+from benchmarks.stopwatch import Clock, clock_of
+from benchmarks.tables import Cell, Row, Target, say, show, show_targets, write_json
+from headforcing_core.policy import PRESETS
+from headforcing_core.rules import Labels
+
+POLICIES = ("paper", "low_vram", "max", "uniform_21")
+NEEDS_CUDA = "needs CUDA"
+PROBE = 200  # chunks in which the episodic bank has to fill
+SPARE = 400  # chunks that a rollout can make beyond where it is measured
+
+
+@dataclass
+class Findings:
+    """Tables, the machine's rates by name, and single figures, written to a file whenever something is added."""
+
+    path: Path | None
+    settings: dict[str, Cell]
+    tables: dict[str, list[Row]] = field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+    targets: Sequence[Target] = ()
+
+    def add(self, name: str, title: str, rows: list[Row]) -> None:
+        """Show a table and keep it."""
+        self.tables[name] = rows
+        show(title, rows)
+        self.write()
+
+    def judge(self, targets: Sequence[Target]) -> None:
+        """Show targets and keep them."""
+        self.targets = targets
+        if targets:
+            show_targets(targets)
+        self.write()
+
+    def write(self) -> None:
+        """Bring the file up to date; half a file is never there."""
+        if self.path is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        beside = self.path.with_name(f"{self.path.name}.part")
+        write_json(beside, self.settings, self.tables, self.targets)
+        whole = json.loads(beside.read_text(encoding="ascii")) | {"rates": self.rates, "figures": self.figures}
+        beside.write_text(json.dumps(whole, indent=1) + "\n", encoding="ascii")
+        beside.replace(self.path)
+
+
+@dataclass
+class Workbench:
+    """One model on one device; the model and everything large is made when it is first wanted."""
+
+    host: ModuleType
+    device: torch.device
+    labels: Labels
+    size: Size
+    task: Task
+    chunk: int
+    rounds: int
+    compiled_layers: int
+    findings: Findings
+    _rollouts: dict[tuple[str, int], Rolling] = field(default_factory=dict)
+    _firsts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def on_card(self) -> bool:
+        """Whether this is measured on a graphics card."""
+        return self.device.type == "cuda"
+
+    @cached_property
+    def clock(self) -> Clock:
+        """The device's clock."""
+        return clock_of(self.device)
+
+    @cached_property
+    def stage(self) -> Stage:
+        """The model, on the host."""
+        say("  building the model")
+        stage = Stage(self.host, self.labels, self.size, self.task.text_tokens, FOUR_STEPS, self.task.text_dim)
+        if stage.device != self.device:
+            raise RuntimeError(
+                f"ComfyUI chose {stage.device} for the model, {self.device} was asked for. Two devices would be "
+                "measured at once. Make the card visible to PyTorch, or ask for --device cpu."
+            )
+        return stage
+
+    def at(self, policy: str, chunk: int) -> Rolling:
+        """The rollout of a policy that stands at a chunk or, when it was measured before, a few after it."""
+        place = (policy, chunk)
+        if place not in self._rollouts:
+            started = time.perf_counter()
+            rolling = self.rolling(policy, chunk, lambda number: number >= chunk)
+            rolling.go_to(chunk)
+            self._rollouts[place] = rolling
+            say(f"  {policy} stands at chunk {chunk} after {time.perf_counter() - started:.1f} s")
+        return self._rollouts[place]
+
+    def rolling(self, policy: str, chunk: int, runs_model: RunsModel, rotates_all: bool = False) -> Rolling:
+        """A new rollout, which can go some way beyond a chunk."""
+        return Rolling(self.stage, PRESETS[policy], chunk + SPARE, runs_model, rotates_all=rotates_all)
+
+    def first_full(self, policy: str) -> int:
+        """The first chunk that reads a full episodic bank."""
+        if policy not in self._firsts:
+            self._firsts[policy] = first_chunk_after_full_bank(self.stage, PRESETS[policy], PROBE, lambda chunk: False)
+        return self._firsts[policy]
+
+    def clear(self) -> None:
+        """End all rollouts."""
+        for rolling in self._rollouts.values():
+            rolling.close()
+        self._rollouts.clear()
+
+    def bounds(self, name: str, attention: str = "attention") -> float | None:
+        """Least seconds of a policy's chunk by the rates measured in this run; None when they were not measured."""
+        rates: Mapping[str, float] = self.findings.rates
+        if not {"square", "up", "down", attention} <= rates.keys():
+            return None
+        return self.task.work(name).bound({**rates, "attention": rates[attention]})
