@@ -18,7 +18,7 @@ MOST_STEPS = 63  # noise of a chunk is numbered up to 64
 # generator_ema before generator: where both are there, the moving average is the published model
 _TOP_LEVEL_KEYS = ("generator_ema", "generator", "model", "state_dict")
 _LORA_KEY = re.compile(r"lora_(A|B|up|down)\b|\.lora\.|_lora$")
-_BLOCK_KEY = re.compile(r"blocks\.(\d+)\.(.+)")
+_BLOCK_KEY = re.compile(r"blocks\.([0-9]{1,3})\.(.+)")
 _OUTER_TENSORS = (
     "patch_embedding.weight",
     "text_embedding.0.weight",
@@ -242,11 +242,17 @@ def _measured(tensors: dict[str, Tensor], source: str, file_name: str) -> Weight
             f"{missing[0] if missing else 'blocks.0'}. The download or conversion stopped early. "
             "Download the file again."
         )
-    dim = tensors["head.modulation"].shape[-1]
+    dim, text_dim = (
+        tensors[name].shape[-1] if tensors[name].ndim else 0 for name in ("head.modulation", "text_embedding.0.weight")
+    )
+    if not dim or not text_dim:
+        raise ValueError(
+            f"{file_name} has width {dim} and takes texts of width {text_dim}. A model has neither as 0. The file is "
+            f"damaged. {_WANTED}"
+        )
     if dim % HEAD_DIM:
         raise ValueError(
             f"{file_name} has width {dim}, which is not a multiple of the {HEAD_DIM} values of a Wan head. "
             f"It is another architecture. {_WANTED}"
         )
-    text = tensors["text_embedding.0.weight"]
-    return Weights(tensors, source, layers, dim, text.shape[-1])
+    return Weights(tensors, source, layers, dim, text_dim)

@@ -19,8 +19,8 @@ def most_bytes(shape: tuple[int, ...]) -> int:
 
 
 def pack_chunk(latent: Tensor) -> bytes:
-    """A chunk (1, channels, frames, height, width) as the bytes of its file; float32, on the CPU."""
-    return save({"latent": latent.detach().to("cpu", torch.float32).contiguous()})
+    """A chunk (1, channels, frames, height, width), float32 on the CPU, as the bytes of its file."""
+    return save({"latent": latent.contiguous()})
 
 
 def unpack_chunk(data: bytes, shape: tuple[int, ...]) -> Tensor:

@@ -147,7 +147,7 @@ def load_profile(path: Path) -> HeadProfile:
             reliability={str(name): float(value) for name, value in json.loads(described["reliability"]).items()},
             sink_frames=int(described["sink_frames"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise RuntimeError(
             f"{path.name} is a damaged head profile ({error}). Its description cannot be read. Profile the model again."
         ) from error

@@ -3,7 +3,7 @@ is read, gone on with after an interrupt, begun anew from any chunk (method.md s
 
     NAME/run.json                     what decided about the chunks, and the SHA-256 of each (run_record.py)
          chunk_00000.safetensors ...  the chunks (chunk_file.py)
-         video.mp4  report.json       what was made of them
+         video.mp4  report.json  timeline.png    what was made of them
          lock                         held while the run is open
     NAME_take_1/ ...                  the run as it was before chunks were made anew (run_takes.py)
 
@@ -28,7 +28,19 @@ from .chunk_file import most_bytes, pack_chunk, unpack_chunk
 from .disk_room import check_disk, disk_errors
 from .episodes import Decision
 from .names import check_plain_name
-from .run_folder import ON_EXISTING, REPORT_FILE, RUN_FILE, VIDEO_FILE, chunk_file, chunks_from
+from .report import Setting
+from .run_folder import (
+    MADE_FILES,
+    NEXT_VIDEO_FILE,
+    ON_EXISTING,
+    REPORT_FILE,
+    RUN_FILE,
+    TIMELINE_FILE,
+    VIDEO_FILE,
+    check_place,
+    chunk_file,
+    chunks_from,
+)
 from .run_match import check_from_chunk, check_same_run, differing, first_difference, wanted_seeds
 from .run_record import (
     MOST_BYTES,
@@ -41,10 +53,22 @@ from .run_record import (
     unreadable,
 )
 from .run_takes import keep_take, remove_unfinished
-from .safe_files import read_file, temporary_of, write_file
+from .safe_files import read_file, write_file
+from .strict_json import parse_json
 
 OnCheck = Callable[[int, int], None]
 """(chunks checked, chunks to check); whatever it raises ends the opening."""
+
+
+def kept_run(root: Path, name: str) -> RunRecord | None:
+    """What a run that is there was made with, before it is opened. ValueError for a name that is not plain,
+    RuntimeError for a run.json that cannot be read."""
+    check_plain_name("run_name", name)
+    folder = root / name
+    if not folder.exists():
+        return None
+    check_place(folder)
+    return _read_record(folder) if RUN_FILE in run_folder.own_files(folder) else None
 
 
 class RunStore:
@@ -127,18 +151,23 @@ class RunStore:
 
     @property
     def video_path(self) -> Path:
-        """Where the video belongs. Write it to `video_temporary` and rename."""
+        """Where the video is."""
         return self.folder / VIDEO_FILE
 
     @property
-    def video_temporary(self) -> Path:
-        """Where the video is written; removed at the next opening when it was not renamed."""
-        return temporary_of(self.video_path)
+    def next_video_path(self) -> Path:
+        """Where a video grows that is to take the place of the one that is there; removed at the next opening."""
+        return self.folder / NEXT_VIDEO_FILE
 
     @property
     def report_path(self) -> Path:
         """Where the report is."""
         return self.folder / REPORT_FILE
+
+    @property
+    def timeline_path(self) -> Path:
+        """Where the timeline is."""
+        return self.folder / TIMELINE_FILE
 
     def seed_for(self, chunk: int) -> int:
         """The seed of a chunk, finished or to be made."""
@@ -164,6 +193,7 @@ class RunStore:
         """Keep the next chunk. RuntimeError for one that is not finite, or when it cannot be written, for example on a
         full disk; the chunks before it stay. ValueError for another shape, or beyond the last chunk."""
         chunk = self._finished
+        latent = latent.detach().to("cpu", torch.float32)
         self._check_chunk(latent)
         data = pack_chunk(latent)
         entry = ChunkRecord(hashlib.sha256(data).hexdigest(), tuple(decisions))
@@ -189,12 +219,25 @@ class RunStore:
         chunks[chunk] = replace(entry, decisions=tuple(decisions))
         self._record = replace(self._record, chunks=tuple(chunks))
 
-    def write_report(self, text: str) -> None:
-        """Keep the report (JSON text). RuntimeError when it cannot be written."""
+    def write_report(self, text: str, timeline: bytes) -> None:
+        """Keep the report (JSON text) and the timeline (a PNG) of a whole video. RuntimeError when they cannot be
+        written."""
         with disk_errors(
             self.folder, f"The report of the run {self.name!r} could not be kept", "All its chunks are safe."
         ):
+            write_file(self.timeline_path, timeline)
             write_file(self.report_path, text.encode("utf-8"))
+
+    def read_report(self, settings: Mapping[str, Setting]) -> tuple[str, bytes] | None:
+        """The report and the timeline, when they are there and of a video with these settings."""
+        try:
+            text, timeline = (read_file(path, MOST_BYTES) for path in (self.report_path, self.timeline_path))
+            report = parse_json(text)
+        except (OSError, ValueError):
+            return None  # never written, or damaged: what they tell is made again
+        found = report.get("settings") if isinstance(report, dict) else None
+        told = isinstance(found, dict) and all(found.get(name) == value for name, value in settings.items())
+        return (text.decode(), timeline) if told else None
 
     def _begin_or_go_on(self, on_existing: str, from_chunk: int, on_check: OnCheck) -> None:
         files = run_folder.own_files(self.folder)
@@ -206,11 +249,11 @@ class RunStore:
         self._clean_up()
         write_file(self.folder / RUN_FILE, dump_record(self._record))
         self._remove_chunks(files, 0)
-        for name in (VIDEO_FILE, REPORT_FILE):
+        for name in MADE_FILES:
             (self.folder / name).unlink(missing_ok=True)
 
     def _go_on(self, files: Mapping[str, int], from_chunk: int, on_check: OnCheck) -> None:
-        kept = self._read_record()
+        kept = _read_record(self.folder)
         wanted = replace(self._record, seeds=wanted_seeds(kept.seeds, self._spec.seed, from_chunk))
         if kept.chunks:
             check_same_run(self.name, kept, wanted)
@@ -264,13 +307,6 @@ class RunStore:
             raise ValueError(f"its {len(data)} bytes are not those that were written")
         return unpack_chunk(data, self._spec.chunk_shape)
 
-    def _read_record(self) -> RunRecord:
-        try:
-            data = read_file(self.folder / RUN_FILE, MOST_BYTES)
-        except ValueError as error:
-            raise unreadable(self.name, str(error)) from error
-        return parse_record(data, self.name)
-
     def _check_chunk(self, latent: Tensor) -> None:
         chunk, chunks = self._finished, self.chunks
         if chunk >= chunks:
@@ -315,6 +351,14 @@ class RunStore:
                 "it first."
             )
         return self._record.chunks[chunk]
+
+
+def _read_record(folder: Path) -> RunRecord:
+    try:
+        data = read_file(folder / RUN_FILE, MOST_BYTES)
+    except ValueError as error:
+        raise unreadable(folder.name, str(error)) from error
+    return parse_record(data, folder.name)
 
 
 def _check_choice(name: str, on_existing: str, from_chunk: int, is_there: bool) -> None:

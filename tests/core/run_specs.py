@@ -8,11 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from headforcing_core.chunk_file import unpack_chunk
 from headforcing_core.episodes import Decision
-from headforcing_core.run_record import RunProfile, RunSegment, RunSpec
+from headforcing_core.run_record import RunProfile, RunSegment, RunSpec, parse_record
 from headforcing_core.run_store import RunStore
 
 SHAPE = (1, 16, 2, 2, 2)
+FAST_DISK = "/dev/shm" if Path("/dev/shm").is_dir() else None  # where waiting for the disk takes no time
 LABELS = (("local", "anchor", "memory"), ("memory", "memory", "anchor"))
 
 
@@ -67,13 +69,24 @@ def keep_run(root: Path, name: str = "fox", seed: int = 1, chunks: int = 6) -> P
     with RunStore.open(root, name, make_spec(seed, chunks)) as store:
         make_chunks(store)
         store.video_path.write_text(f"video of seed {seed}")
-        store.write_report(f'{{"seed": {seed}}}')
+        store.write_report(f'{{"seed": {seed}}}', b"")
     return store.folder
 
 
 def seeds_of(store: RunStore) -> list[int]:
-    """The seed that each finished chunk was made with, told by its numbers; -1 for any other numbers."""
-    return [
-        next((seed for seed in range(12) if torch.equal(store.read(chunk), latent(chunk, seed))), -1)
-        for chunk in range(store.finished)
-    ]
+    """The seed that each finished chunk was made with, told by its numbers."""
+    return [seed_of(chunk, store.read(chunk)) for chunk in range(store.finished)]
+
+
+def seeds_in(folder: Path) -> list[int]:
+    """The same of every chunk that a folder's run.json lists; ValueError for a file that is not as listed."""
+    record = parse_record((folder / "run.json").read_bytes(), folder.name)
+    files = [(folder / f"chunk_{chunk:05d}.safetensors").read_bytes() for chunk in range(len(record.chunks))]
+    if [hashlib.sha256(data).hexdigest() for data in files] != [each.sha256 for each in record.chunks]:
+        raise ValueError(f"the chunks of {folder.name} are not those that it lists")
+    return [seed_of(chunk, unpack_chunk(data, SHAPE)) for chunk, data in enumerate(files)]
+
+
+def seed_of(chunk: int, made: Tensor) -> int:
+    """The seed that gives these numbers for a chunk; -1 for any other numbers."""
+    return next((seed for seed in range(12) if torch.equal(made, latent(chunk, seed))), -1)

@@ -6,7 +6,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -14,6 +15,7 @@ from threading import Thread
 import pytest
 import torch
 from run_specs import (
+    FAST_DISK,
     LABELS,
     SHAPE,
     decision,
@@ -37,6 +39,13 @@ from headforcing_core.run_record import RunSpec, begin_record, dump_record, pars
 from headforcing_core.run_store import RunStore
 
 HERE = Path(__file__).resolve().parent
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder where syncing takes no time."""
+    with tempfile.TemporaryDirectory(dir=FAST_DISK) as folder:
+        yield Path(folder)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -327,7 +336,7 @@ def test_damage_before_from_chunk_does_not_lose_the_request(tmp_path: Path) -> N
         with RunStore.open(tmp_path, "fox", make_spec(seed=2), from_chunk=3) as store:
             assert store.finished == finished and store.seed_for(2) == 1 and store.seed_for(3) == 2
             make_chunks(store, 1)
-    assert len(contents(tmp_path / "fox_take_1")) == 9  # with its damaged file, its video and its report
+    assert len(contents(tmp_path / "fox_take_1")) == 10  # with its damaged file, its video, report and timeline
 
 
 # damage
@@ -581,15 +590,16 @@ def test_the_lock_of_another_process_holds_until_it_dies(tmp_path: Path) -> None
 
 
 @pytest.fixture(scope="module")
-def after_crashes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str] | list[int] | int]:
+def after_crashes() -> dict[str, list[str] | list[int] | int]:
     """What crashes.py found; it checks every state by itself."""
-    done = subprocess.run(
-        [sys.executable, "-P", HERE / "crashes.py", tmp_path_factory.mktemp("crashes")],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE.parents[1]), str(HERE)))},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with tempfile.TemporaryDirectory(dir=FAST_DISK) as folder:
+        done = subprocess.run(
+            [sys.executable, "-P", HERE / "crashes.py", folder],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE.parents[1]), str(HERE)))},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -636,12 +646,13 @@ def test_the_disk_is_asked_where_the_folder_will_be(tmp_path: Path) -> None:
 
 def test_temporaries_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     folder = keep_run(tmp_path)
-    for name in (".run.json.tmp", ".chunk_00007.safetensors.tmp", ".video.mp4.tmp", ".mine.tmp"):
+    for name in (".run.json.tmp", ".chunk_00007.safetensors.tmp", ".video.mp4.tmp", "video_next.mp4", ".mine.tmp"):
         (folder / name).write_text("half")
     (tmp_path / ".fox_take.tmp").mkdir()
     (tmp_path / ".fox_take.tmp/chunk_00000.safetensors").write_text("half")
     with RunStore.open(tmp_path, "fox", make_spec()) as store:
-        assert store.video_temporary == folder / ".video.mp4.tmp"
+        assert store.next_video_path == folder / "video_next.mp4"
+        assert not store.next_video_path.exists()
     assert [path.name for path in folder.glob(".*")] == [".mine.tmp"] and not (tmp_path / ".fox_take.tmp").exists()
 
 
