@@ -13,6 +13,9 @@ from .names import numbered_name
 RUN_FILE = "run.json"
 REPORT_FILE = "report.json"
 VIDEO_FILE = "video.mp4"
+TIMELINE_FILE = "timeline.png"
+MADE_FILES = (VIDEO_FILE, REPORT_FILE, TIMELINE_FILE)  # of all chunks together
+NEXT_VIDEO_FILE = "video_next.mp4"
 LOCK_FILE = "lock"
 ON_EXISTING = ("resume", "new", "replace")
 _CHUNK_FILE = re.compile(r"chunk_(\d{5,6})\.safetensors")
@@ -38,7 +41,7 @@ def chunks_from(first: int, names: Iterable[str]) -> list[str]:
 
 def is_own_file(name: str) -> bool:
     """Whether a run writes files of this name; temporaries and the lock are not among them."""
-    return name in (RUN_FILE, REPORT_FILE, VIDEO_FILE) or chunk_number(name) is not None
+    return name in (RUN_FILE, *MADE_FILES) or chunk_number(name) is not None
 
 
 def place_for(root: Path, name: str, on_existing: str) -> Path:
@@ -134,4 +137,4 @@ def _is_known(name: str) -> bool:
 
 def _is_temporary(name: str) -> bool:
     match = _TEMPORARY.fullmatch(name)
-    return match is not None and is_own_file(match[1])
+    return name == NEXT_VIDEO_FILE or (match is not None and (is_own_file(match[1]) or match[1] == NEXT_VIDEO_FILE))

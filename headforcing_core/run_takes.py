@@ -6,7 +6,7 @@ from itertools import count
 from pathlib import Path
 
 from .names import numbered_name
-from .run_folder import REPORT_FILE, RUN_FILE, VIDEO_FILE, is_own_file
+from .run_folder import MADE_FILES, RUN_FILE, is_own_file
 from .run_record import MOST_BYTES
 from .safe_files import read_file, sync_folder
 
@@ -15,16 +15,16 @@ def keep_take(folder: Path, files: dict[str, int]) -> str:
     """Keep a run, whose files are given with their bytes, beside it as `NAME_take_1`, `NAME_take_2`, ..., and return
     that name. Only under the run's lock.
 
-    Its chunk files are linked, or copied where links cannot be; its video and report move over. Nothing of the run
-    itself is changed before the take is complete, and a take that is there already - of a process that was killed
-    before it could go on - is not kept twice. OSError, with the run as it was, when there is no room.
+    Its chunk files are linked, or copied where links cannot be; its video, report and timeline move over. Nothing of
+    the run itself is changed before the take is complete, and a take that is there already - of a process that was
+    killed before it could go on - is not kept twice. OSError, with the run as it was, when there is no room.
     """
-    kept = {name: size for name, size in files.items() if name not in (VIDEO_FILE, REPORT_FILE)}
+    kept = {name: size for name, size in files.items() if name not in MADE_FILES}
     takes = (folder.with_name(numbered_name(folder.name, f"_take_{number}")) for number in count(1))
     take = next(each for each in takes if not os.path.lexists(each) or _holds(folder, each, kept))
     if not take.exists():
         _make(folder, take, kept)
-    for name in (VIDEO_FILE, REPORT_FILE):
+    for name in MADE_FILES:
         if name in files:
             os.replace(folder / name, take / name)
     sync_folder(take)
