@@ -48,40 +48,50 @@ def measure_decoding(bench: Workbench) -> None:
         run.clock for run in in_turns(bench, {"": lambda: decode(latent)}, WARM, max(3, bench.rounds // 2))[""]
     )
     per_chunk = seconds * PIXEL_FRAMES / pictures
-    rows: list[Row] = []
-    for policy in POLICIES:
-        alone = bench.findings.figures.get(f"seconds, {policy}")
-        rows.append(
-            {
-                "what": policy,
-                "decoded by": how,
-                "decode, seconds": per_chunk,
-                "diffusion, seconds": alone,
-                "pixel fps, one after the other": None if alone is None else PIXEL_FRAMES / (alone + per_chunk),
-                "pixel fps, decoding in a second thread": _overlapped(bench, policy, decode) if bench.on_card else None,
-                "note": "" if bench.on_card else f"the last: {NEEDS_CUDA}",
-            }
-        )
-        if rows[-1]["pixel fps, one after the other"] is not None:
-            bench.findings.figures[f"whole fps, {policy}"] = float(rows[-1]["pixel fps, one after the other"] or 0)
-    bench.findings.add("decoding", f"With decoding, {PIXEL_FRAMES} pictures a chunk", rows)
+    title = f"With decoding, {PIXEL_FRAMES} pictures a chunk"
+    rows = [_whole_row(bench, policy, how, per_chunk) for policy in POLICIES]
+    bench.findings.add("decoding", title, rows)
+    if bench.on_card:
+        for row in rows:
+            row["pixel fps, decoding in a second thread"] = _overlapped(bench, str(row["what"]), decode)
+        bench.findings.add("decoding", title, rows)
+
+
+def _whole_row(bench: Workbench, policy: str, how: str, decode_seconds: float) -> Row:
+    alone = bench.findings.figures.get(f"seconds, {policy}")
+    return {
+        "what": policy,
+        "decoded by": how,
+        "decode, seconds": decode_seconds,
+        "diffusion, seconds": alone,
+        "pixel fps, one after the other": None if alone is None else PIXEL_FRAMES / (alone + decode_seconds),
+        "pixel fps, decoding in a second thread": None,
+        "note": "" if bench.on_card else f"the last: {NEEDS_CUDA}",
+    }
 
 
 def _memory_row(bench: Workbench, policy: str) -> Row:
+    most = LIMITS.get(policy)
+    _, decode, _ = _decoder(bench)
     start = PRESETS[policy].compress_from_chunk
     compressed = start if start > 0 else first_compressed_chunk(CHUNK_FRAMES, TRAINED_FRAMES)
     made_by_model = {0, compressed - 1, compressed, compressed + 1, compressed + 2}
-    most = LIMITS.get(policy)
-    _, decode, _ = _decoder(bench)
+    rolling = bench.rolling(policy, compressed, lambda chunk: chunk in made_by_model)
+    diffusion = whole = None
+    note = "" if bench.on_card else f"peaks: {NEEDS_CUDA}"
+    kv = beside = 0
     _forget_peak(bench)
-    with bench.stage.open(), _at_most(bench, most):
-        rolling = bench.rolling(policy, compressed, lambda chunk: chunk in made_by_model)
-        rolling.go_to(max(made_by_model) + 1)
-        kv, beside = rolling.memory.kv_bytes, rolling.memory.chunk_bytes
-        diffusion = _peak(bench)
-        decode(_latent(bench))
-        whole = _peak(bench)
-    rolling.close()
+    try:
+        with bench.stage.open(), _at_most(bench, most):
+            rolling.go_to(max(made_by_model) + 1)
+            kv, beside = rolling.memory.kv_bytes, rolling.memory.chunk_bytes
+            diffusion = _peak(bench)
+            decode(_latent(bench))
+            whole = _peak(bench)
+    except torch.OutOfMemoryError:
+        note = "does not fit"
+    finally:
+        rolling.close()
     if whole is not None:
         bench.findings.figures[f"peak, {policy}"] = float(whole[1] + whole[2])
     figures = (*(diffusion or (None,) * 3)[:2], *(whole or (None,) * 3))
@@ -94,7 +104,7 @@ def _memory_row(bench: Workbench, policy: str) -> Row:
         **{
             f"{name} GB": None if figure is None else figure / GIGA for name, figure in zip(names, figures, strict=True)
         },
-        "note": "" if bench.on_card else f"peaks: {NEEDS_CUDA}",
+        "note": note,
     }
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 TEXT_TOKENS, REAL_TEXT_DIM = 512, 4096
 TOY_TEXT_TOKENS = 32
 LEAST_SECONDS = 5.0  # with less left a section is not begun
+SHOWN_CALLS = 6
 GIGA = 1e9
 
 
@@ -97,7 +98,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--height", type=int, help="480; on a CPU 128")
     parser.add_argument("--chunk", type=int, help="where policies are compared: 800; on a CPU 120")
     parser.add_argument("--rounds", type=int, help="that are timed: 10; on a CPU 5")
-    parser.add_argument("--compiled-layers", type=int, default=4, help="of the model that is compiled, 4")
+    parser.add_argument("--compiled-layers", type=int, help="of the model that is compiled: 4; on a CPU 1")
     parser.add_argument(
         "--dtype", choices=("host", "bf16", "fp16"), default="host", help="of the model; host: it picks"
     )
@@ -175,7 +176,7 @@ def _workbench(given: argparse.Namespace, device: torch.device) -> "Workbench":
         Task(shape, labels, size.tokens, text_tokens, text_dim),
         given.chunk or (800 if card else 120),
         given.rounds or (10 if card else 5),
-        given.compiled_layers,
+        given.compiled_layers or (4 if card else 1),
         Findings(given.json, settings),
     )
 
@@ -224,11 +225,14 @@ def _run(section: Section, bench: "Workbench", given: argparse.Namespace) -> Non
         try:
             with _at_most(min(section.seconds, left)):
                 section.run(bench)
+        except TimeIsUp as problem:
+            error = {"section": section.name, "error": str(problem)}
         except Exception as problem:
-            traceback.print_exc()
+            traceback.print_exc(limit=-SHOWN_CALLS)
             error = {"section": section.name, "error": f"{type(problem).__name__}: {problem}"[:300]}
     bench.findings.settings[f"seconds, {section.name}"] = round(time.perf_counter() - started, 1)
     if error is not None:
+        bench.clear()  # a rollout that was stopped inside a chunk cannot go on
         bench.findings.add("errors", "What went wrong", [*bench.findings.tables.get("errors", []), error])
     bench.findings.targets = _targets(bench)
     bench.findings.write()
@@ -262,7 +266,7 @@ def _arithmetic(bench: "Workbench") -> None:
 def _targets(bench: "Workbench") -> list[Target]:
     """What was aimed at, as far as it was measured. A toy on a CPU says nothing of most of it."""
     figures = bench.findings.figures
-    paper, bound = figures.get("seconds, paper"), bench.bounds("paper")
+    paper, bound = figures.get("seconds, paper"), bench.bound(bench.task.work("paper"))
     exact = 1e-2 if bench.on_card else 1e-4
     mark = f"chunk {figures.get('length, chunk', 0):.0f}"
     found: list[tuple[str, float | None, float | None, float | None]] = [

@@ -51,8 +51,8 @@ def measure_speed(bench: Workbench) -> None:
                 "greatest": max(run.clock for run in runs),
                 "pixel fps": PIXEL_FRAMES / seconds,
                 "uniform_21 over it": ratios(taken["uniform_21"], runs).clock,
-                "share of bound": _share(bench.bounds(name), seconds),
-                "by fastest kernel": _share(bench.bounds(name, "fastest attention"), seconds),
+                "share of bound": _share(bench.bound(bench.task.work(name)), seconds),
+                "by fastest kernel": _share(bench.bound(bench.task.work(name), "fastest attention"), seconds),
                 "KV GB": rollouts[name].memory.kv_bytes / GIGA,
                 "beside GB": rollouts[name].memory.chunk_bytes / GIGA,
             }
@@ -141,12 +141,18 @@ def measure_own_sampler(bench: Workbench) -> None:
                 "host's own, seconds": seconds,
                 "pack, warm-up, seconds": median(run.clock for run in our),
                 "own over pack": seconds / median(run.clock for run in our),
+                "share of bound, own": _share(bench.bound(task.own_work(chunk)), seconds),
             }
         )
     means = [sum(float(row[name] or 0) for row in rows) / chunks for name in list(rows[0])[1:3]]
     bench.findings.figures["seconds, host's own"] = means[0]
     rows.append(
-        {"chunk": "mean", **dict(zip(list(rows[0])[1:3], means, strict=True)), "own over pack": means[0] / means[1]}
+        {
+            "chunk": "mean",
+            **dict(zip(list(rows[0])[1:3], means, strict=True)),
+            "own over pack": means[0] / means[1],
+            "share of bound, own": None,
+        }
     )
     title = f"The first 21 frames: the host's own sampler, {PIXEL_FRAMES / means[0]:.2f} pixel frames a second"
     bench.findings.add("own", title, rows)

@@ -120,9 +120,19 @@ def _by_type(groups: list[Group], q: Tensor, attention: Attention) -> Tensor:
 
 
 def _ragged_rows(bench: Workbench, q: Tensor, layers: list[list[Group]], attention: Attention) -> list[Row]:
-    name, whole = "one ragged call", "the same, laying heads out and back"
-    if not bench.on_card:
-        return [{"what": way, "milliseconds": None, "note": NEEDS_CUDA} for way in (name, whole)]
+    names = ("one ragged call", "the same, laying heads out and back")
+    why = NEEDS_CUDA
+    if bench.on_card:
+        try:
+            return _ragged_times(bench, names, q, layers, attention)
+        except (RuntimeError, TypeError) as error:  # a build without this kernel, or with another signature
+            why = str(error).splitlines()[0][:80]
+    return [{"what": name, "milliseconds": None, "note": why} for name in names]
+
+
+def _ragged_times(
+    bench: Workbench, names: tuple[str, str], q: Tensor, layers: list[list[Group]], attention: Attention
+) -> list[Row]:
     with torch.inference_mode():
         ragged = [_laid_out(groups) for groups in layers]
         rows = q.shape[1]
@@ -139,7 +149,7 @@ def _ragged_rows(bench: Workbench, q: Tensor, layers: list[list[Group]], attenti
         for one in ragged:
             _back(_call(_queries(q, one), one, starts, rows), one)
 
-    table = [_timed(bench, name, alone), _timed(bench, whole, together)]
+    table = [_timed(bench, names[0], alone), _timed(bench, names[1], together)]
     table[0]["note"] = f"apart from a call a head type by {apart:.1e}"
     return table
 
@@ -194,7 +204,10 @@ def _graph_rows(bench: Workbench, run: Callable[[], None]) -> list[Row]:
 
 def _timed(bench: Workbench, name: str, run: Callable[[], object]) -> Row:
     batches = BATCHES if bench.on_card else CPU_BATCHES
-    with torch.inference_mode():
-        bench.clock.settle()
-        seconds = seconds_per_call(run, bench.clock, CALLS, batches)
+    try:
+        with torch.inference_mode():
+            bench.clock.settle()
+            seconds = seconds_per_call(run, bench.clock, CALLS, batches)
+    except (RuntimeError, TypeError) as error:  # a build without this kernel, or with another signature
+        return {"what": name, "milliseconds": None, "note": str(error).splitlines()[0][:80]}
     return {"what": name, "milliseconds": 1e3 * seconds, "note": ""}

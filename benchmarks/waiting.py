@@ -15,6 +15,7 @@ from benchmarks.workbench import NEEDS_CUDA, Workbench
 POLICY = "paper"
 MOST_KERNELS = 15
 MOST_NAME = 70
+WARNED = "called a synchronizing"
 
 
 def count_waits(bench: Workbench) -> None:
@@ -33,7 +34,7 @@ def count_waits(bench: Workbench) -> None:
             rolling.next()
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    found = Counter(_place(warning) for warning in caught if "synchron" in str(warning.message))
+    found = Counter(_place(warning) for warning in caught if WARNED in str(warning.message))
     bench.findings.figures["waits"] = sum(found.values())
     rows: list[Row] = [{"place": place, "waits": count} for place, count in found.most_common()]
     bench.findings.add("waits", title, [*rows, {"place": "all", "waits": sum(found.values())}])
@@ -54,7 +55,11 @@ def profile_kernels(bench: Workbench) -> None:
         with profile(activities=[ProfilerActivity.CUDA]) as profiled:
             rolling.next()
             torch.cuda.synchronize()
-    times = {event.key: (event.count, event.self_device_time_total / 1e6) for event in profiled.key_averages()}
+    times = {
+        event.key: (event.count, event.self_device_time_total / 1e6)
+        for event in profiled.key_averages()
+        if event.self_device_time_total
+    }
     busy = sum(seconds for _, seconds in times.values())
     bench.findings.figures["busy"] = busy / alone
     most = sorted(times.items(), key=lambda item: -item[1][1])[:MOST_KERNELS]

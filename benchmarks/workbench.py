@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from types import ModuleType
 
 import torch
 
-from benchmarks.arithmetic import Task
+from benchmarks.arithmetic import Task, Work
 from benchmarks.stage import FOUR_STEPS, Rolling, RunsModel, Size, Stage, first_chunk_after_full_bank
 from benchmarks.stopwatch import Clock, clock_of
 from benchmarks.tables import Cell, Row, Target, say, show, show_targets, write_json
@@ -126,9 +126,9 @@ class Workbench:
             rolling.close()
         self._rollouts.clear()
 
-    def bounds(self, name: str, attention: str = "attention") -> float | None:
-        """Least seconds of a policy's chunk by the rates measured in this run; None when they were not measured."""
-        rates: Mapping[str, float] = self.findings.rates
+    def bound(self, work: Work, attention: str = "attention") -> float | None:
+        """Least seconds of a chunk by the rates measured in this run; None when they were not measured."""
+        rates = self.findings.rates
         if not {"square", "up", "down", attention} <= rates.keys():
             return None
-        return self.task.work(name).bound({**rates, "attention": rates[attention]})
+        return work.bound({**rates, "attention": rates[attention]})
