@@ -125,6 +125,11 @@ class VideoShape:
         continued = self.prefix_frames and not self.counts_prefix
         return asked + (pixel_frames_of(self.prefix_frames) if continued else 0)
 
+    def pixel_frames_after(self, chunks: int) -> int:
+        """Pixel frames that the video has once so many chunks are made, the prefix included."""
+        frames = self.prefix_frames + chunks * self.chunk_frames
+        return min(pixel_frames_of(frames), self.pixel_frames) if frames else 0
+
     def start_second(self, chunk: int) -> float:
         """Second at which a chunk begins, counted from the end of the prefix."""
         return chunk_start_second(chunk, self.chunk_frames, self.fps, self.prefix_frames)

@@ -1,5 +1,6 @@
 """Where a rollout's randomness comes from: a generator per draw, never a global seed (method.md section 1)."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -36,6 +37,24 @@ class PerChunkNoise:
     def _draw(self, chunk: int, draw: int) -> Tensor:
         generator = torch.Generator("cpu").manual_seed((self._seed * 1000003 + chunk * 64 + draw) % 2**63)
         return torch.randn(self._shape, generator=generator)
+
+
+class SplicedNoise:
+    """Per-chunk noise whose seed may change on the way, as when a run is made anew from a chunk on. `seed_for` gives
+    the seed of a chunk."""
+
+    def __init__(self, seed_for: Callable[[int], int], chunk_shape: tuple[int, ...]) -> None:
+        self._seed_for = seed_for
+        self._shape = chunk_shape
+
+    def initial(self, chunk: int) -> Tensor:
+        return self._noise(chunk).initial(chunk)
+
+    def fresh(self, chunk: int, step: int, like: Tensor) -> Tensor:
+        return self._noise(chunk).fresh(chunk, step, like)
+
+    def _noise(self, chunk: int) -> PerChunkNoise:
+        return PerChunkNoise(self._seed_for(chunk), self._shape)
 
 
 class NativeNoise:

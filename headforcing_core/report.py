@@ -29,12 +29,11 @@ def make_report(
     segments: Sequence[ReportSegment],
     profile: HeadProfile | None,
     chunks: Sequence[Chunk],
+    shown: Sequence[Chunk],
     chunk_bytes: int,
-    peak_bytes: int,
     seconds: float,
 ) -> str:
-    """The whole report as JSON text. Beyond 400 chunks the first and last 20 and those around prompt changes are
-    kept."""
+    """The report as JSON text, with the chunks that are to be `shown` in it."""
     return json.dumps(
         {
             "format": FORMAT,
@@ -45,13 +44,21 @@ def make_report(
             if profile is None
             else {"fingerprint": profile.fingerprint, "rule": profile.rule.rule, "labels": profile.labels},
             "prefix_decisions": [asdict(decision) for decision in chunks[0].prefix_decisions],
-            "chunks": [_chunk(chunk) for chunk in _shown(chunks, segments)],
+            "chunks": [_chunk(chunk) for chunk in shown],
             "kv_bytes": chunks[-1].kv_bytes,
             "chunk_bytes": chunk_bytes,
-            "peak_bytes": peak_bytes,
+            "peak_bytes": max(chunk.kv_bytes for chunk in chunks) + chunk_bytes,
             "seconds": round(seconds, 3),
         }
     )
+
+
+def shown_chunks(chunks: Sequence[Chunk], segments: Sequence[ReportSegment]) -> list[Chunk]:
+    """What a report can show of so many chunks: beyond 400 the first and last 20 and those around prompt changes."""
+    if len(chunks) <= EVERY_CHUNK_UP_TO:
+        return list(chunks)
+    around = {0, len(chunks), *(segment.chunks[0] for segment in segments)}
+    return [chunk for chunk in chunks if any(abs(chunk.index - place) <= SHOWN_AROUND for place in around)]
 
 
 def _chunk(chunk: Chunk) -> dict[str, object]:
@@ -64,10 +71,3 @@ def _chunk(chunk: Chunk) -> dict[str, object]:
         "kv_bytes": chunk.kv_bytes,
         "seen": {head_type: [list(place) for place in seen] for head_type, seen in chunk.seen.items()},
     }
-
-
-def _shown(chunks: Sequence[Chunk], segments: Sequence[ReportSegment]) -> list[Chunk]:
-    if len(chunks) <= EVERY_CHUNK_UP_TO:
-        return list(chunks)
-    around = {0, len(chunks), *(segment.chunks[0] for segment in segments)}
-    return [chunk for chunk in chunks if any(abs(chunk.index - place) <= SHOWN_AROUND for place in around)]

@@ -111,6 +111,11 @@ def latent_in(model: ModelPatcher, samples: Tensor) -> Tensor:
     return model.model.process_latent_in(samples.float())
 
 
+def latent_out(model: ModelPatcher, latent: Tensor) -> Tensor:
+    """From model space to what travels in a LATENT."""
+    return model.model.process_latent_out(latent).to(comfy.model_management.intermediate_device())
+
+
 def explaining_out_of_memory(work: Callable[[], Result], explanation: Callable[[], str]) -> Result:
     """What the work gives. When the memory runs out, that is said in our words, in the host's kind of error, on which
     it unloads its models; `explanation` is asked when all that the work held is gone."""
@@ -202,11 +207,6 @@ class HostBackbone:
             noise, torch.zeros_like(noise), comfy.samplers.KSAMPLER(sampler), sigmas, disable_pbar=True, seed=self._seed
         )
         return finished[0]
-
-    def latent_out(self, latent: Tensor) -> Tensor:
-        """From model space to what travels in a LATENT."""
-        out = self._model.model.process_latent_out(latent)
-        return out.to(comfy.model_management.intermediate_device())
 
     def _take_out(self) -> None:
         """Put the model's own forwards back at once, rather than when the host next loads it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..headforcing_core.geometry import PIXEL_STEP, latent_size
+from ..headforcing_core.names import check_plain_name
 
 
 def size_error(width: object, height: object) -> bool | str:
@@ -14,3 +15,11 @@ def size_error(width: object, height: object) -> bool | str:
     except ValueError as error:
         return str(error)
     return True
+
+
+def name_error(what: str, name: object) -> bool | str:
+    """What is wrong with the name of a file or folder, or True. Nothing and a linked value are not names yet."""
+    try:
+        return not isinstance(name, str) or not name or bool(check_plain_name(what, name))
+    except ValueError as error:
+        return str(error)

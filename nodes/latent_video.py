@@ -3,14 +3,20 @@ serves whatever is connected later."""
 
 from __future__ import annotations
 
+import os
+import tempfile
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import folder_paths
 from comfy_api.latest import Input, InputImpl, Types
 from torch import Tensor
 from typing_extensions import override
 
 from ..headforcing_core.geometry import LATENT_CHANNELS
+from .chunk_decoder import can_stream
+from .video_stream import VideoStream
 
 if TYPE_CHECKING:
     from comfy.sd import VAE
@@ -19,6 +25,7 @@ NO_VAE = (
     "vae is not connected, but the video output is used. Pictures cannot be made without it. Connect the Wan 2.1 "
     "VAE, or use the latent output with VAE Decode."
 )
+_FRAMES_AT_ONCE = 3
 
 
 def check_vae(vae: VAE) -> None:
@@ -31,6 +38,15 @@ def check_vae(vae: VAE) -> None:
         )
 
 
+def temporary_video() -> Path:
+    """A new empty file in the host's folder for what need not be kept."""
+    folder = folder_paths.get_temp_directory()
+    os.makedirs(folder, exist_ok=True)
+    handle, path = tempfile.mkstemp(".mp4", "head_forcing_", folder)
+    os.close(handle)
+    return Path(path)
+
+
 class LatentVideo(Input.Video):
     """A video as its latent and the VAE that decodes it; cut to `pixel_frames` pictures."""
 
@@ -38,8 +54,8 @@ class LatentVideo(Input.Video):
         self._latent = latent
         self._vae = vae
         self._pixel_frames = pixel_frames
-        self._fps = Fraction(fps)
-        self._decoded: InputImpl.VideoFromComponents | None = None
+        self._fps = fps
+        self._decoded: Input.Video | None = None
 
     @override
     def get_components(self) -> Types.VideoComponents:
@@ -58,11 +74,23 @@ class LatentVideo(Input.Video):
     def as_trimmed(self, *args: object, **kwargs: object) -> Input.Video | None:
         return self._decode().as_trimmed(*args, **kwargs)  # type: ignore[arg-type]
 
-    def _decode(self) -> InputImpl.VideoFromComponents:
+    def _decode(self) -> Input.Video:
         if self._decoded is None:
             if self._vae is None:
                 raise ValueError(NO_VAE)
-            images = self._vae.decode(self._latent)
-            images = images.reshape(-1, *images.shape[-3:])[: self._pixel_frames]
-            self._decoded = InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=self._fps))
+            self._decoded = self._stream(self._vae) if can_stream(self._vae) else self._whole(self._vae)
         return self._decoded
+
+    def _stream(self, vae: VAE) -> Input.Video:
+        stream = VideoStream(vae, temporary_video(), self._fps, self._pixel_frames, {})
+        for frames in self._latent.split(_FRAMES_AT_ONCE, dim=2):
+            stream.append(frames)
+        stream.close()
+        if stream.failure is not None:
+            raise RuntimeError(stream.failure)
+        return InputImpl.VideoFromFile(str(stream.path))
+
+    def _whole(self, vae: VAE) -> Input.Video:
+        images = vae.decode(self._latent)
+        images = images.reshape(-1, *images.shape[-3:])[: self._pixel_frames]
+        return InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=Fraction(self._fps)))

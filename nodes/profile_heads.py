@@ -13,7 +13,7 @@ from ..headforcing_core.geometry import latent_size
 from ..headforcing_core.profiling import FAST_PROMPTS, PROTOCOLS
 from ..headforcing_core.rules import MEASURING_RULES, RULES, SCOPES, LabelRule, parse_layers
 from . import host
-from .input_checks import size_error
+from .input_checks import name_error, size_error
 from .profile_store import check_plain_name, newest_profile, profile_file, store_profile
 from .profiling import describe_profile, make_profile, profile_picture
 from .sockets import CATEGORY, HeadProfileSocket, PromptSchedule, PromptScheduleSocket
@@ -168,12 +168,11 @@ class ProfileHeads(io.ComfyNode):
         height: int | None = 480,
     ) -> bool | str:
         try:
-            if save_as:
-                check_plain_name("save_as", save_as)
             parse_layers(protect_layers or "")
         except ValueError as error:
             return str(error)
-        return size_error(width, height)
+        named = name_error("save_as", save_as)
+        return size_error(width, height) if named is True else named
 
     @classmethod
     @override

@@ -41,6 +41,12 @@ class StepProgress:
             picture = self._previewer.decode_latent_to_preview_image("JPEG", latent)
             self._bar.update_absolute((chunk + 1) * self._steps, self._chunks * self._steps, picture)
 
+    def rebuilt(self, done: int, chunks: int) -> None:
+        """A finished chunk of a kept run is committed again."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        self._say(f"rebuilding memory {done} of {chunks}")
+        self._bar.update_absolute(done * self._steps, self._chunks * self._steps)
+
     def prefix(self, done: int, chunks: int) -> None:
         """A chunk of what was there before is committed."""
         comfy.model_management.throw_exception_if_processing_interrupted()
@@ -51,6 +57,20 @@ class StepProgress:
         return lambda chunk, step, x0: self.step(chunks + chunk, step, x0)
 
     def _say(self, text: str) -> None:
-        server = getattr(PromptServer, "instance", None)  # absent when nodes run without a server
-        if server is not None and self._node_id is not None:
-            server.send_progress_text(text, self._node_id)
+        _say(text, self._node_id)
+
+
+def checking(node_id: str | None) -> Callable[[int, int], None]:
+    """What hears of every chunk of a kept run that is checked before the run goes on. Raises the host's interrupt."""
+
+    def checked(done: int, chunks: int) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        _say(f"checking what is kept, {done} of {chunks}", node_id)
+
+    return checked
+
+
+def _say(text: str, node_id: str | None) -> None:
+    server = getattr(PromptServer, "instance", None)  # absent when nodes run without a server
+    if server is not None and node_id is not None:
+        server.send_progress_text(text, node_id)

@@ -2,44 +2,45 @@
 
 from __future__ import annotations
 
-import logging
-from time import perf_counter
+import json
 from typing import TYPE_CHECKING
 
-import torch
-from comfy_api.latest import io
+import comfy.cli_args
+from comfy_api.latest import Input, InputImpl, io
 from torch import Tensor
 from typing_extensions import override
 
 from ..headforcing_core.checkpoint import check_sigmas
 from ..headforcing_core.geometry import DEFAULT_FPS, LATENT_CHANNELS, VideoShape
-from ..headforcing_core.heatmap import draw_timeline
-from ..headforcing_core.noise import NOISE_MODES, NativeNoise, Noise, PerChunkNoise
+from ..headforcing_core.names import check_plain_name
+from ..headforcing_core.noise import NOISE_MODES, NativeNoise, Noise, SplicedNoise
 from ..headforcing_core.policy import PRESETS, CachePolicy
 from ..headforcing_core.profile import HeadProfile
-from ..headforcing_core.report import make_report
-from ..headforcing_core.rollout import Chunk, make_memory, rollout
-from . import host
-from .input_checks import size_error
+from ..headforcing_core.run_folder import ON_EXISTING
+from ..headforcing_core.run_record import MOST_CHUNKS
+from . import host, progress
+from .chunk_decoder import can_stream
+from .input_checks import name_error, size_error
 from .latent_video import NO_VAE, LatentVideo, check_vae
 from .prefix import check_prefix, prefix_samples
 from .profiling import to_image
-from .progress import StepProgress
+from .run import Made, make_run, take_run
+from .run_folder import Run, kept_profile, open_run
 from .run_plan import RunPlan, plan_run
 from .sockets import CATEGORY, CachePolicySocket, HeadProfileSocket, PromptSchedule, PromptScheduleSocket
+from .video_stream import VideoStream
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import VAE
+    from comfy_api.latest._io import HiddenHolder
     from comfy_execution.graph import DynamicPrompt
 
     from .sockets import Conditioning
 
-_VIDEO_OUTPUT = 1
+_VIDEO = 1
 _MOST_NATIVE_BYTES = 2**32
 _BIGGEST_SEED = 0xFFFFFFFFFFFFFFFF
-
-log = logging.getLogger(__name__)
 
 
 class HeadForcedSampler(io.ComfyNode):
@@ -152,6 +153,33 @@ class HeadForcedSampler(io.ComfyNode):
                     tooltip="per_chunk: the noise of a chunk depends on the seed and its number alone. native repeats "
                     "the numbers of ComfyUI's own AR sampler, for comparison. Typical: per_chunk",
                 ),
+                io.String.Input(
+                    "run_name",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Keeps every finished chunk, and the video so far, in output/head_forcing under this name: "
+                    "after an interrupt or a crash the next run goes on. Empty: not kept. Typical: my-film",
+                ),
+                io.Combo.Input(
+                    "on_existing_run",
+                    options=list(ON_EXISTING),
+                    default="resume",
+                    optional=True,
+                    advanced=True,
+                    tooltip="When run_name is there already. resume: go on with it, or make it longer. new: keep it "
+                    "and take the next free name. replace: delete it. Typical: resume",
+                ),
+                io.Int.Input(
+                    "from_chunk",
+                    default=-1,
+                    min=-1,
+                    max=MOST_CHUNKS,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Makes a kept run anew from this chunk on, with another seed or another prompt; the take "
+                    "before is kept beside it. -1: go on where it ended. Typical: -1",
+                ),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent"),
@@ -159,13 +187,16 @@ class HeadForcedSampler(io.ComfyNode):
                 io.Image.Output(display_name="timeline"),
                 io.String.Output(display_name="report"),
             ],
-            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt, io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )
 
     @classmethod
     @override
-    def validate_inputs(cls, width: int | None = 832, height: int | None = 480) -> bool | str:
-        return size_error(width, height)
+    def validate_inputs(
+        cls, width: int | None = 832, height: int | None = 480, run_name: str | None = ""
+    ) -> bool | str:
+        named = name_error("run_name", run_name)
+        return size_error(width, height) if named is True else named
 
     @classmethod
     @override
@@ -186,87 +217,77 @@ class HeadForcedSampler(io.ComfyNode):
         positive: Conditioning | None = None,
         fps: float = DEFAULT_FPS,
         noise: str = "per_chunk",
+        run_name: str = "",
+        on_existing_run: str = "resume",
+        from_chunk: int = -1,
     ) -> io.NodeOutput:
         host.check_backbone(model)
+        node_id, takes_video = cls.hidden.unique_id, _is_consumed(cls.hidden.dynprompt, cls.hidden.unique_id, _VIDEO)
         if vae is not None:
             check_vae(vae)
-        elif _is_consumed(cls.hidden.dynprompt, cls.hidden.unique_id, _VIDEO_OUTPUT):
+        elif takes_video:
             raise ValueError(NO_VAE)
         levels = None if sigmas is None else tuple(float(sigma) for sigma in sigmas)
         if levels is not None:
             check_sigmas(levels)
-        if previous is not None and noise == "native":
-            raise ValueError(
-                "noise is native, and previous is connected. Native noise is drawn for a whole video at once and "
-                "cannot go on. Set noise to per_chunk."
-            )
         check_prefix(start_image, previous, vae, width, height)
         frames = 1 if start_image is not None else 0 if previous is None else previous["samples"].shape[2]
         video = VideoShape(
             seconds, fps, width, height, host.facts_of(model).chunk_frames, frames, start_image is not None
         )
+        _check_kept(run_name, from_chunk)
         if noise == "native":
-            _check_native(video)
-        plan = plan_run(
-            model,
-            schedule,
-            positive,
-            video,
-            levels,
-            policy or PRESETS["paper"],
-            profile,
-            cls.hidden.unique_id,
-        )
+            _check_native(video, previous is not None, bool(run_name))
+        if profile is None and run_name and on_existing_run == "resume":
+            profile = kept_profile(run_name)
+        plan = plan_run(model, schedule, positive, video, levels, policy or PRESETS["paper"], profile, node_id)
         prefix = prefix_samples(start_image, previous, vae, width, height)
         if prefix is not None:
             plan = plan.after(host.latent_in(model, prefix))
-        segments = plan.report_segments()
-        settings = plan.settings() | {"seed": seed, "noise": noise}
-        started = perf_counter()
-        chunks, latent, beside = host.explaining_out_of_memory(
-            lambda: _run(model, plan, seed, noise, cls.hidden.unique_id),
-            lambda: plan.cost.out_of_memory(host.free_bytes(model)),
-        )
-        taken = perf_counter() - started
-        log.info("Head forcing: %d chunks in %.1f s, history %.2f GB", len(chunks), taken, chunks[-1].kv_bytes / 1e9)
-        if prefix is not None:
-            latent = torch.cat([prefix.to(latent), latent], dim=2)
-        peak = max(chunk.kv_bytes for chunk in chunks) + beside
-        report = make_report(settings, plan.notes, segments, plan.profile, chunks, beside, peak, taken)
-        timeline = to_image(
-            draw_timeline(
-                chunks,
-                [video.start_second(chunk.index) for chunk in chunks],
-                [(segment.chunks[0], segment.prompt) for segment in segments],
-            )
-        )
-        return io.NodeOutput({"samples": latent}, LatentVideo(latent, vae, video.pixel_frames, fps), timeline, report)
+        beginning = start_image if previous is None else previous["samples"]
+        with open_run(run_name, plan, seed, beginning, on_existing_run, from_chunk, progress.checking(node_id)) as run:
+            stream = None
+            if vae is not None and can_stream(vae) and (takes_video or run_name):
+                stream = VideoStream(vae, run.video_path, fps, video.pixel_frames, _metadata(cls.hidden))
+            made = _made(model, plan, seed, noise, prefix, run, stream, node_id)
+        shown: Input.Video = LatentVideo(made.latent, vae, video.pixel_frames, fps)
+        if stream is not None and stream.failure is None:
+            shown = InputImpl.VideoFromFile(str(run.video_path))
+        return io.NodeOutput({"samples": made.latent}, shown, to_image(made.timeline), made.report)
 
 
-def _run(
-    model: ModelPatcher, plan: RunPlan, seed: int, noise_mode: str, node_id: str | None
-) -> tuple[list[Chunk], Tensor, int]:
-    fitted, labels, video = plan.fitted, plan.labels, plan.video
+def _made(
+    model: ModelPatcher,
+    plan: RunPlan,
+    seed: int,
+    noise_mode: str,
+    prefix: Tensor | None,
+    run: Run,
+    stream: VideoStream | None,
+    node_id: str | None,
+) -> Made:
+    if run.told is not None:
+        return take_run(model, plan, prefix, run, run.told, stream)
+    video = plan.video
     shape = (1, LATENT_CHANNELS, video.chunk_frames, *video.latent_size)
-    noise: Noise = PerChunkNoise(seed, shape)
+    noise: Noise = SplicedNoise(run.seed_for, shape)
     if noise_mode == "native":
-        noise = NativeNoise(
-            seed, (*shape[:2], video.frames, *video.latent_size), video.chunk_frames, video.prefix_frames
+        whole = (*shape[:2], video.frames, *video.latent_size)
+        noise = NativeNoise(seed, whole, video.chunk_frames, video.prefix_frames)
+    settings = plan.settings() | {"seed": seed, "noise": noise_mode}
+    return host.explaining_out_of_memory(
+        lambda: make_run(model, plan, noise, prefix, settings, run, stream, node_id),
+        lambda: plan.cost.out_of_memory(host.free_bytes(model)),
+    )
+
+
+def _check_native(video: VideoShape, continues: bool, is_kept: bool) -> None:
+    if continues or is_kept:
+        what, why = ("previous is connected", "go on") if continues else ("run_name is set", "be resumed")
+        raise ValueError(
+            f"noise is native, and {what}. Native noise is drawn for a whole video at once and cannot {why}. Set noise "
+            "to per_chunk."
         )
-    backbone = host.HostBackbone(model, seed)
-    memory = make_memory(fitted, labels, plan.rollout, backbone.attention, host.rotate)
-    progress = StepProgress(model, video.chunks, len(plan.rollout.sigmas) - 1, node_id, "", pictures=True)
-    chunks: list[Chunk] = []
-    beside = 0
-    with backbone.reading(memory, plan.cost.memory_bytes):
-        for chunk in rollout(backbone, memory, plan.rollout, fitted, labels, noise, progress.step, progress.prefix):
-            chunks.append(chunk)
-            progress.picture(chunk.index, chunk.latent)
-            beside = max(beside, memory.chunk_bytes)
-    return chunks, backbone.latent_out(torch.cat([chunk.latent for chunk in chunks], dim=2)), beside
-
-
-def _check_native(video: VideoShape) -> None:
     height, width = video.latent_size
     size = 4 * LATENT_CHANNELS * video.frames * height * width
     if size > _MOST_NATIVE_BYTES:
@@ -274,6 +295,24 @@ def _check_native(video: VideoShape) -> None:
             f"noise is native, which draws all {video.frames} frames at once: {size / 1e9:.1f} GB. It is meant for "
             "comparing short videos. Set noise to per_chunk."
         )
+
+
+def _check_kept(run_name: str, from_chunk: int) -> None:
+    if run_name:
+        check_plain_name("run_name", run_name)
+    elif from_chunk >= 0:
+        raise ValueError(
+            f"from_chunk is {from_chunk}, but run_name is empty. Only a run that was kept can be made anew from a "
+            "chunk on. Set run_name to its name, or from_chunk to -1."
+        )
+
+
+def _metadata(hidden: HiddenHolder) -> dict[str, str]:
+    """What the host writes into its own videos, so that the workflow can be read from the file."""
+    if comfy.cli_args.args.disable_metadata:
+        return {}
+    given = {"prompt": hidden.prompt, **(hidden.extra_pnginfo or {})}
+    return {name: json.dumps(value) for name, value in given.items() if value is not None}
 
 
 def _is_consumed(dynprompt: DynamicPrompt | None, node_id: str | None, output: int) -> bool:

@@ -281,6 +281,7 @@ def test_from_chunk_may_change_scenes_and_only_the_first_that_differs_is_begun_a
     with RunStore.open(tmp_path, "fox", make_spec(scenes=scenes), from_chunk=1) as store:
         assert store.finished == 4
         make_chunks(store)
+    assert json.loads((tmp_path / "fox/run.json").read_bytes())["seeds"] == [[0, 1]]
     with RunStore.open(tmp_path, "fox", make_spec(scenes=scenes)) as store:
         assert (store.finished, store.notes) == (6, [])
 

@@ -51,6 +51,8 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
     folder_paths.models_dir = str(models)
     for kind in ("diffusion_models", "loras", "vae", "text_encoders"):
         folder_paths.folder_names_and_paths[kind] = ([str(models / kind)], folder_paths.folder_names_and_paths[kind][1])
+    folder_paths.set_output_directory(str(tmp_path_factory.mktemp("output")))
+    folder_paths.set_temp_directory(str(tmp_path_factory.mktemp("temp")))
     return Pack({**_load(PACK, REPOSITORY), **_load("headforcing_test_nodes", REPOSITORY / "tests" / "test_nodes")})
 
 

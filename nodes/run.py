@@ -1,0 +1,146 @@
+"""A run from its first step to its outputs: chunks made, kept, decoded and shown, one after the other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from time import perf_counter
+from typing import TYPE_CHECKING, NamedTuple
+
+import comfy.model_management
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..headforcing_core.geometry import LATENT_CHANNELS
+from ..headforcing_core.heatmap import draw_timeline
+from ..headforcing_core.noise import Noise
+from ..headforcing_core.report import Setting, make_report, shown_chunks
+from ..headforcing_core.rollout import Chunk, make_memory, rollout
+from . import host
+from .progress import StepProgress
+from .run_folder import Told
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+    from .run_folder import Run
+    from .run_plan import RunPlan
+    from .video_stream import VideoStream
+
+log = logging.getLogger(__name__)
+
+_NO_LATENT = torch.empty(0)
+
+
+class Made(NamedTuple):
+    """What a run made: its LATENT with all frames, a picture of what was read, and the report as JSON text."""
+
+    latent: Tensor
+    timeline: Image.Image
+    report: str
+
+
+def make_run(
+    model: ModelPatcher,
+    plan: RunPlan,
+    noise: Noise,
+    prefix: Tensor | None,
+    settings: dict[str, Setting],
+    run: Run,
+    stream: VideoStream | None,
+    node_id: str | None,
+) -> Made:
+    """Make the chunks that are not there yet. Whatever ends it early, every finished chunk is in `run` and in the file
+    of `stream`, and the model is as it was found."""
+    started = perf_counter()
+    latent = _empty_latent(plan)
+    with _closing(stream, run):
+        chunks, beside = _make_chunks(model, plan, noise, prefix, run, stream, node_id, latent)
+    taken = perf_counter() - started
+    log.info("Head forcing: %d chunks in %.1f s, history %.2f GB", len(chunks), taken, chunks[-1].kv_bytes / 1e9)
+    segments = plan.report_segments()
+    timeline = draw_timeline(
+        chunks,
+        [plan.video.start_second(chunk.index) for chunk in chunks],
+        [(segment.chunks[0], segment.prompt) for segment in segments],
+    )
+    failure = [stream.failure] if stream is not None and stream.failure else []
+    notes = [*plan.notes, *run.notes, *failure]
+    told = [
+        make_report(settings, notes, segments, plan.profile, chunks, shown, beside, taken)
+        for shown in (chunks, shown_chunks(chunks, segments))
+    ]
+    if not failure:
+        run.tell(Told(told[0], timeline))
+    return Made(latent, timeline, told[1])
+
+
+def take_run(
+    model: ModelPatcher, plan: RunPlan, prefix: Tensor | None, run: Run, told: Told, stream: VideoStream | None
+) -> Made:
+    """The outputs of a run that was whole before, without a step."""
+    latent = _empty_latent(plan)
+    with _closing(stream, run):
+        _put(latent, slice(0, plan.video.prefix_frames), prefix, stream)
+        for chunk in range(run.finished.chunks):
+            first = plan.video.prefix_frames + chunk * plan.video.chunk_frames
+            made = host.latent_out(model, run.finished.read(chunk))
+            _put(latent, slice(first, first + plan.video.chunk_frames), made, stream)
+    return Made(latent, told.timeline, told.report)
+
+
+def _make_chunks(
+    model: ModelPatcher,
+    plan: RunPlan,
+    noise: Noise,
+    prefix: Tensor | None,
+    run: Run,
+    stream: VideoStream | None,
+    node_id: str | None,
+    latent: Tensor,
+) -> tuple[list[Chunk], int]:
+    wanted = replace(plan.rollout, finished=run.finished)
+    backbone = host.HostBackbone(model, run.seed_for(0))
+    memory = make_memory(plan.fitted, plan.labels, wanted, backbone.attention, host.rotate)
+    progress = StepProgress(model, plan.video.chunks, len(wanted.sigmas) - 1, node_id, "", pictures=True)
+    chunks: list[Chunk] = []
+    beside = 0
+    _put(latent, slice(0, plan.video.prefix_frames), prefix, stream)
+    with backbone.reading(memory, plan.cost.memory_bytes):
+        for chunk in rollout(backbone, memory, wanted, plan.fitted, plan.labels, noise, progress.step, progress.prefix):
+            run.keep(chunk)
+            _put(latent, slice(*chunk.frames), host.latent_out(model, chunk.latent), stream)
+            if chunk.index < run.finished.chunks:
+                progress.rebuilt(chunk.index + 1, run.finished.chunks)
+            else:
+                progress.picture(chunk.index, chunk.latent)
+            beside = max(beside, memory.chunk_bytes)
+            chunks.append(replace(chunk, latent=_NO_LATENT))
+    return chunks, beside
+
+
+def _empty_latent(plan: RunPlan) -> Tensor:
+    # All of it at once: what does not fit into memory is known before the first step, and nothing is copied at the end.
+    shape = (1, LATENT_CHANNELS, plan.video.frames, *plan.video.latent_size)
+    return torch.full(shape, 0.0, device=comfy.model_management.intermediate_device())
+
+
+def _put(latent: Tensor, frames: slice, made: Tensor | None, stream: VideoStream | None) -> None:
+    if made is None:
+        return
+    latent[:, :, frames] = made
+    if stream is not None:
+        stream.append(latent[:, :, frames])
+
+
+@contextmanager
+def _closing(stream: VideoStream | None, run: Run) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if stream is not None:
+            stream.close()
+            run.settle_video(stream.pixel_frames)

@@ -1,0 +1,223 @@
+"""Runs that are kept, in output/head_forcing/NAME, and runs that are not: the same verbs for both."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+
+import folder_paths
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..headforcing_core.geometry import LATENT_CHANNELS
+from ..headforcing_core.plan import Finished
+from ..headforcing_core.profile import HeadProfile
+from ..headforcing_core.report import Setting
+from ..headforcing_core.rollout import Chunk
+from ..headforcing_core.rules import LabelRule
+from ..headforcing_core.run_record import RunProfile, RunSegment, RunSpec
+from ..headforcing_core.run_store import RunStore, kept_run
+from .latent_video import temporary_video
+
+if TYPE_CHECKING:
+    from .run_plan import RunPlan
+    from .sockets import Conditioning
+
+_FOLDER = "head_forcing"
+
+
+class Told(NamedTuple):
+    """What is told of a whole run: the report as JSON text, and a picture of what was read."""
+
+    report: str
+    timeline: Image.Image
+
+
+class Run(Protocol):
+    """What a run is made into. `finished` chunks are there already; `notes` are sentences for the report; `video_path`
+    is where its video grows; `told` what is told of it, when nothing is to be made."""
+
+    finished: Finished
+    notes: list[str]
+
+    @property
+    def video_path(self) -> Path: ...
+
+    @property
+    def told(self) -> Told | None: ...
+
+    def seed_for(self, chunk: int) -> int:
+        """The seed of a chunk."""
+        ...
+
+    def keep(self, chunk: Chunk) -> None:
+        """Take a chunk, made or finished before."""
+        ...
+
+    def settle_video(self, pictures: int) -> None:
+        """The video file is closed and has so many pictures."""
+        ...
+
+    def tell(self, told: Told) -> None:
+        """All chunks are made, and the video if there is one: take what is told of them."""
+        ...
+
+
+class UnkeptRun:
+    """A run of which only the outputs are left."""
+
+    def __init__(self, seed: int) -> None:
+        self.finished = Finished()
+        self.notes: list[str] = []
+        self._seed = seed
+
+    @cached_property
+    def video_path(self) -> Path:
+        return temporary_video()
+
+    @property
+    def told(self) -> Told | None:
+        return None
+
+    def seed_for(self, chunk: int) -> int:
+        return self._seed
+
+    def keep(self, chunk: Chunk) -> None:
+        """Nothing is kept."""
+
+    def settle_video(self, pictures: int) -> None:
+        """It is where it was written."""
+
+    def tell(self, told: Told) -> None:
+        """Nothing is kept."""
+
+
+class KeptRun:
+    """A run in its folder, open. A video that is there stays until the one that grows beside it has as much."""
+
+    def __init__(self, store: RunStore, plan: RunPlan) -> None:
+        decisions = [decision for chunk in range(store.finished) for decision in store.decisions(chunk)]
+        self.finished = Finished(store.finished, store.read, {decision.frame: decision for decision in decisions})
+        self.notes = store.notes
+        self._store = store
+        self._shown = {"chunks": plan.video.chunks, "pixel_frames": plan.video.pixel_frames, "fps": plan.video.fps}
+        self._least_pictures = plan.video.pixel_frames_after(store.finished)
+        self.video_path = store.next_video_path if store.video_path.exists() else store.video_path
+
+    @property
+    def told(self) -> Told | None:
+        found = self._store.read_report(self._shown) if self.finished.chunks == self._store.chunks else None
+        try:
+            return Told(found[0], Image.open(io.BytesIO(found[1])).convert("RGB")) if found else None
+        except (OSError, ValueError, Image.DecompressionBombError):
+            return None  # drawn again
+
+    def seed_for(self, chunk: int) -> int:
+        return self._store.seed_for(chunk)
+
+    def keep(self, chunk: Chunk) -> None:
+        decisions = (*chunk.prefix_decisions, *chunk.decisions)
+        if chunk.index >= self.finished.chunks:
+            self._store.append(chunk.latent, decisions)
+        elif decisions:
+            self._store.add_decisions(chunk.index, decisions)
+
+    def settle_video(self, pictures: int) -> None:
+        if self.video_path != self._store.video_path and pictures >= self._least_pictures:
+            os.replace(self.video_path, self._store.video_path)
+            self.video_path = self._store.video_path
+
+    def tell(self, told: Told) -> None:
+        data = io.BytesIO()
+        told.timeline.save(data, "PNG")
+        self._store.write_report(told.report, data.getvalue())
+
+
+@contextmanager
+def open_run(
+    name: str,
+    plan: RunPlan,
+    seed: int,
+    beginning: Tensor | None,
+    on_existing: str,
+    from_chunk: int,
+    on_check: Callable[[int, int], None],
+) -> Iterator[Run]:
+    """Open the run's folder, if it has a name; `beginning` is the start image or the latent that the video goes on
+    from. Errors as of RunStore.open."""
+    if not name:
+        yield UnkeptRun(seed)
+        return
+    with RunStore.open(_root(), name, _spec(plan, seed, beginning), on_existing, from_chunk, on_check) as store:
+        yield KeptRun(store, plan)
+
+
+def kept_profile(name: str) -> HeadProfile | None:
+    """The labels that a kept run was made with, so that it goes on with those. Errors as of kept_run."""
+    kept = kept_run(_root(), name)
+    if kept is None or kept.profile is None:
+        return None
+    return HeadProfile(kept.profile.fingerprint, "", LabelRule(kept.profile.rule), kept.profile.labels, None, {})
+
+
+def _root() -> Path:
+    return Path(folder_paths.get_output_directory()) / _FOLDER
+
+
+def _spec(plan: RunPlan, seed: int, beginning: Tensor | None) -> RunSpec:
+    video, profile = plan.video, plan.profile
+    return RunSpec(
+        settings=_settings(plan),
+        segments=_segments(plan),
+        seed=seed,
+        profile=None if profile is None else RunProfile(profile.fingerprint, profile.rule.rule, profile.labels),
+        prefix_hash=None if beginning is None else hashlib.sha256(beginning.cpu().numpy().tobytes()).hexdigest(),
+        chunks=video.chunks,
+        chunk_shape=(1, LATENT_CHANNELS, video.chunk_frames, *video.latent_size),
+    )
+
+
+def _settings(plan: RunPlan) -> dict[str, Setting]:
+    """What must be the same for two chunks to be of one run: not the length, and of the policy what was asked for."""
+    policy = cast("dict[str, Setting]", asdict(plan.fitted.policy))
+    return {
+        "fingerprint": plan.facts.fingerprint,
+        "chunk_frames": plan.fitted.chunk_frames,
+        "trained_frames": plan.fitted.trained_frames,
+        "sigmas": list(plan.rollout.sigmas),
+        "width": plan.video.width,
+        "height": plan.video.height,
+        **{f"policy_{name}": value for name, value in policy.items() if name != "name"},
+    }
+
+
+def _segments(plan: RunPlan) -> tuple[RunSegment, ...]:
+    if not plan.scenes:
+        only = plan.rollout.segments[0]
+        return (RunSegment("(the positive input)", _text_hash(only.text), 0, only.transition, only.soft_chunks),)
+    return tuple(
+        RunSegment(
+            scene.scene.prompt,
+            hashlib.sha256(scene.scene.prompt.encode()).hexdigest(),
+            segment.first_chunk,
+            segment.transition,
+            segment.soft_chunks,
+        )
+        for scene, segment in zip(plan.scenes, plan.rollout.segments, strict=True)
+    )
+
+
+def _text_hash(text: Conditioning) -> str:
+    """Of a text of which nothing but its encoding is known: of shape and size alone, since encoding the same text again
+    need not give the same bits."""
+    encoded = cast("Tensor", text[0][0])
+    described = f"{tuple(encoded.shape)} {torch.linalg.vector_norm(encoded.float()).item():.2e}"
+    return hashlib.sha256(described.encode()).hexdigest()
