@@ -110,7 +110,8 @@ def test_any_sequence_of_requests_does_what_lists_of_seeds_do(requests: list[tup
         root = Path(folder)
         with RunStore.open(root, "fox", make_spec()) as store:
             make_chunks(store, 3)
-        made, plan, takes = [1] * 3, [1] * 6, []  # seeds of finished chunks, of all chunks, of the takes that were kept
+        made, plan = [1] * 3, [1] * 6  # seeds of the finished chunks, and of all
+        takes: list[tuple[list[int], list[int]]] = []  # the same of the takes that were kept, each once
         for from_chunk, seed, chunks, count in requests:
             wanted = (plan[:from_chunk] if from_chunk > 0 else []) + [seed] * 6
             differs = next((at for at in range(min(len(made), chunks)) if made[at] != wanted[at]), None)
@@ -121,7 +122,7 @@ def test_any_sequence_of_requests_does_what_lists_of_seeds_do(requests: list[tup
                 with RunStore.open(root, "fox", spec, from_chunk=from_chunk) as store:
                     assert not beyond and (differs is None or from_chunk >= 0)
                     if differs is not None:
-                        takes.append(made)
+                        takes += [(made, plan)] if (made, plan) not in takes else []
                         made, plan = made[:differs], wanted[:6]
                     assert seeds_of(store) == made[:chunks]
                     for chunk in range(store.finished, min(store.finished + count, chunks)):
@@ -129,5 +130,6 @@ def test_any_sequence_of_requests_does_what_lists_of_seeds_do(requests: list[tup
                         made, plan = [*made, wanted[chunk]], wanted[:6]
             except ValueError as error:
                 assert is_sentence(str(error)) and (beyond or differs is not None)
-        assert [seeds_in(root / f"fox_take_{number}") for number in range(1, len(takes) + 1)] == takes
+        for number, (seeds, _) in enumerate(takes, 1):
+            assert seeds_in(root / f"fox_take_{number}") == seeds
         assert seeds_in(root / "fox") == made and len(list(root.iterdir())) == 1 + len(takes)
