@@ -1,0 +1,79 @@
+"""Runs with a name, over the server: interrupted, gone on with, refused when something else was asked for."""
+
+import json
+from pathlib import Path
+
+import av
+import pytest
+import torch
+
+from devtools.client import Client
+from devtools.server import Server
+from devtools.tiny_workflow import Workflow
+from tests.server.conftest import Refusal, SavedLatent, files, shown, steps
+from tests.server.graphs import node, sampling
+from tests.server.test_interrupt import InterruptAfter
+
+SECONDS, CHUNKS = 2.7, 4
+
+
+def keeping(**inputs: object) -> Workflow:
+    workflow = sampling(**{"seconds": SECONDS, "run_name": "film", "vae": ["vae", 0], **inputs})
+    return {**workflow, "vae": node("VAELoader", vae_name="wan_2.1_vae.safetensors")}
+
+
+@pytest.fixture
+def runs(comfyui: Server) -> Path:
+    return comfyui.base_directory / "output" / "head_forcing"
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(client: Client, runs: Path, saved_latent: SavedLatent) -> None:
+    whole = saved_latent(keeping(run_name="", seed=5))
+    result = client.run(keeping(seed=5), InterruptAfter(client, "sampler", 10))
+    assert result.status == "interrupted"
+    kept = json.loads((runs / "film/run.json").read_text())
+    assert 2 <= len(kept["chunks"]) < CHUNKS
+    with av.open(str(runs / "film/video.mp4")) as video:
+        assert sum(1 for _ in video.decode(video=0)) == 12 * len(kept["chunks"]) - 3
+    again = client.run(keeping(seed=5))
+    assert again.status == "success", again.error
+    told = [event.text("text") for event in again.events if event.kind == "progress_text"] or [""]
+    assert steps(again, "sampler")[0] == 4, told  # a chunk rebuilt counts for its four steps
+    assert torch.equal(saved_latent(keeping(seed=5, fps=16.0)), whole)
+    report = json.loads(shown(again))
+    assert [chunk["seconds"] == 0 for chunk in report["chunks"]] == [
+        number < len(kept["chunks"]) for number in range(CHUNKS)
+    ]
+
+
+def test_a_run_of_other_settings_is_refused_and_left_alone(client: Client, runs: Path, refusal: Refusal) -> None:
+    assert client.run(keeping(run_name="other", seconds=0.5)).status == "success"
+    before = {path.name: path.read_bytes() for path in (runs / "other").iterdir()}
+    for change, sentence in (
+        ({"seed": 2}, "has seed 1, now it would be 2"),
+        ({"width": 144}, "was made with width 128, now 144"),
+    ):
+        message = refusal(keeping(run_name="other", **change), "sampler")
+        assert sentence in message and "on_existing_run" in message and message.endswith(".")
+    assert before == {path.name: path.read_bytes() for path in (runs / "other").iterdir()}
+
+
+def test_a_damaged_chunk_is_told_and_made_again(client: Client, runs: Path, saved_latent: SavedLatent) -> None:
+    whole = saved_latent(keeping(run_name="damaged"))
+    (runs / "damaged/chunk_00001.safetensors").write_bytes(b"")
+    result = client.run(keeping(run_name="damaged", fps=15.0))
+    assert any("chunk_00001.safetensors is damaged" in note for note in json.loads(shown(result))["notes"])
+    assert torch.equal(saved_latent(keeping(run_name="damaged", fps=15.0)), whole)
+
+
+def test_the_video_of_a_kept_run_goes_to_the_stock_nodes(client: Client, runs: Path) -> None:
+    workflow = keeping(run_name="shown")
+    workflow["save"] = node("SaveVideo", video=["sampler", 1], filename_prefix="films/fox", format="auto", codec="auto")
+    workflow["parts"] = node("GetVideoComponents", video=["sampler", 1])
+    workflow["pictures"] = node("PreviewImage", images=["parts", 0])
+    result = client.run(workflow)
+    assert result.status == "success", result.error
+    assert len(files(result, "pictures", "images")) == 43
+    with av.open(str(runs / "shown/video.mp4")) as video:
+        assert video.metadata["prompt"] and json.loads(video.metadata["prompt"])["sampler"]
+        assert video.duration == pytest.approx(43 / 16 * 1e6, rel=0.02)
