@@ -97,7 +97,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--width", type=int, help="832; on a CPU 208")
     parser.add_argument("--height", type=int, help="480; on a CPU 128")
     parser.add_argument("--chunk", type=int, help="where policies are compared: 800; on a CPU 120")
-    parser.add_argument("--rounds", type=int, help="that are timed: 10; on a CPU 5")
+    parser.add_argument("--rounds", type=int, help="that are timed: 10; on a CPU 3")
     parser.add_argument("--compiled-layers", type=int, help="of the model that is compiled: 4; on a CPU 1")
     parser.add_argument(
         "--dtype", choices=("host", "bf16", "fp16"), default="host", help="of the model; host: it picks"
@@ -175,7 +175,7 @@ def _workbench(given: argparse.Namespace, device: torch.device) -> "Workbench":
         size,
         Task(shape, labels, size.tokens, text_tokens, text_dim),
         given.chunk or (800 if card else 120),
-        given.rounds or (10 if card else 5),
+        given.rounds or (10 if card else 3),
         given.compiled_layers or (4 if card else 1),
         Findings(given.json, settings),
     )
