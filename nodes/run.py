@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from time import perf_counter
@@ -79,9 +79,15 @@ def make_run(
 
 
 def take_run(
-    model: ModelPatcher, plan: RunPlan, prefix: Tensor | None, run: Run, told: Told, stream: VideoStream | None
+    model: ModelPatcher,
+    plan: RunPlan,
+    prefix: Tensor | None,
+    run: Run,
+    told: Told,
+    stream: VideoStream | None,
+    on_chunk: Callable[[int, int], None],
 ) -> Made:
-    """The outputs of a run that was whole before, without a step."""
+    """The outputs of a run that was whole before, without a step. `on_chunk` hears of (chunks read, chunks)."""
     latent = _empty_latent(plan)
     with _closing(stream, run):
         _put(latent, slice(0, plan.video.prefix_frames), prefix, stream)
@@ -89,6 +95,7 @@ def take_run(
             first = plan.video.prefix_frames + chunk * plan.video.chunk_frames
             made = host.latent_out(model, run.finished.read(chunk))
             _put(latent, slice(first, first + plan.video.chunk_frames), made, stream)
+            on_chunk(chunk + 1, run.finished.chunks)
     return Made(latent, told.timeline, told.report)
 
 

@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
@@ -78,10 +77,12 @@ class UnkeptRun:
         self.finished = Finished()
         self.notes: list[str] = []
         self._seed = seed
+        self._video_path: Path | None = None
 
-    @cached_property
+    @property
     def video_path(self) -> Path:
-        return temporary_video()
+        self._video_path = self._video_path or temporary_video()
+        return self._video_path
 
     @property
     def told(self) -> Told | None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
-import comfy.cli_args
 from comfy_api.latest import Input, InputImpl, io
 from torch import Tensor
 from typing_extensions import override
 
 from ..headforcing_core.checkpoint import check_sigmas
-from ..headforcing_core.geometry import DEFAULT_FPS, LATENT_CHANNELS, VideoShape
+from ..headforcing_core.geometry import DEFAULT_FPS, VideoShape
 from ..headforcing_core.names import check_plain_name
-from ..headforcing_core.noise import NOISE_MODES, NativeNoise, Noise, SplicedNoise
+from ..headforcing_core.noise import NOISE_MODES
 from ..headforcing_core.policy import PRESETS, CachePolicy
 from ..headforcing_core.profile import HeadProfile
 from ..headforcing_core.run_folder import ON_EXISTING
@@ -22,24 +20,23 @@ from . import host, progress
 from .chunk_decoder import can_stream
 from .input_checks import name_error, size_error
 from .latent_video import NO_VAE, LatentVideo, check_vae
+from .noise_choice import check_noise, make_noise
 from .prefix import check_prefix, prefix_samples
 from .profiling import to_image
 from .run import Made, make_run, take_run
 from .run_folder import Run, kept_profile, open_run
 from .run_plan import RunPlan, plan_run
 from .sockets import CATEGORY, CachePolicySocket, HeadProfileSocket, PromptSchedule, PromptScheduleSocket
-from .video_stream import VideoStream
+from .video_stream import VideoStream, workflow_metadata
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import VAE
-    from comfy_api.latest._io import HiddenHolder
     from comfy_execution.graph import DynamicPrompt
 
     from .sockets import Conditioning
 
 _VIDEO = 1
-_MOST_NATIVE_BYTES = 2**32
 _BIGGEST_SEED = 0xFFFFFFFFFFFFFFFF
 
 
@@ -236,8 +233,7 @@ class HeadForcedSampler(io.ComfyNode):
             seconds, fps, width, height, host.facts_of(model).chunk_frames, frames, start_image is not None
         )
         _check_kept(run_name, from_chunk)
-        if noise == "native":
-            _check_native(video, previous is not None, bool(run_name))
+        check_noise(noise, video, continues=previous is not None, is_kept=bool(run_name))
         if profile is None and run_name and on_existing_run == "resume":
             profile = kept_profile(run_name)
         plan = plan_run(model, schedule, positive, video, levels, policy or PRESETS["paper"], profile, node_id)
@@ -248,7 +244,8 @@ class HeadForcedSampler(io.ComfyNode):
         with open_run(run_name, plan, seed, beginning, on_existing_run, from_chunk, progress.checking(node_id)) as run:
             stream = None
             if vae is not None and can_stream(vae) and (takes_video or run_name):
-                stream = VideoStream(vae, run.video_path, fps, video.pixel_frames, _metadata(cls.hidden))
+                metadata = workflow_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
+                stream = VideoStream(vae, run.video_path, fps, video.pixel_frames, metadata)
             made = _made(model, plan, seed, noise, prefix, run, stream, node_id)
         shown: Input.Video = LatentVideo(made.latent, vae, video.pixel_frames, fps)
         if stream is not None and stream.failure is None:
@@ -266,35 +263,15 @@ def _made(
     stream: VideoStream | None,
     node_id: str | None,
 ) -> Made:
-    if run.told is not None:
-        return take_run(model, plan, prefix, run, run.told, stream)
-    video = plan.video
-    shape = (1, LATENT_CHANNELS, video.chunk_frames, *video.latent_size)
-    noise: Noise = SplicedNoise(run.seed_for, shape)
-    if noise_mode == "native":
-        whole = (*shape[:2], video.frames, *video.latent_size)
-        noise = NativeNoise(seed, whole, video.chunk_frames, video.prefix_frames)
+    told = run.told
+    if told is not None:
+        return take_run(model, plan, prefix, run, told, stream, progress.checking(node_id))
+    noise = make_noise(noise_mode, plan.video, seed, run.seed_for)
     settings = plan.settings() | {"seed": seed, "noise": noise_mode}
     return host.explaining_out_of_memory(
         lambda: make_run(model, plan, noise, prefix, settings, run, stream, node_id),
         lambda: plan.cost.out_of_memory(host.free_bytes(model)),
     )
-
-
-def _check_native(video: VideoShape, continues: bool, is_kept: bool) -> None:
-    if continues or is_kept:
-        what, why = ("previous is connected", "go on") if continues else ("run_name is set", "be resumed")
-        raise ValueError(
-            f"noise is native, and {what}. Native noise is drawn for a whole video at once and cannot {why}. Set noise "
-            "to per_chunk."
-        )
-    height, width = video.latent_size
-    size = 4 * LATENT_CHANNELS * video.frames * height * width
-    if size > _MOST_NATIVE_BYTES:
-        raise ValueError(
-            f"noise is native, which draws all {video.frames} frames at once: {size / 1e9:.1f} GB. It is meant for "
-            "comparing short videos. Set noise to per_chunk."
-        )
 
 
 def _check_kept(run_name: str, from_chunk: int) -> None:
@@ -305,14 +282,6 @@ def _check_kept(run_name: str, from_chunk: int) -> None:
             f"from_chunk is {from_chunk}, but run_name is empty. Only a run that was kept can be made anew from a "
             "chunk on. Set run_name to its name, or from_chunk to -1."
         )
-
-
-def _metadata(hidden: HiddenHolder) -> dict[str, str]:
-    """What the host writes into its own videos, so that the workflow can be read from the file."""
-    if comfy.cli_args.args.disable_metadata:
-        return {}
-    given = {"prompt": hidden.prompt, **(hidden.extra_pnginfo or {})}
-    return {name: json.dumps(value) for name, value in given.items() if value is not None}
 
 
 def _is_consumed(dynprompt: DynamicPrompt | None, node_id: str | None, output: int) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import comfy.cli_args
 from torch import Tensor
 
 from .chunk_decoder import ChunkDecoder
@@ -61,3 +63,11 @@ class VideoStream:
             "is whole, and the video output decodes it again."
         )
         log.warning("Head forcing: %s", self.failure)
+
+
+def workflow_metadata(prompt: object, extra_pnginfo: Mapping[str, object] | None) -> dict[str, str]:
+    """What the host writes into its own videos, so that the workflow can be read from the file."""
+    if comfy.cli_args.args.disable_metadata:
+        return {}
+    given = {"prompt": prompt, **(extra_pnginfo or {})}
+    return {name: json.dumps(value) for name, value in given.items() if value is not None}
