@@ -10,26 +10,26 @@ import argparse
 import datetime
 import logging
 import os
-import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-DYNAMIC = "--dynamic-vram"
-if DYNAMIC in sys.argv:  # as ComfyUI starts; PyTorch reads it when it is imported
-    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "backend:cudaMallocAsync")
+from benchmarks.carry import check_machine, pack, unpack  # noqa: E402
+from benchmarks.paging import DYNAMIC, page_weights, start_paging  # noqa: E402
+
+if __name__ == "__main__":
+    start_paging()
 
 import torch  # noqa: E402
 
-from benchmarks.carry import check_machine, pack, unpack  # noqa: E402
 from benchmarks.tables import Cell, Row, Target, counted, labels_from, say  # noqa: E402
+from benchmarks.time_limit import TimeIsUp, at_most  # noqa: E402
 
 if TYPE_CHECKING:
     from benchmarks.workbench import Workbench
@@ -39,10 +39,6 @@ TOY_TEXT_TOKENS = 32
 LEAST_SECONDS = 5.0  # with less left a section is not begun
 SHOWN_CALLS = 6
 GIGA = 1e9
-
-
-class TimeIsUp(Exception):
-    """A section took longer than it may."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ def main() -> int:
         if given.pack is not None:
             say(f"{given.pack} holds {pack(given.pack, given.pack_python) / 2**20:.1f} MiB")
             return 0
-        if given.carry is not None:
+        if given.carry is not None and not given.dynamic_vram:
             unpack(given.carry)
         check_machine()
         device = _device(given.device)
@@ -75,14 +71,19 @@ def main() -> int:
     bench.clear()
     bench.findings.settings["seconds in all"] = round(time.perf_counter() - STARTED, 1)
     bench.findings.judge(_targets(bench))
-    return 1 if "errors" in bench.findings.tables else 0
+    errors = bench.findings.tables.get("errors", [])
+    if errors:
+        bench.findings.add("errors", "What went wrong", errors)
+    return 1 if errors else 0
 
 
 STARTED = time.perf_counter()
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     names = [section.name for section in _sections()]
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to a file, as it comes")
     parser.add_argument("--carry", type=Path, metavar="FOLDER", help="what --pack made, where ComfyUI is not installed")
@@ -194,23 +195,8 @@ def _enter_host(given: argparse.Namespace, device: torch.device) -> ModuleType:
     comfy.cli_args.args.bf16_unet, comfy.cli_args.args.fp16_unet = given.dtype == "bf16", given.dtype == "fp16"
     host = enter_host(given.threads, "pytorch", device.type)
     if given.dynamic_vram:
-        _page_weights()
+        page_weights(device)
     return host
-
-
-def _page_weights() -> None:
-    """What ComfyUI's main.py does at its start on a card of NVIDIA. RuntimeError when it does not work here."""
-    import comfy.memory_management
-    import comfy.model_management
-    import comfy.model_patcher
-    import comfy_aimdo.control
-
-    comfy_aimdo.control.init()
-    devices = [(device.index, 0) for device in comfy.model_management.get_all_torch_devices()]
-    if not comfy_aimdo.control.init_devices(devices):
-        raise RuntimeError(f"comfy-aimdo does not start on {devices}. Weights cannot be paged. Run without {DYNAMIC}.")
-    comfy.model_patcher.CoreModelPatcher = comfy.model_patcher.ModelPatcherDynamic
-    comfy.memory_management.aimdo_enabled = True
 
 
 def _run(section: Section, bench: "Workbench", given: argparse.Namespace) -> None:
@@ -223,7 +209,7 @@ def _run(section: Section, bench: "Workbench", given: argparse.Namespace) -> Non
         error = {"section": section.name, "error": f"not begun: {given.limit:g} s are over"}
     else:
         try:
-            with _at_most(min(section.seconds, left)):
+            with at_most(min(section.seconds, left)):
                 section.run(bench)
         except TimeIsUp as problem:
             error = {"section": section.name, "error": str(problem)}
@@ -233,23 +219,10 @@ def _run(section: Section, bench: "Workbench", given: argparse.Namespace) -> Non
     bench.findings.settings[f"seconds, {section.name}"] = round(time.perf_counter() - started, 1)
     if error is not None:
         bench.clear()  # a rollout that was stopped inside a chunk cannot go on
-        bench.findings.add("errors", "What went wrong", [*bench.findings.tables.get("errors", []), error])
+        bench.findings.tables.setdefault("errors", []).append(error)
+        say(f"{section.name}: {error['error']}")
     bench.findings.targets = _targets(bench)
     bench.findings.write()
-
-
-@contextmanager
-def _at_most(seconds: float) -> Iterator[None]:
-    def stop(signal_number: int, frame: FrameType | None) -> None:
-        raise TimeIsUp(f"took more than {seconds:.0f} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def _arithmetic(bench: "Workbench") -> None:
