@@ -193,12 +193,14 @@ def test_a_vae_of_another_model_is_refused_before_the_first_step(model, video, v
         video(model, conditioning(1), seconds=1.0, vae=other)
 
 
-def test_the_video_is_decoded_when_taken_and_equals_the_decoded_latent(model, video, vae) -> None:
+def test_the_video_is_decoded_when_taken_and_shows_the_decoded_latent(model, video, vae) -> None:
     latent, clip, _, _ = video(model, conditioning(1), seconds=0.5, vae=vae)
     with torch.inference_mode():
         pictures = clip.get_components().images
         whole = vae.decode(latent["samples"]).reshape(-1, 96, 128, 3)
-    assert pictures.shape[0] == 8 and torch.equal(pictures, whole[:8]) and clip.get_dimensions() == (128, 96)
+    assert pictures.shape == (8, 96, 128, 3) and clip.get_dimensions() == (128, 96)
+    apart = torch.cdist(pictures.flatten(1), whole.flatten(1), p=1)  # (pictures, pictures of whole chunks)
+    assert torch.equal(apart.argmin(dim=1), torch.arange(8))  # through H.264, so not the same bits
     with pytest.raises(ValueError, match="vae is not connected, but the video output is used"):
         video(model, conditioning(1), seconds=0.5)[1].get_components()
 
