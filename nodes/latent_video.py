@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,10 +83,9 @@ class LatentVideo(Input.Video):
         return self._decoded
 
     def _stream(self, vae: VAE) -> Input.Video:
-        stream = VideoStream(vae, temporary_video(), self._fps, self._pixel_frames, {})
-        for frames in self._latent.split(_FRAMES_AT_ONCE, dim=2):
-            stream.append(frames)
-        stream.close()
+        with closing(VideoStream(vae, temporary_video(), self._fps, self._pixel_frames, {})) as stream:
+            for frames in self._latent.split(_FRAMES_AT_ONCE, dim=2):
+                stream.append(frames)
         if stream.failure is not None:
             raise RuntimeError(stream.failure)
         return InputImpl.VideoFromFile(str(stream.path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,8 @@ log = logging.getLogger(__name__)
 
 
 class VideoStream:
-    """An MP4 of at most `pixel_frames` pictures that grows by the chunk, in the memory of one chunk.
+    """An MP4 of at most `pixel_frames` pictures that grows by the chunk, in the memory of two chunks: while one is
+    sampled, the one before is encoded on the processor, in a thread that ends with `close`.
 
     A run outlives its video: when a chunk cannot be decoded or written, `failure` says why, and nothing more is added.
     """
@@ -33,6 +35,9 @@ class VideoStream:
         self._pixel_frames = pixel_frames
         self._decoder = ChunkDecoder(vae)
         self._writer = VideoWriter(path, Fraction(fps), metadata)
+        self._thread = ThreadPoolExecutor(1, "head-forcing-video")
+        self._encoding: Future[None] | None = None
+        self._decoded = 0
 
     @property
     def pixel_frames(self) -> int:
@@ -41,21 +46,33 @@ class VideoStream:
 
     def append(self, latent: Tensor) -> None:
         """The next frames of the video's LATENT, (1, channels, frames, height, width)."""
-        missing = self._pixel_frames - self._writer.pixel_frames
+        missing = self._pixel_frames - self._decoded
         if self.failure is not None or not missing:
             return
         try:
-            self._writer.append(self._decoder.decode(latent)[:missing])
+            pictures = self._decoder.decode(latent)[:missing]
+            self._finish_encoding()
         except RuntimeError as error:  # out of memory is one
             self._fail(error)
+            return
+        self._decoded += len(pictures)
+        self._encoding = self._thread.submit(self._writer.append, pictures)
 
     def close(self) -> None:
         """Finish the file; what is there plays in any case."""
         self._decoder.close()
         try:
+            self._finish_encoding()
             self._writer.close()
         except RuntimeError as error:
             self._fail(error)
+        finally:
+            self._thread.shutdown()
+
+    def _finish_encoding(self) -> None:
+        encoding, self._encoding = self._encoding, None
+        if encoding is not None:
+            encoding.result()
 
     def _fail(self, error: RuntimeError) -> None:
         self.failure = (
