@@ -104,9 +104,8 @@ def _watch(
     recorder = MassRecorder(layers, n, sink_frames, seed=seed)
     backbone = host.HostBackbone(model, seed)
     watched = [watched_chunks(protocol, n, prompt, seed) for prompt in range(len(texts))]
-    progress = StepProgress(
-        model, sum(chunks[-1] + 1 for chunks in watched), len(facts.sigmas) - 1, node_id, "profiling,", pictures=False
-    )
+    chunks_in_all = sum(chunks[-1] + 1 for chunks in watched)
+    progress = StepProgress(chunks_in_all, len(facts.sigmas) - 1, node_id, "profiling,")
     done = 0
     for prompt, (text, chunks) in enumerate(zip(texts, watched, strict=True)):
         plan = RolloutPlan(chunks[-1] + 1, latent_height, latent_width, facts.sigmas, (Segment(0, text),))

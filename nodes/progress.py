@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from textwrap import shorten
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import comfy.model_management
@@ -11,35 +13,32 @@ import latent_preview
 from server import PromptServer
 from torch import Tensor
 
+from ..headforcing_core.rollout import Chunk
+
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
+_LONGEST_PROMPT = 48
+
 
 class StepProgress:
-    """Progress of a run on its node: a step at a time, with a line of text a chunk and, where `pictures` are wanted, a
-    preview a chunk. Raises the host's interrupt."""
+    """Progress of chunks on their node: a step at a time, with a line of text a chunk. Raises the host's interrupt.
 
-    def __init__(
-        self, model: ModelPatcher, chunks: int, steps: int, node_id: str | None, doing: str, pictures: bool
-    ) -> None:
+    The line says what is being done, how many chunks there are and how long they will take, and `details`.
+    """
+
+    def __init__(self, chunks: int, steps: int, node_id: str | None, doing: str = "") -> None:
         self._chunks, self._steps, self._node_id, self._doing = chunks, steps, node_id, doing
         self._bar = comfy.utils.ProgressBar(chunks * steps, node_id=node_id)
-        self._previewer = None
-        if pictures:
-            self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+        self._first: tuple[int, float] | None = None  # the first chunk of which steps were made, and when it began
+        self.details = ""
 
     def step(self, chunk: int, step: int, x0: Tensor) -> None:
         """One step of a chunk is done."""
         comfy.model_management.throw_exception_if_processing_interrupted()
         if step == 0:
-            self._say(f"{self._doing} chunk {chunk + 1} of {self._chunks}".strip())
+            self._say(self._line(chunk))
         self._bar.update_absolute(chunk * self._steps + step + 1, self._chunks * self._steps)
-
-    def picture(self, chunk: int, latent: Tensor) -> None:
-        """A chunk is done: show its first frame."""
-        if self._previewer is not None:
-            picture = self._previewer.decode_latent_to_preview_image("JPEG", latent)
-            self._bar.update_absolute((chunk + 1) * self._steps, self._chunks * self._steps, picture)
 
     def rebuilt(self, done: int, chunks: int) -> None:
         """A finished chunk of a kept run is committed again."""
@@ -56,8 +55,39 @@ class StepProgress:
         """`step` for a rollout that begins when so many chunks are done."""
         return lambda chunk, step, x0: self.step(chunks + chunk, step, x0)
 
+    def _line(self, chunk: int) -> str:
+        now = perf_counter()
+        self._first = self._first or (chunk, now)
+        first, began = self._first
+        line = f"{self._doing} chunk {chunk + 1} of {self._chunks}".strip()
+        if chunk > first:
+            line += f", {_clock((now - began) / (chunk - first) * (self._chunks - chunk))} left"
+        return f"{line}{self.details}"
+
     def _say(self, text: str) -> None:
         _say(text, self._node_id)
+
+
+class RunProgress(StepProgress):
+    """Progress of a run, which also shows each finished chunk's first picture, and in its line of text the prompt and
+    what is remembered. `prompt_of` gives a chunk's prompt."""
+
+    def __init__(
+        self, model: ModelPatcher, chunks: int, steps: int, node_id: str | None, prompt_of: Callable[[int], str]
+    ) -> None:
+        super().__init__(chunks, steps, node_id)
+        self._prompt_of = prompt_of
+        self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+
+    def made(self, chunk: Chunk) -> None:
+        """A chunk is done."""
+        episodes = sum(tier == "episode" for _, _, tier in chunk.seen["memory"])
+        prompt = shorten(self._prompt_of(min(chunk.index + 1, self._chunks - 1)), _LONGEST_PROMPT, placeholder="...")
+        self.details = f" | {prompt} | {episodes} episodes, {chunk.kv_bytes / 1e9:.2f} GB"
+        if self._previewer is not None:
+            picture = self._previewer.decode_latent_to_preview_image("JPEG", chunk.latent)
+            done = (chunk.index + 1) * self._steps
+            self._bar.update_absolute(done, self._chunks * self._steps, picture)
 
 
 def checking(node_id: str | None) -> Callable[[int, int], None]:
@@ -68,6 +98,12 @@ def checking(node_id: str | None) -> Callable[[int, int], None]:
         _say(f"checking what is kept, {done} of {chunks}", node_id)
 
     return checked
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 def _say(text: str, node_id: str | None) -> None:

@@ -20,7 +20,7 @@ from ..headforcing_core.noise import Noise
 from ..headforcing_core.report import Setting, make_report, shown_chunks
 from ..headforcing_core.rollout import Chunk, make_memory, rollout
 from . import host
-from .progress import StepProgress
+from .progress import RunProgress
 from .run_folder import Told
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _make_chunks(
     wanted = replace(plan.rollout, finished=run.finished)
     backbone = host.HostBackbone(model, run.seed_for(0))
     memory = make_memory(plan.fitted, plan.labels, wanted, backbone.attention, host.rotate)
-    progress = StepProgress(model, plan.video.chunks, len(wanted.sigmas) - 1, node_id, "", pictures=True)
+    progress = RunProgress(model, plan.video.chunks, len(wanted.sigmas) - 1, node_id, plan.prompt_of)
     chunks: list[Chunk] = []
     beside = 0
     _put(latent, slice(0, plan.video.prefix_frames), prefix, stream)
@@ -123,7 +123,7 @@ def _make_chunks(
             if chunk.index < run.finished.chunks:
                 progress.rebuilt(chunk.index + 1, run.finished.chunks)
             else:
-                progress.picture(chunk.index, chunk.latent)
+                progress.made(chunk)
             beside = max(beside, memory.chunk_bytes)
             chunks.append(replace(chunk, latent=_NO_LATENT))
     return chunks, beside

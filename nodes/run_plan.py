@@ -59,6 +59,10 @@ class RunPlan:
             for scene, segment, end in zip(self.scenes, self.rollout.segments, ends, strict=True)
         ]
 
+    def prompt_of(self, chunk: int) -> str:
+        """The prompt of a chunk."""
+        return [segment.prompt for segment in self.report_segments() if segment.chunks[0] <= chunk][-1]
+
     def after(self, prefix: Tensor) -> RunPlan:
         """The same run, going on from frames in model space."""
         return replace(self, rollout=replace(self.rollout, prefix=prefix))

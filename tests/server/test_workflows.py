@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -92,8 +93,11 @@ def test_progress_counts_up_to_the_last_step(finished: Finished) -> None:
     } == {CHUNKS * STEPS}
 
 
-def test_the_sampler_says_which_chunk_it_is_on(finished: Finished) -> None:
-    assert finished.texts() == [f"chunk {chunk} of {CHUNKS}" for chunk in range(1, CHUNKS + 1)]
+def test_the_sampler_says_which_chunk_it_is_on_and_what_it_remembers(finished: Finished) -> None:
+    first, *others = finished.texts()
+    assert first == f"chunk 1 of {CHUNKS}" and len(others) == CHUNKS - 1
+    for number, text in enumerate(others, 2):
+        assert re.fullmatch(rf"chunk {number} of {CHUNKS}, \d:\d\d left \| .+ \| 0 episodes, 0\.\d\d GB", text), text
 
 
 def test_every_chunk_is_previewed(finished: Finished) -> None:
