@@ -133,6 +133,11 @@ def free_bytes(model: ModelPatcher) -> int:
     return cast("int", comfy.model_management.get_free_memory(model.load_device))
 
 
+def total_bytes(model: ModelPatcher) -> int:
+    """All memory of the device that the model computes on."""
+    return cast("int", comfy.model_management.get_total_memory(model.load_device))
+
+
 class HostBackbone:
     """A Wan MODEL whose self-attention reads a KVMemory, as the core's Backbone. One guider call a chunk."""
 

@@ -22,18 +22,28 @@ class RunCost:
     memory_bytes: int
     smaller: Mapping[str, int]
 
+    def told(self, free_bytes: int, total_bytes: int) -> str:
+        """What the run will take, beside what is there."""
+        told = (
+            f"Memory: up to {_gigabytes(self.memory_bytes)} for keys and values beside the model; "
+            f"{_gigabytes(free_bytes)} of {_gigabytes(total_bytes)} are free."
+        )
+        return f"{told} {self._advice(total_bytes)}" if self.memory_bytes > total_bytes else told
+
     def out_of_memory(self, free_bytes: int) -> str:
         """What to say when the memory ran out; `free_bytes` were free without this run."""
-        fitting = {name: size for name, size in self.smaller.items() if size < free_bytes}
-        advice = "Choose a smaller width and height"
-        if fitting:
-            name = max(fitting, key=lambda name: fitting[name])
-            advice = f"Choose the preset {name} in Head Cache Policy ({_gigabytes(fitting[name])}), or a smaller size"
         return (
             f"Out of memory. At {self.width} x {self.height} the memory of policy {self.policy} takes "
             f"{_gigabytes(self.memory_bytes)} beside the model, and {_gigabytes(free_bytes)} are free without it. "
-            f"{advice}."
+            f"{self._advice(free_bytes)}"
         )
+
+    def _advice(self, room: int) -> str:
+        fitting = {name: size for name, size in self.smaller.items() if size < room}
+        if not fitting:
+            return "Choose a smaller width and height."
+        name = max(fitting, key=lambda name: fitting[name])
+        return f"Choose the preset {name} in Head Cache Policy ({_gigabytes(fitting[name])}), or a smaller size."
 
 
 def run_cost(fitted: FittedPolicy, labels: Labels, profiled: bool, video: VideoShape, per_frame: int) -> RunCost:

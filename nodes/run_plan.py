@@ -139,6 +139,7 @@ def plan_run(
     )
     per_frame = host.frame_head_bytes(model, tokens_per_frame(*video.latent_size))
     cost = run_cost(fitted, labels, used is not None, video, per_frame)
+    notes.append(cost.told(host.free_bytes(model), host.total_bytes(model)))
     if host.foreign_patches(model):
         notes.append(
             "Another node has replaced the model's self-attention; during this run the memory takes its place."
