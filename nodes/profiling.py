@@ -84,7 +84,7 @@ def profile_picture(profile: HeadProfile) -> torch.Tensor:
 
 def to_image(picture: Image.Image) -> torch.Tensor:
     """A picture as an IMAGE: float32 (1, height, width, 3) in 0 to 1."""
-    return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255.0)[None]
+    return torch.from_numpy(np.divide(np.asarray(picture), 255, dtype=np.float32))[None]
 
 
 def _watch(
