@@ -68,7 +68,13 @@ def _disk(quick: bool, studio: Callable[[], Studio], folder: Path, findings: Fin
     return prove_disk(studio(), folder, Film(12 if quick else 24), findings)
 
 
-_PARTS = {"killed": _killed, "long": _long, "disk": _disk}
+def _mutated(quick: bool, studio: Callable[[], Studio], folder: Path, findings: Findings) -> list[Target]:
+    from benchmarks.soak_mutated import prove_mutated
+
+    return prove_mutated(studio(), folder, Film(18 if quick else 24), findings)
+
+
+_PARTS = {"killed": _killed, "long": _long, "disk": _disk, "mutated": _mutated}
 
 
 def _options() -> argparse.Namespace:

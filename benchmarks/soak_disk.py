@@ -10,10 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
-from benchmarks.soak_host import Film, Studio, folder_of, module
-from benchmarks.soak_process import Child, Found, describe, files_of, is_sentence, made_in_child
+from benchmarks.soak_host import Film, Studio, folder_of
+from benchmarks.soak_process import Child, Found, describe, files_of, hearing, is_sentence, made_in_child
 from benchmarks.tables import Row, Target, say
 from benchmarks.workbench import Findings
 
@@ -56,7 +54,7 @@ def prove_disk(studio: Studio, folder: Path, film: Film, findings: Findings) -> 
         if refused:
             say(f"  a small disk cannot be mounted here ({refused}): left out")
         else:
-            rows.append(_too_small(studio, folder, disk, film))
+            rows.append(_too_small(studio, folder, disk, film, DISK_BYTES // chunk_bytes))
             rows += [_row(studio, folder, disk / str(number), film, case, whole) for number, case in enumerate(fills)]
     findings.add("disk", f"{film.chunks} chunks of {film.size} on a full disk", rows)
     return [
@@ -108,18 +106,10 @@ def _on_full_disk(studio: Studio, folder: Path, film: Film, output: Path, case: 
             _fill_disk(output.parent, case.free_bytes)
 
     def work() -> Found:
-        progress = module("nodes.progress").StepProgress
-        picture = progress.picture
-
-        def filling(self: object, chunk: int, latent: Tensor) -> None:
-            picture(self, chunk, latent)
-            if chunk + 1 == case.at_chunk:
-                fill()
-
-        progress.picture = filling
         if not case.at_chunk:
             fill()
-        found = describe(studio, film, output)
+        with hearing(lambda chunk: fill() if chunk == case.at_chunk else None):
+            found = describe(studio, film, output)
         if case.most_bytes is not None:  # the answer itself is a file
             resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         return found
@@ -142,9 +132,9 @@ def _fill_disk(disk: Path, free_bytes: int) -> None:
         file.truncate(max(0, file.tell() - free_bytes))
 
 
-def _too_small(studio: Studio, folder: Path, disk: Path, film: Film) -> Row:
+def _too_small(studio: Studio, folder: Path, disk: Path, film: Film, chunks: int) -> Row:
     """A run that could not fit is refused before its first step."""
-    longer = Film(20 * film.chunks, film.width, film.height)
+    longer = Film(chunks, film.width, film.height)
     found = made_in_child(studio, folder, longer, disk / "small")
     told = str(found["error"])
     return {

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 
+from torch import Tensor
+
 from benchmarks.soak_host import Film, Studio, bits_of, folder_of, module, pictures_of
 
 BETWEEN, SAMPLING, DECODE, APPEND, WRITE, RENAME, FINISH = range(7)
@@ -76,6 +78,24 @@ class Watch:
                 return original(*args, **kwargs)
 
         setattr(owner, name, watched)
+
+
+@contextmanager
+def hearing(on_chunk: Callable[[int], None]) -> Iterator[None]:
+    """Inside, `on_chunk` hears of every chunk that is made, after its first step; chunks are counted from 0."""
+    progress = module("nodes.progress").StepProgress
+    original = progress.step
+
+    def step(self: object, chunk: int, number: int, x0: Tensor) -> None:
+        original(self, chunk, number, x0)
+        if number == 0:
+            on_chunk(chunk)
+
+    progress.step = step
+    try:
+        yield
+    finally:
+        progress.step = original
 
 
 class Child:
