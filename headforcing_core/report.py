@@ -71,3 +71,11 @@ def _chunk(chunk: Chunk) -> dict[str, object]:
         "kv_bytes": chunk.kv_bytes,
         "seen": {head_type: [list(place) for place in seen] for head_type, seen in chunk.seen.items()},
     }
+
+
+def with_notes(report: str, notes: Sequence[str]) -> str:
+    """A report with further notes; without any, the same text."""
+    if not notes:
+        return report
+    told = json.loads(report)
+    return json.dumps({**told, "notes": [*told.get("notes", []), *notes]})

@@ -105,7 +105,7 @@ def _segment_difference(kept: RunRecord, wanted: RunRecord) -> Difference | None
         if before.text_hash != now.text_hash:
             what = f"has the prompt {_shown(before.prompt)}, now it would be {_shown(now.prompt)}"
             if before.prompt == now.prompt:
-                what = f"has the prompt {_shown(now.prompt)} as another text encoder or a LoRA read it"
+                what = f"has the prompt {_shown(now.prompt)}, which is now another text, or encoded otherwise"
             return Difference(now.first_chunk, what)
     return None
 

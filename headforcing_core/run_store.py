@@ -47,6 +47,7 @@ from .run_record import (
     ChunkRecord,
     RunRecord,
     RunSpec,
+    Seeds,
     begin_record,
     dump_record,
     parse_record,
@@ -148,6 +149,11 @@ class RunStore:
     def chunks(self) -> int:
         """How many chunks the video has."""
         return self._spec.chunks
+
+    @property
+    def has_more(self) -> bool:
+        """Whether more chunks are kept than the video has."""
+        return len(self._record.chunks) > self.chunks
 
     @property
     def video_path(self) -> Path:
@@ -254,7 +260,7 @@ class RunStore:
 
     def _go_on(self, files: Mapping[str, int], from_chunk: int, on_check: OnCheck) -> None:
         kept = _read_record(self.folder)
-        wanted = replace(self._record, seeds=wanted_seeds(kept.seeds, self._spec.seed, from_chunk))
+        wanted = replace(self._record, seeds=self._seeds(kept, from_chunk))
         if kept.chunks:
             check_same_run(self.name, kept, wanted)
         check_from_chunk(self.name, kept, self._spec.seed, from_chunk, self.chunks)
@@ -274,6 +280,18 @@ class RunStore:
         self._clean_up()
         if difference is not None:
             self._cut(files, len(kept.chunks))
+
+    def _seeds(self, kept: RunRecord, from_chunk: int) -> Seeds:
+        """A run that is not whole goes on with its own seed: the page draws another one each time Run is pressed."""
+        seed, last = self._spec.seed, kept.seeds[-1][1]
+        if from_chunk >= 0 or not kept.chunks or (seed != last and len(kept.chunks) >= self.chunks):
+            return wanted_seeds(kept.seeds, seed, from_chunk)
+        if seed != last:
+            self.notes.append(
+                f"The run {self.name!r} went on with its seed {last}, not with {seed}. Set from_chunk to make chunks "
+                "anew with another seed."
+            )
+        return kept.seeds
 
     def _cut(self, files: Mapping[str, int], listed: int) -> None:
         unlisted = chunks_from(listed, files)

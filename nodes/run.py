@@ -17,7 +17,7 @@ from torch import Tensor
 from ..headforcing_core.geometry import LATENT_CHANNELS
 from ..headforcing_core.heatmap import draw_timeline
 from ..headforcing_core.noise import Noise
-from ..headforcing_core.report import Setting, make_report, shown_chunks
+from ..headforcing_core.report import Setting, make_report, shown_chunks, with_notes
 from ..headforcing_core.rollout import Chunk, make_memory, rollout
 from . import host
 from .progress import RunProgress
@@ -67,13 +67,13 @@ def make_run(
         [plan.video.start_second(chunk.index) for chunk in chunks],
         [(segment.chunks[0], segment.prompt) for segment in segments],
     )
-    failure = [stream.failure] if stream is not None and stream.failure else []
-    notes = [*plan.notes, *run.notes, *failure]
+    failures = _failures(stream)
+    notes = [*plan.notes, *run.notes, *failures]
     told = [
         make_report(settings, notes, segments, plan.profile, chunks, shown, beside, taken)
         for shown in (chunks, shown_chunks(chunks, segments))
     ]
-    if not failure:
+    if not failures:
         run.tell(Told(told[0], timeline))
     return Made(latent, timeline, told[1])
 
@@ -96,7 +96,7 @@ def take_run(
             made = host.latent_out(model, run.finished.read(chunk))
             _put(latent, slice(first, first + plan.video.chunk_frames), made, stream)
             on_chunk(chunk + 1, run.finished.chunks)
-    return Made(latent, told.timeline, told.report)
+    return Made(latent, told.timeline, with_notes(told.report, [*run.notes, *_failures(stream)]))
 
 
 def _make_chunks(
@@ -127,6 +127,10 @@ def _make_chunks(
             beside = max(beside, memory.chunk_bytes)
             chunks.append(replace(chunk, latent=_NO_LATENT))
     return chunks, beside
+
+
+def _failures(stream: VideoStream | None) -> list[str]:
+    return [stream.failure] if stream is not None and stream.failure else []
 
 
 def _empty_latent(plan: RunPlan) -> Tensor:

@@ -42,16 +42,16 @@ class Told(NamedTuple):
 
 class Run(Protocol):
     """What a run is made into. `finished` chunks are there already; `notes` are sentences for the report; `video_path`
-    is where its video grows; `told` what is told of it, when nothing is to be made."""
+    is where its video grows; `told` what is told of it, when nothing is to be made, and `has_video` whether its video
+    is whole then."""
 
     finished: Finished
     notes: list[str]
+    told: Told | None
+    has_video: bool
 
     @property
     def video_path(self) -> Path: ...
-
-    @property
-    def told(self) -> Told | None: ...
 
     def seed_for(self, chunk: int) -> int:
         """The seed of a chunk."""
@@ -76,6 +76,8 @@ class UnkeptRun:
     def __init__(self, seed: int) -> None:
         self.finished = Finished()
         self.notes: list[str] = []
+        self.told: Told | None = None
+        self.has_video = False
         self._seed = seed
         self._video_path: Path | None = None
 
@@ -83,10 +85,6 @@ class UnkeptRun:
     def video_path(self) -> Path:
         self._video_path = self._video_path or temporary_video()
         return self._video_path
-
-    @property
-    def told(self) -> Told | None:
-        return None
 
     def seed_for(self, chunk: int) -> int:
         return self._seed
@@ -102,24 +100,25 @@ class UnkeptRun:
 
 
 class KeptRun:
-    """A run in its folder, open. A video that is there stays until the one that grows beside it has as much."""
+    """A run in its folder, open. A video that is there stays until the one that grows beside it has as much, and for
+    good while more is kept than was asked for."""
 
     def __init__(self, store: RunStore, plan: RunPlan) -> None:
         decisions = [decision for chunk in range(store.finished) for decision in store.decisions(chunk)]
         self.finished = Finished(store.finished, store.read, {decision.frame: decision for decision in decisions})
         self.notes = store.notes
         self._store = store
-        self._shown = {"chunks": plan.video.chunks, "pixel_frames": plan.video.pixel_frames, "fps": plan.video.fps}
         self._least_pictures = plan.video.pixel_frames_after(store.finished)
-        self.video_path = store.next_video_path if store.video_path.exists() else store.video_path
+        video = plan.video
+        self.told = self._read({"chunks": video.chunks, "pixel_frames": video.pixel_frames, "fps": video.fps})
+        self.has_video = self.told is not None and store.video_path.exists()  # a report is kept after its video
+        self._video_path: Path | None = None
 
     @property
-    def told(self) -> Told | None:
-        found = self._store.read_report(self._shown) if self.finished.chunks == self._store.chunks else None
-        try:
-            return Told(found[0], Image.open(io.BytesIO(found[1])).convert("RGB")) if found else None
-        except (OSError, ValueError, Image.DecompressionBombError):
-            return None  # drawn again
+    def video_path(self) -> Path:
+        if self._video_path is None:
+            self._video_path = self._place()
+        return self._video_path
 
     def seed_for(self, chunk: int) -> int:
         return self._store.seed_for(chunk)
@@ -132,14 +131,30 @@ class KeptRun:
             self._store.add_decisions(chunk.index, decisions)
 
     def settle_video(self, pictures: int) -> None:
-        if self.video_path != self._store.video_path and pictures >= self._least_pictures:
+        if self.video_path == self._store.next_video_path and pictures >= self._least_pictures:
             os.replace(self.video_path, self._store.video_path)
-            self.video_path = self._store.video_path
+            self._video_path = self._store.video_path
 
     def tell(self, told: Told) -> None:
+        if self._store.has_more:
+            return
         data = io.BytesIO()
         told.timeline.save(data, "PNG")
         self._store.write_report(told.report, data.getvalue())
+
+    def _place(self) -> Path:
+        if self.has_video:
+            return self._store.video_path
+        if self._store.has_more:
+            return temporary_video()
+        return self._store.next_video_path if self.told or self._store.video_path.exists() else self._store.video_path
+
+    def _read(self, settings: dict[str, Setting]) -> Told | None:
+        found = self._store.read_report(settings) if self.finished.chunks == self._store.chunks else None
+        try:
+            return Told(found[0], Image.open(io.BytesIO(found[1]), formats=("PNG",)).convert("RGB")) if found else None
+        except (OSError, ValueError, Image.DecompressionBombError):
+            return None  # drawn again
 
 
 @contextmanager

@@ -243,12 +243,12 @@ class HeadForcedSampler(io.ComfyNode):
         beginning = start_image if previous is None else previous["samples"]
         with open_run(run_name, plan, seed, beginning, on_existing_run, from_chunk, progress.checking(node_id)) as run:
             stream = None
-            if vae is not None and can_stream(vae) and (takes_video or run_name):
+            if vae is not None and can_stream(vae) and (takes_video or run_name) and not run.has_video:
                 metadata = workflow_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
                 stream = VideoStream(vae, run.video_path, fps, video.pixel_frames, metadata)
             made = _made(model, plan, seed, noise, prefix, run, stream, node_id)
         shown: Input.Video = LatentVideo(made.latent, vae, video.pixel_frames, fps)
-        if stream is not None and stream.failure is None:
+        if run.has_video or (stream is not None and stream.failure is None):
             shown = InputImpl.VideoFromFile(str(run.video_path))
         return io.NodeOutput({"samples": made.latent}, shown, to_image(made.timeline), made.report)
 

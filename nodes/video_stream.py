@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import comfy.cli_args
+from av.error import FFmpegError
 from torch import Tensor
 
 from .chunk_decoder import ChunkDecoder
@@ -52,7 +53,7 @@ class VideoStream:
         try:
             pictures = self._decoder.decode(latent)[:missing]
             self._finish_encoding()
-        except RuntimeError as error:  # out of memory is one
+        except (RuntimeError, FFmpegError) as error:  # out of memory is a RuntimeError
             self._fail(error)
             return
         self._decoded += len(pictures)
@@ -64,7 +65,7 @@ class VideoStream:
         try:
             self._finish_encoding()
             self._writer.close()
-        except RuntimeError as error:
+        except (RuntimeError, FFmpegError) as error:
             self._fail(error)
         finally:
             self._thread.shutdown()
@@ -74,7 +75,7 @@ class VideoStream:
         if encoding is not None:
             encoding.result()
 
-    def _fail(self, error: RuntimeError) -> None:
+    def _fail(self, error: Exception) -> None:
         self.failure = (
             f"The video stopped after {self._writer.pixel_frames} of {self._pixel_frames} pictures: {error} The latent "
             "is whole, and the video output decodes it again."

@@ -168,7 +168,7 @@ def test_decisions_of_the_last_chunk_come_when_the_video_becomes_longer(tmp_path
         ),
         (
             make_spec(scenes=[replace(scene("a red fox"), text_hash=digest("lora"))]),
-            "has the prompt 'a red fox' as another text encoder or a LoRA read it",
+            "has the prompt 'a red fox', which is now another text, or encoded otherwise",
         ),
         (
             make_spec(scenes=[scene("a red fox"), scene("a river", 5)]),
@@ -272,7 +272,20 @@ def test_every_take_is_kept(tmp_path: Path) -> None:
             assert f"Chunks from {from_chunk} on are made anew" in store.notes[0] and seeds_of(store) == seeds
     with RunStore.open(tmp_path, "fox_take_2", make_spec(seed=2), from_chunk=4) as take:
         assert seeds_of(take) == [1, 1, 1, 1, 2, 2]
-    refused(tmp_path, make_spec(seed=4), "Chunk 0.*its seeds are 1 from chunk 0 on, 3 from chunk 2 on, 4 from chunk 5")
+    refused(tmp_path, make_spec(seed=9), "Chunk 0.*its seeds are 1 from chunk 0 on, 3 from chunk 2 on, 4 from chunk 5")
+    with RunStore.open(tmp_path, "fox", make_spec(seed=4)) as store:  # the last one
+        assert seeds_of(store) == [1, 1, 3, 3, 3, 4] and store.notes == []
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_run_that_is_not_whole_goes_on_with_its_seeds(tmp_path: Path, seed: int) -> None:
+    keep_run(tmp_path, chunks=4)
+    with RunStore.open(tmp_path, "fox", make_spec(seed=2, chunks=4), from_chunk=2) as store:
+        make_chunks(store)
+    with RunStore.open(tmp_path, "fox", make_spec(seed=seed)) as store:
+        make_chunks(store)
+        assert seeds_of(store) == [1, 1, 2, 2, 2, 2]
+        assert [f"with its seed 2, not with {seed}" in note for note in store.notes] == [True] * (seed != 2)
 
 
 def test_from_chunk_may_change_scenes_and_only_the_first_that_differs_is_begun_anew(tmp_path: Path) -> None:

@@ -136,6 +136,22 @@ def test_a_run_is_made_longer_and_shorter(runs: Path, keep) -> None:
     assert any("has 4 chunks; the first 2 are used" in note for note in json.loads(report)["notes"])
 
 
+def test_a_shorter_video_of_a_run_leaves_what_is_kept_as_it_is(runs: Path, keep, vae) -> None:
+    keep(vae=vae)
+    before = {path.name: path.read_bytes() for path in (runs / "film").iterdir()}
+    shorter = keep(seconds=1.2, vae=vae)
+    assert len(shorter[1].get_components().images) == 19
+    assert before == {path.name: path.read_bytes() for path in (runs / "film").iterdir()}
+
+
+def test_a_run_that_is_not_whole_goes_on_with_its_own_seed(runs: Path, keep) -> None:
+    """The page draws another seed each time Run is pressed."""
+    keep(seconds=1.2, seed=1)
+    latent, _, _, report = keep(seed=2)
+    assert torch.equal(latent["samples"], keep(run_name="", seed=1)[0]["samples"])
+    assert any("went on with its seed 1, not with 2" in note for note in json.loads(report)["notes"])
+
+
 def test_another_seed_from_a_chunk_on_keeps_the_take_before(runs: Path, keep, vae) -> None:
     first = keep(seed=1, vae=vae)[0]["samples"]
     with pytest.raises(ValueError, match="has seed 1, now it would be 2"):
