@@ -1,6 +1,7 @@
 """What is written down of a kept run, `run.json`: everything that decided about its chunks, and the chunks themselves
 (method.md section 8; docs/files.md)."""
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,9 @@ _MOST_LAYERS = 256  # or heads a layer
 _NOVELTIES = (-1.0, 3.0)  # one minus a mean cosine, with room for rounding
 _HASH = re.compile(r"[0-9a-f]{64}")
 _FORMAT = re.compile(r"headforcing\.run/(\d{1,9})")
-_NAMES = ("format", "settings", "segments", "seeds", "profile", "prefix_hash", "chunks")
+_NAMES = ("format", "settings", "segments", "seeds", "profile", "prefix_hash", "chunks", "sha256")
+_SEAL = b',"sha256":"%s"}'
+_SEAL_BYTES = len(_SEAL % (b"0" * 64))
 
 Seeds: TypeAlias = tuple[tuple[int, int], ...]
 """(first chunk, seed) of every stretch of chunks under one seed."""
@@ -131,10 +134,16 @@ def dump_record(record: RunRecord) -> bytes:
         allow_nan=False,
         separators=(",", ":"),
     ).encode("ascii")
+    data = seal(data)
     if len(data) > MOST_BYTES:
         raise ValueError(f"run.json would have {len(data)} bytes, more than {MOST_BYTES}")
     check_values(data)
     return data
+
+
+def seal(data: bytes) -> bytes:
+    """A JSON object with the SHA-256 of its text as a last value, so that no change of it goes unseen."""
+    return data[:-1] + _SEAL % hashlib.sha256(data).hexdigest().encode()
 
 
 def parse_record(data: bytes, name: str) -> RunRecord:
@@ -163,6 +172,8 @@ def check_decisions(decisions: Sequence[Decision]) -> None:
 def _parsed(data: bytes) -> RunRecord:
     value = parse_json(data)
     _check_format(value)
+    if seal(data[:-_SEAL_BYTES] + b"}") != data:
+        raise ValueError("it was changed after it was written")
     fields = Fields.of(value, "run.json", _NAMES)
     chunks = fields.items("chunks")
     if len(chunks) > MOST_CHUNKS:

@@ -22,7 +22,7 @@ if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parent)]
 
 import torch
-from run_specs import FAST_DISK, SHAPE, decision, keep_run, latent, make_spec, scene
+from run_specs import FAST_DISK, SHAPE, decision, keep_run, latent, make_spec, scene, sealed_anew
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
@@ -113,6 +113,8 @@ class Records(Target):
 
     def make(self, rng: random.Random) -> None:
         self.data = mutated_json(rng, self.corpus) if rng.random() < 0.6 else mutated(rng, self.corpus)
+        if rng.random() < 0.8:  # or the seal would be all that is ever looked at
+            self.data = sealed_anew(self.data)
 
     def read(self) -> None:
         again = parse_record(self.data, "fox")
@@ -158,7 +160,7 @@ class Folders(Target):
             elif way == 2:
                 files[f".{name}.tmp"] = files[name][: rng.randrange(1 + len(files[name]))]
             elif name == "run.json" and way < 5:
-                files[name] = mutated_json(rng, [files[name]])
+                files[name] = sealed_anew(mutated_json(rng, [files[name]]))
             else:
                 files[name] = mutated_tensors(rng, [files[name]])
         for path in self.run.iterdir():

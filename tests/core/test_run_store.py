@@ -27,6 +27,7 @@ from run_specs import (
     scene,
     seeds_of,
     swapped,
+    write_record,
 )
 from safetensors.torch import save
 
@@ -86,7 +87,7 @@ def test_a_run_goes_on_after_its_last_finished_chunk(tmp_path: Path) -> None:
 def test_the_record_names_everything_and_every_file_has_its_hash(tmp_path: Path) -> None:
     folder = keep_run(tmp_path)
     record = json.loads((folder / "run.json").read_bytes())
-    assert list(record) == ["format", "settings", "segments", "seeds", "profile", "prefix_hash", "chunks"]
+    assert list(record) == ["format", "settings", "segments", "seeds", "profile", "prefix_hash", "chunks", "sha256"]
     assert record["format"] == "headforcing.run/1" and record["seeds"] == [[0, 1]]
     assert record["profile"]["labels"] == [list(row) for row in LABELS] and record["settings"]["sigmas"] == [1, 0.5, 0]
     assert record["chunks"][4]["decisions"] == [vars(decision(4))]
@@ -369,7 +370,7 @@ def as_listed(folder: Path, chunk: int, data: bytes) -> bytes:
     """Put the hash of other bytes into run.json, as somebody who edits a run would."""
     record = json.loads((folder / "run.json").read_bytes())
     record["chunks"][chunk]["sha256"] = run_hash(data)
-    (folder / "run.json").write_text(json.dumps(record))
+    write_record(folder, record)
     return data
 
 
@@ -482,8 +483,19 @@ def test_every_field_of_the_record_is_checked(
     for step in place[:-1]:
         inner = inner[step]
     inner[place[-1]] = value
-    (folder / "run.json").write_text(json.dumps(record))
+    write_record(folder, record)
     refused(tmp_path, make_spec(), message)
+
+
+def test_no_flipped_bit_of_the_record_goes_unseen(tmp_path: Path) -> None:
+    folder = keep_run(tmp_path)
+    good = (folder / "run.json").read_bytes()
+    for place in range(len(good)):
+        data = bytearray(good)
+        data[place] ^= 1 << place % 7
+        (folder / "run.json").write_bytes(data)
+        with pytest.raises(RuntimeError, match="run.json of the run 'fox' cannot be used"):
+            RunStore.open(tmp_path, "fox", make_spec())
 
 
 @pytest.mark.parametrize("name", ["format", "settings", "segments", "seeds", "profile", "prefix_hash", "chunks"])
@@ -491,7 +503,7 @@ def test_every_field_of_the_record_must_be_there(tmp_path: Path, name: str) -> N
     folder = keep_run(tmp_path)
     record = json.loads((folder / "run.json").read_bytes())
     del record[name]
-    (folder / "run.json").write_text(json.dumps(record))
+    write_record(folder, record)
     refused(tmp_path, make_spec(), "not of a run" if name == "format" else f"lacks '{name}'")
 
 
