@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 import folder_paths
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from ..headforcing_core.geometry import LATENT_CHANNELS
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .sockets import Conditioning
 
 _FOLDER = "head_forcing"
+_VIDEO_HASH = "video sha256"  # in timeline.png
 
 
 class Told(NamedTuple):
@@ -111,7 +113,7 @@ class KeptRun:
         self._least_pictures = plan.video.pixel_frames_after(store.finished)
         video = plan.video
         self.told = self._read({"chunks": video.chunks, "pixel_frames": video.pixel_frames, "fps": video.fps})
-        self.has_video = self.told is not None and store.video_path.exists()  # a report is kept after its video
+        self.has_video = self.told is not None and self._is_video_of(self.told)
         self._video_path: Path | None = None
 
     @property
@@ -134,13 +136,21 @@ class KeptRun:
         if self.video_path == self._store.next_video_path and pictures >= self._least_pictures:
             os.replace(self.video_path, self._store.video_path)
             self._video_path = self._store.video_path
+            if self.told is not None:
+                self.tell(self.told)
 
     def tell(self, told: Told) -> None:
         if self._store.has_more:
             return
-        data = io.BytesIO()
-        told.timeline.save(data, "PNG")
+        data, beside = io.BytesIO(), PngInfo()
+        if self._store.video_path.exists():
+            beside.add_text(_VIDEO_HASH, _file_hash(self._store.video_path))
+        told.timeline.save(data, "PNG", pnginfo=beside)
         self._store.write_report(told.report, data.getvalue())
+
+    def _is_video_of(self, told: Told) -> bool:
+        path = self._store.video_path
+        return path.exists() and told.timeline.info.get(_VIDEO_HASH) == _file_hash(path)
 
     def _place(self) -> Path:
         if self.has_video:
@@ -182,6 +192,11 @@ def kept_profile(name: str) -> HeadProfile | None:
     if kept is None or kept.profile is None:
         return None
     return HeadProfile(kept.profile.fingerprint, "", LabelRule(kept.profile.rule), kept.profile.labels, None, {})
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _root() -> Path:

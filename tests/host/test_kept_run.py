@@ -193,6 +193,19 @@ def test_a_damaged_chunk_is_made_again(runs: Path, keep) -> None:
     assert any("chunk_00002.safetensors is damaged" in note for note in json.loads(report)["notes"])
 
 
+@pytest.mark.parametrize("change", [lambda data: data[: len(data) // 2], lambda data: data[:-9] + b"x" + data[-8:]])
+def test_a_video_that_was_changed_is_made_again(runs: Path, keep, vae, change: Callable[[bytes], bytes]) -> None:
+    keep(vae=vae)
+    path = runs / "film/video.mp4"
+    good = path.read_bytes()
+    path.write_bytes(change(good))
+    assert len(keep(vae=vae)[1].get_components().images) == PICTURES
+    assert path.read_bytes() == good
+    before = path.stat().st_mtime_ns
+    keep(vae=vae)
+    assert path.stat().st_mtime_ns == before  # and then no more
+
+
 @pytest.mark.parametrize(
     ("inputs", "sentence"),
     [
