@@ -74,7 +74,33 @@ def _mutated(quick: bool, studio: Callable[[], Studio], folder: Path, findings: 
     return prove_mutated(studio(), folder, Film(18 if quick else 24), findings)
 
 
-_PARTS = {"killed": _killed, "long": _long, "disk": _disk, "mutated": _mutated}
+def _servers(quick: bool, studio: Callable[[], Studio], folder: Path, findings: Findings) -> list[Target]:
+    from benchmarks.soak_server import prove_servers_killed
+
+    return prove_servers_killed(Film(12 if quick else 40), 1 if quick else 3, findings)
+
+
+def _interrupted(quick: bool, studio: Callable[[], Studio], folder: Path, findings: Findings) -> list[Target]:
+    from benchmarks.soak_server import prove_interrupted
+
+    return prove_interrupted(Film(60, 64, 64), Film(9, 64, 64), 4 if quick else 50, findings)
+
+
+def _twice(quick: bool, studio: Callable[[], Studio], folder: Path, findings: Findings) -> list[Target]:
+    from benchmarks.soak_server import prove_twice
+
+    return prove_twice(Film(12 if quick else 40), findings)
+
+
+_PARTS = {
+    "killed": _killed,
+    "servers": _servers,
+    "long": _long,
+    "disk": _disk,
+    "interrupted": _interrupted,
+    "twice": _twice,
+    "mutated": _mutated,
+}
 
 
 def _options() -> argparse.Namespace:

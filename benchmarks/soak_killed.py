@@ -135,22 +135,22 @@ def _killed(studio: Studio, folder: Path, film: Film, output: Path, moment: Mome
         watch.follow()
         return describe(studio, film, output)
 
-    before = _chunks_listed(output)
+    before = chunks_listed(output)
     child = Child(folder, work)
     _wait_for(moment, watch, lambda: child.has_ended)
     child.kill()
     if child.wait() is not None:
         return None
-    count, plays = _plays(folder_of(output))
+    count, what_is_there = plays(folder_of(output))
     return {
         "moment": moment.how,
         "while": "resuming" if again else "making",
         "killed in": PHASES[watch.phase],
-        "chunks kept": _chunks_listed(output),
+        "chunks kept": chunks_listed(output),
         "chunks before": before,
         "half-written files": len(list(folder_of(output).glob(".*.tmp"))) if folder_of(output).exists() else 0,
         "pictures": count,
-        "what is there plays": plays,
+        "what is there plays": what_is_there,
     }
 
 
@@ -184,12 +184,13 @@ def _die_at_rename(moment: Moment) -> None:
     os.replace = replace
 
 
-def _chunks_listed(output: Path) -> int:
+def chunks_listed(output: Path) -> int:
+    """How many chunks a film's run.json lists; 0 when there is none."""
     path = folder_of(output) / "run.json"
     return len(json.loads(path.read_bytes())["chunks"]) if path.exists() else 0
 
 
-def _plays(run: Path) -> tuple[int, str]:
+def plays(run: Path) -> tuple[int, str]:
     """How many pictures the video in a folder has, and whether all that is there plays."""
     try:
         growing = pictures_of(run / "video_next.mp4").count

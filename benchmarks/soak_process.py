@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 
+from av.error import FFmpegError
 from torch import Tensor
 
 from benchmarks.soak_host import Film, Studio, bits_of, folder_of, module, pictures_of
@@ -156,7 +157,10 @@ def describe(studio: Studio, film: Film, output: Path, **inputs: object) -> Foun
         return {"error": f"{type(error).__name__}: {error}"}
     chunks = made.report["chunks"]
     assert isinstance(chunks, list)
-    count, bits = pictures_of(folder_of(output) / "video.mp4")
+    try:
+        count, bits = pictures_of(folder_of(output) / "video.mp4")
+    except FFmpegError as error:
+        count, bits = 0, str(error)
     return {
         "error": "",
         "latent": bits_of(made.latent),
@@ -181,12 +185,8 @@ def files_of(folder: Path) -> dict[str, str]:
 
 
 def is_sentence(text: str) -> bool:
-    """Whether an error says in words what is wrong, why, and what to do: at least three sentences, none of a machine's
-    own."""
-    message = text.split(": ", 1)[-1]
-    return len(re.findall(r"[.;:] +[A-Za-z]|\.$", message)) >= 3 and not re.search(
-        r"Traceback|Errno|object at 0x", text
-    )
+    """Whether an error speaks to an artist: more than one sentence, and nothing of Python's own."""
+    return len(re.findall(r"\.( |$)", text)) > 1 and not re.search(r"Traceback|Errno|object at 0x|list\.", text)
 
 
 def _work(answer: Path, work: Callable[[], Found]) -> None:
