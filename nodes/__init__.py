@@ -4,6 +4,7 @@ from comfy_api.latest import ComfyExtension, io
 from typing_extensions import override
 
 from .cache_policy import HeadCachePolicy
+from .drift_report import DriftReport
 from .load_model import LoadARModel
 from .load_profile import LoadHeadProfile
 from .profile_heads import ProfileHeads
@@ -16,7 +17,15 @@ WEB_DIRECTORY = "./web"
 class HeadForcingExtension(ComfyExtension):
     @override
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [LoadARModel, ProfileHeads, LoadHeadProfile, PromptScheduleNode, HeadCachePolicy, HeadForcedSampler]
+        return [
+            LoadARModel,
+            ProfileHeads,
+            LoadHeadProfile,
+            PromptScheduleNode,
+            HeadCachePolicy,
+            HeadForcedSampler,
+            DriftReport,
+        ]
 
 
 async def comfy_entrypoint() -> HeadForcingExtension:
