@@ -71,7 +71,7 @@ def _disk(quick: bool, studio: Callable[[], Studio], folder: Path, findings: Fin
 def _mutated(quick: bool, studio: Callable[[], Studio], folder: Path, findings: Findings) -> list[Target]:
     from benchmarks.soak_mutated import prove_mutated
 
-    return prove_mutated(studio(), folder, Film(18 if quick else 24), findings)
+    return prove_mutated(studio(), folder, Film(12 if quick else 18), findings)
 
 
 def _servers(quick: bool, studio: Callable[[], Studio], folder: Path, findings: Findings) -> list[Target]:

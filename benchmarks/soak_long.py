@@ -13,7 +13,7 @@ from time import perf_counter
 
 from benchmarks.soak_host import Film, Studio
 from benchmarks.soak_process import hearing
-from benchmarks.tables import Cell, Row, Target
+from benchmarks.tables import Cell, Row, Target, say
 from benchmarks.workbench import Findings
 
 EARLY = 50
@@ -82,20 +82,26 @@ def _one_run(studio: Studio, folder: Path, film: Film, is_kept: bool, run: int) 
     libc.mallopt(_MMAP_THRESHOLD, _BIG_BLOCK)  # big blocks go back when freed, so that what is held is what is used
     libc.malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is held now
-    rows: list[Row] = [{"run": run, **_state("before", 0.0)}]
+    rows: list[Row] = []
     started = perf_counter()
 
-    def note(chunk: int) -> None:
+    def note(at: str) -> None:
+        rows.append({"run": run, **_state(at, perf_counter() - started)})
+        say("  " + ", ".join(f"{name} {value}" for name, value in rows[-1].items()))
+
+    note("before")
+
+    def at_chunk(chunk: int) -> None:
         if chunk + 1 in (*AT, film.chunks):
-            rows.append({"run": run, **_state(f"chunk {chunk + 1}", perf_counter() - started)})
+            note(f"chunk {chunk + 1}")
 
     unkept: dict[str, object] = {} if is_kept else {"run_name": "", "vae": None}
-    with hearing(note):
+    with hearing(at_chunk):
         made = studio.make(film, folder / f"run_{run}", **unkept)
-    rows.append({"run": run, **_state("its end", perf_counter() - started)})
+    note("its end")
     del made
     gc.collect()
-    rows.append({"run": run, **_state("all let go", perf_counter() - started)})
+    note("all let go")
     return rows
 
 
