@@ -2,7 +2,7 @@
 
 python dev.py run -- python benchmarks/soak.py [--json FILE] [--parts NAME ...] [--quick]
 
-Runs on the real host with the tiny test models, for about an hour. See docs/reliability.md.
+Runs on the real host with the tiny test models, for more than an hour on one core. See docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -14,14 +14,46 @@ import platform
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.soak_disk import prove_disk
 from benchmarks.soak_host import Film, Studio
+from benchmarks.soak_killed import prove_killed
+from benchmarks.soak_long import prove_long
+from benchmarks.soak_mutated import prove_mutated
+from benchmarks.soak_server import prove_interrupted, prove_servers_killed, prove_twice
 from benchmarks.tables import Target, say
 from benchmarks.workbench import Findings
+
+
+@dataclass
+class Session:
+    """What the parts share; the host is entered when it is first wanted."""
+
+    quick: bool
+    place: Path
+    findings: Findings
+
+    @cached_property
+    def studio(self) -> Studio:
+        """The host in this process."""
+        logging.disable(logging.WARNING)
+        return Studio(self.folder("host"))
+
+    def size(self, quick: int, whole: int) -> int:
+        """One of two sizes."""
+        return quick if self.quick else whole
+
+    def folder(self, name: str) -> Path:
+        """A new folder."""
+        folder = self.place / name
+        folder.mkdir()
+        return folder
 
 
 def main() -> None:
@@ -30,69 +62,47 @@ def main() -> None:
     findings = Findings(given.json, {"quick": str(given.quick), "cores": os.cpu_count(), "system": platform.platform()})
     targets: list[Target] = []
     with tempfile.TemporaryDirectory(prefix="head-forcing-soak-") as place:
-        studios: list[Studio] = []
-
-        def studio() -> Studio:
-            if not studios:
-                logging.disable(logging.WARNING)
-                studios.append(Studio(Path(place) / "host"))
-            return studios[0]
-
+        session = Session(given.quick, Path(place), findings)
         for name in given.parts:
             say(f"\n{name}")
             started = perf_counter()
-            folder = Path(place) / name
-            folder.mkdir()
-            targets += _PARTS[name](given.quick, studio, folder, findings)
+            targets += _PARTS[name](session)
             findings.figures[f"{name}, minutes"] = (perf_counter() - started) / 60
             findings.targets = targets
             findings.write()
     findings.judge(targets)
 
 
-def _killed(quick: bool, studio: Callable[[], Studio], folder: Path, findings: Findings) -> list[Target]:
-    from benchmarks.soak_killed import prove_killed
-
-    return prove_killed(studio(), folder, Film(12 if quick else 40), 6 if quick else 22, findings)
-
-
-def _long(quick: bool, studio: Callable[[], Studio], folder: Path, findings: Findings) -> list[Target]:
-    from benchmarks.soak_long import prove_long
-
-    return prove_long(folder, Film(200 if quick else 2000, sigmas=(1.0, 0.0)), findings)
+def _killed(session: Session) -> list[Target]:
+    film, kills = Film(session.size(12, 40)), session.size(6, 22)
+    return prove_killed(session.studio, session.folder("killed"), film, kills, session.findings)
 
 
-def _disk(quick: bool, studio: Callable[[], Studio], folder: Path, findings: Findings) -> list[Target]:
-    from benchmarks.soak_disk import prove_disk
-
-    return prove_disk(studio(), folder, Film(12 if quick else 24), findings)
+def _servers(session: Session) -> list[Target]:
+    return prove_servers_killed(Film(session.size(12, 40)), session.size(1, 3), session.findings)
 
 
-def _mutated(quick: bool, studio: Callable[[], Studio], folder: Path, findings: Findings) -> list[Target]:
-    from benchmarks.soak_mutated import prove_mutated
-
-    return prove_mutated(studio(), folder, Film(12 if quick else 18), findings)
+def _long(session: Session) -> list[Target]:
+    return prove_long(session.folder("long"), Film(session.size(200, 2000), sigmas=(1.0, 0.0)), session.findings)
 
 
-def _servers(quick: bool, studio: Callable[[], Studio], folder: Path, findings: Findings) -> list[Target]:
-    from benchmarks.soak_server import prove_servers_killed
-
-    return prove_servers_killed(Film(12 if quick else 40), 1 if quick else 3, findings)
+def _disk(session: Session) -> list[Target]:
+    return prove_disk(session.studio, session.folder("disk"), Film(session.size(12, 24)), session.findings)
 
 
-def _interrupted(quick: bool, studio: Callable[[], Studio], folder: Path, findings: Findings) -> list[Target]:
-    from benchmarks.soak_server import prove_interrupted
-
-    return prove_interrupted(Film(60, 64, 64), Film(9, 64, 64), 4 if quick else 50, findings)
+def _interrupted(session: Session) -> list[Target]:
+    return prove_interrupted(Film(60, 64, 64), Film(9, 64, 64), session.size(4, 50), session.findings)
 
 
-def _twice(quick: bool, studio: Callable[[], Studio], folder: Path, findings: Findings) -> list[Target]:
-    from benchmarks.soak_server import prove_twice
-
-    return prove_twice(Film(12 if quick else 40), findings)
+def _twice(session: Session) -> list[Target]:
+    return prove_twice(Film(session.size(12, 40)), session.findings)
 
 
-_PARTS = {
+def _mutated(session: Session) -> list[Target]:
+    return prove_mutated(session.studio, session.folder("mutated"), Film(session.size(12, 18)), session.findings)
+
+
+_PARTS: dict[str, Callable[[Session], list[Target]]] = {
     "killed": _killed,
     "servers": _servers,
     "long": _long,
