@@ -17,6 +17,7 @@ from benchmarks.soak_host import Film, Studio, folder_of
 from benchmarks.soak_process import Found, files_of, is_sentence, made_in_child
 from benchmarks.tables import Row, Target, say
 from benchmarks.workbench import Findings
+from headforcing_core.run_record import seal
 
 SEED = 22
 Change = Callable[[Path, random.Random], object]
@@ -66,9 +67,9 @@ def prove_mutated(studio: Studio, folder: Path, film: Film, findings: Findings) 
 def _row(found: Found, whole: Found) -> Row:
     if found["error"]:
         clear = is_sentence(str(found["error"]))
-        return {"outcome": "refused" if clear else "UNCLEAR ERROR", "made again": 0}
+        return {"outcome": "refused" if clear else "UNCLEAR ERROR"}
     same = (found["latent"], found["video"]) == (whole["latent"], whole["video"])
-    return {"outcome": "same bits" if same else "WRONG VIDEO", "made again": int(str(found["made"]))}
+    return {"outcome": "same bits" if same else "WRONG VIDEO"}
 
 
 def _said(found: Found) -> str:
@@ -129,11 +130,11 @@ def _of_record(other: Path) -> list[Mutation]:
         Mutation("a newer format", lambda run, _: _edit(run, ("format",), "headforcing.run/2")),
         Mutation("another width", lambda run, _: _edit(run, ("settings", "width"), 48)),
         Mutation("other noise levels", lambda run, _: _edit(run, ("settings", "sigmas"), [1.0, 0.0]), is_whole=False),
-        Mutation("another seed", lambda run, _: _edit(run, ("seeds",), [[0, 2]]), is_whole=False),
+        Mutation("another seed", lambda run, _: _edit_unsealed(run, ("seeds",), [[0, 2]]), is_whole=False),
         Mutation("another prompt", lambda run, _: _edit(run, ("segments", 0, "text_hash"), "0" * 64), is_whole=False),
         Mutation("another beginning", lambda run, _: _edit(run, ("prefix_hash",), "0" * 64)),
         Mutation("another head label", _relabel, is_whole=False),
-        Mutation("another head label, no profile connected", _relabel, is_whole=False, has_profile=False),
+        Mutation("another head label, no profile connected", _relabel_unsealed, is_whole=False, has_profile=False),
         Mutation("run.json of another seed's run", lambda run, _: _copy(other / "run.json", run / "run.json")),
         Mutation("two hashes swapped", _swap_hashes, is_whole=False),
         Mutation("a chunk taken out of the list", lambda run, _: _unlist(run, 4), is_whole=False),
@@ -212,16 +213,31 @@ def _read(run: Path) -> Record:
 
 
 def _write(run: Path, record: Record) -> None:
+    """With the seal that it had, as an editor leaves it."""
     (run / "run.json").write_text(json.dumps(record, separators=(",", ":")), encoding="ascii")
 
 
+def _write_sealed(run: Path, record: Record) -> None:
+    """Sealed anew, as the pack or somebody who knows how leaves it."""
+    unsealed = {name: value for name, value in record.items() if name != "sha256"}
+    (run / "run.json").write_bytes(seal(json.dumps(unsealed, separators=(",", ":")).encode()))
+
+
 def _edit(run: Path, place: tuple[str | int, ...], value: object) -> None:
+    _write_sealed(run, _edited(run, place, value))
+
+
+def _edit_unsealed(run: Path, place: tuple[str | int, ...], value: object) -> None:
+    _write(run, _edited(run, place, value))
+
+
+def _edited(run: Path, place: tuple[str | int, ...], value: object) -> Record:
     record = _read(run)
     inner = record
     for step in place[:-1]:
         inner = inner[step]  # type: ignore[index]
     inner[place[-1]] = value  # type: ignore[index]
-    _write(run, record)
+    return record
 
 
 def _replace_chunk(run: Path, number: int, data: bytes) -> None:
@@ -247,6 +263,10 @@ def _list_fewer(run: Path) -> None:
 def _relabel(run: Path, generator: random.Random) -> None:
     _edit(run, ("profile", "labels", 1, 1), "anchor")
     _edit(run, ("profile", "labels", 2, 1), "local")
+
+
+def _relabel_unsealed(run: Path, generator: random.Random) -> None:
+    _edit_unsealed(run, ("profile", "labels", 1, 1), "anchor")
 
 
 def _swap_hashes(run: Path, generator: random.Random) -> None:
