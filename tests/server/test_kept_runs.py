@@ -50,7 +50,7 @@ def test_a_run_of_other_settings_is_refused_and_left_alone(client: Client, runs:
     assert client.run(keeping(run_name="other", seconds=0.5)).status == "success"
     before = {path.name: path.read_bytes() for path in (runs / "other").iterdir()}
     for change, sentence in (
-        ({"seed": 2}, "has seed 1, now it would be 2"),
+        ({"seed": 2, "seconds": 0.5}, "has seed 1, now it would be 2"),
         ({"width": 144}, "was made with width 128, now width is 144"),
     ):
         message = refusal(keeping(run_name="other", **change), "sampler")
