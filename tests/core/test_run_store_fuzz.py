@@ -113,7 +113,7 @@ def test_any_sequence_of_requests_does_what_lists_of_seeds_do(requests: list[tup
         made, plan = [1] * 3, [1] * 6  # seeds of the finished chunks, and of all
         takes: list[tuple[list[int], list[int]]] = []  # the same of the takes that were kept, each once
         for from_chunk, seed, chunks, count in requests:
-            goes_on = from_chunk < 0 and (seed == plan[-1] or len(made) < chunks)  # with its own seeds
+            goes_on = from_chunk < 0 and made and (seed == plan[-1] or len(made) < chunks)  # with its own seeds
             wanted = plan if goes_on else (plan[:from_chunk] if from_chunk > 0 else []) + [seed] * 6
             differs = next((at for at in range(min(len(made), chunks)) if made[at] != wanted[at]), None)
             begun_there = from_chunk >= 0 and plan[from_chunk:][:1] == [seed] and [seed] != plan[:from_chunk][-1:]
