@@ -32,7 +32,7 @@ from benchmarks.workbench import Findings
 
 
 @dataclass
-class Session:
+class Soak:
     """What the parts share; the host is entered when it is first wanted."""
 
     quick: bool
@@ -62,47 +62,47 @@ def main() -> None:
     findings = Findings(given.json, {"quick": str(given.quick), "cores": os.cpu_count(), "system": platform.platform()})
     targets: list[Target] = []
     with tempfile.TemporaryDirectory(prefix="head-forcing-soak-") as place:
-        session = Session(given.quick, Path(place), findings)
+        soak = Soak(given.quick, Path(place), findings)
         for name in given.parts:
             say(f"\n{name}")
             started = perf_counter()
-            targets += _PARTS[name](session)
+            targets += _PARTS[name](soak)
             findings.figures[f"{name}, minutes"] = (perf_counter() - started) / 60
             findings.targets = targets
             findings.write()
     findings.judge(targets)
 
 
-def _killed(session: Session) -> list[Target]:
-    film, kills = Film(session.size(12, 40)), session.size(6, 22)
-    return prove_killed(session.studio, session.folder("killed"), film, kills, session.findings)
+def _killed(soak: Soak) -> list[Target]:
+    film, kills = Film(soak.size(12, 40)), soak.size(6, 22)
+    return prove_killed(soak.studio, soak.folder("killed"), film, kills, soak.findings)
 
 
-def _servers(session: Session) -> list[Target]:
-    return prove_servers_killed(Film(session.size(12, 40)), session.size(1, 3), session.findings)
+def _servers(soak: Soak) -> list[Target]:
+    return prove_servers_killed(Film(soak.size(12, 40)), soak.size(1, 3), soak.findings)
 
 
-def _long(session: Session) -> list[Target]:
-    return prove_long(session.folder("long"), Film(session.size(200, 2000), sigmas=(1.0, 0.0)), session.findings)
+def _long(soak: Soak) -> list[Target]:
+    return prove_long(soak.folder("long"), Film(soak.size(200, 2000), sigmas=(1.0, 0.0)), soak.findings)
 
 
-def _disk(session: Session) -> list[Target]:
-    return prove_disk(session.studio, session.folder("disk"), Film(session.size(12, 24)), session.findings)
+def _disk(soak: Soak) -> list[Target]:
+    return prove_disk(soak.studio, soak.folder("disk"), Film(soak.size(12, 24)), soak.findings)
 
 
-def _interrupted(session: Session) -> list[Target]:
-    return prove_interrupted(Film(60, 64, 64), Film(9, 64, 64), session.size(4, 50), session.findings)
+def _interrupted(soak: Soak) -> list[Target]:
+    return prove_interrupted(Film(60, 64, 64), Film(9, 64, 64), soak.size(4, 50), soak.findings)
 
 
-def _twice(session: Session) -> list[Target]:
-    return prove_twice(Film(session.size(12, 40)), session.findings)
+def _twice(soak: Soak) -> list[Target]:
+    return prove_twice(Film(soak.size(12, 40)), soak.findings)
 
 
-def _mutated(session: Session) -> list[Target]:
-    return prove_mutated(session.studio, session.folder("mutated"), Film(session.size(12, 18)), session.findings)
+def _mutated(soak: Soak) -> list[Target]:
+    return prove_mutated(soak.studio, soak.folder("mutated"), Film(soak.size(12, 18)), soak.findings)
 
 
-_PARTS: dict[str, Callable[[Session], list[Target]]] = {
+_PARTS: dict[str, Callable[[Soak], list[Target]]] = {
     "killed": _killed,
     "servers": _servers,
     "long": _long,
