@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import importlib
-import importlib.util
 import json
 import sys
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from torch import Tensor
 from benchmarks.host_process import PACK, REPOSITORY, make_text
 from devtools.base_directory import fill
 from devtools.installation import Installation
+from devtools.pack import load_nodes
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -161,22 +160,7 @@ def _enter(folder: Path) -> dict[str, type]:
         folder_paths.folder_names_and_paths[kind] = ([str(models / kind)], folder_paths.folder_names_and_paths[kind][1])
     folder_paths.set_output_directory(str(folder / "output"))
     folder_paths.set_temp_directory(str(folder / "temp"))
-    return _load_pack()
-
-
-def _load_pack() -> dict[str, type]:
-    spec = importlib.util.spec_from_file_location(
-        PACK, REPOSITORY / "__init__.py", submodule_search_locations=[str(REPOSITORY)]
-    )
-    assert spec is not None and spec.loader is not None
-    pack = importlib.util.module_from_spec(spec)
-    sys.modules[PACK] = pack
-    spec.loader.exec_module(pack)
-
-    async def nodes() -> list[type]:
-        return await (await pack.comfy_entrypoint()).get_node_list()
-
-    return {node.GET_SCHEMA().node_id: node for node in asyncio.run(nodes())}
+    return load_nodes(PACK, REPOSITORY)
 
 
 def _vae() -> VAE:

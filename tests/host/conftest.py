@@ -1,7 +1,6 @@
 """The real host in this process, with the pack loaded the way the host loads it."""
 
-import asyncio
-import importlib.util
+import importlib
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from devtools.pack import load_nodes
 from tests.conftest import REPOSITORY, require
 
 PACK = "comfyui_head_forcing"
@@ -53,7 +53,8 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
         folder_paths.folder_names_and_paths[kind] = ([str(models / kind)], folder_paths.folder_names_and_paths[kind][1])
     folder_paths.set_output_directory(str(tmp_path_factory.mktemp("output")))
     folder_paths.set_temp_directory(str(tmp_path_factory.mktemp("temp")))
-    return Pack({**_load(PACK, REPOSITORY), **_load("headforcing_test_nodes", REPOSITORY / "tests" / "test_nodes")})
+    tests = load_nodes("headforcing_test_nodes", REPOSITORY / "tests" / "test_nodes")
+    return Pack({**load_nodes(PACK, REPOSITORY), **tests})
 
 
 @pytest.fixture(scope="session")
@@ -111,18 +112,3 @@ def _link(source: str, target: str) -> None:
         Path(target).hardlink_to(source)
     except OSError:
         shutil.copy2(source, target)
-
-
-def _load(name: str, folder: Path) -> dict[str, type]:
-    spec = importlib.util.spec_from_file_location(
-        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
-    )
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-
-    async def nodes() -> list[type]:
-        return await (await module.comfy_entrypoint()).get_node_list()
-
-    return {node.GET_SCHEMA().node_id: node for node in asyncio.run(nodes())}
