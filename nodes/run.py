@@ -69,13 +69,14 @@ def make_run(
     )
     failures = _failures(stream)
     notes = [*plan.notes, *run.notes, *failures]
-    told = [
-        make_report(settings, notes, segments, plan.profile, chunks, shown, beside, taken)
-        for shown in (chunks, shown_chunks(chunks, segments))
-    ]
+    shown = shown_chunks(chunks, segments)
+    report = make_report(settings, notes, segments, plan.profile, chunks, shown, beside, taken)
     if not failures:
-        run.tell(Told(told[0], timeline))
-    return Made(latent, timeline, told[1])
+        whole = report
+        if len(shown) < len(chunks):
+            whole = make_report(settings, notes, segments, plan.profile, chunks, chunks, beside, taken)
+        run.tell(Told(whole, timeline))
+    return Made(latent, timeline, report)
 
 
 def take_run(
