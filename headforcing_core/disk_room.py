@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .byte_words import bytes_in_words
+
 _BESIDE = 1.25  # room for the video and run.json, as a share of the chunks
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -14,11 +16,11 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def check_disk(folder: Path, chunks: int, chunk_bytes: int, freed_bytes: int = 0) -> None:
     """RuntimeError when a folder's disk has no room for the chunks still to be made, with a quarter more for the video.
     `freed_bytes` are those that these chunks will take the place of. The folder need not be there yet."""
-    free, needed = _free(folder) + freed_bytes, math.ceil(chunks * chunk_bytes * _BESIDE)
+    free, needed = free_on_disk(folder) + freed_bytes, math.ceil(chunks * chunk_bytes * _BESIDE)
     if needed > free:
         raise RuntimeError(
-            f"The {chunks} chunks still to be made take {_size(needed)} with their video, and {_size(free)} are free. "
-            "The run would stop on a full disk. Make room, make the video shorter or smaller, or leave run_name empty."
+            f"The {chunks} chunks still to be made take {bytes_in_words(needed)} with their video, and "
+            f"{bytes_in_words(free)} are free. The run would stop on a full disk. Make room, make the video shorter or smaller, or leave run_name empty."
         )
 
 
@@ -31,18 +33,15 @@ def disk_errors(folder: Path, what: str, then: str) -> Iterator[None]:
         reason = error.strerror or type(error).__name__
         if error.errno in _FULL:
             raise RuntimeError(
-                f"{what}: the disk is full ({reason}; {_size(_free(folder))} free). Make room on the disk of the "
-                f"output folder. {then}"
+                f"{what}: the disk is full ({reason}; {bytes_in_words(free_on_disk(folder))} free). Make room on the "
+                f"disk of the output folder. {then}"
             ) from error
         raise RuntimeError(
             f"{what}: the disk does not let it ({reason}). Check the output folder and its permissions. {then}"
         ) from error
 
 
-def _free(folder: Path) -> int:
+def free_on_disk(folder: Path) -> int:
+    """Bytes that are free where a folder is, or where it will be."""
     there = next(each for each in (folder, *folder.absolute().parents) if each.is_dir())
     return shutil.disk_usage(there).free
-
-
-def _size(number: int) -> str:
-    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"

@@ -666,7 +666,7 @@ def test_a_disk_that_cannot_hold_the_run_is_refused_before_anything_is_made(
 
 def test_the_disk_is_asked_where_the_folder_will_be(tmp_path: Path) -> None:
     check_disk(tmp_path / "not/there/yet", 1, 1)
-    with pytest.raises(RuntimeError, match="2000000.0 GB with their video"):
+    with pytest.raises(RuntimeError, match="2000000 GB with their video"):
         check_disk(tmp_path, 1_600_000, 10**9)
 
 
