@@ -1,7 +1,7 @@
 """Timed prompts: the text an artist writes, and where its scenes begin (nodes.md, schedule text)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 TRANSITIONS = ("recache", "flush", "soft", "cut")
@@ -11,6 +11,14 @@ _FIRST_EXAMPLE = "[0s] a red fox in deep snow"
 _EXAMPLE = "[12s] the fox finds a frozen river"
 _TIME = r"(?:\d{1,4}:[0-5]\d(?:\.\d{1,6})?|\d{1,6}(?:\.\d{1,6})?s?)"
 _TIMES = re.compile(rf"({_TIME})(?:\s*-\s*({_TIME}))?(?:\s+([A-Za-z]+))?")
+
+
+class ScheduleError(ValueError):
+    """What is wrong with a schedule, and the line of it, counted from 1 (0: the whole text)."""
+
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(message)
+        self.line = line
 
 
 @dataclass(frozen=True)
@@ -34,13 +42,14 @@ class PlacedScene:
 
 
 def parse_schedule(text: str) -> tuple[Scene, ...]:
-    """Read a schedule. ValueError with line number, the line and a right one for anything that cannot be read."""
+    """Read a schedule. ScheduleError with line number, the line and a right one for anything that cannot be read."""
     lines = text.splitlines()
     headers = [number for number, line in enumerate(lines, 1) if _BRACKET.match(line)]
     if not text.strip():
-        raise ValueError(
+        raise ScheduleError(
+            0,
             "The schedule is empty. There is nothing to show. Write a prompt, or scenes such as: "
-            f"[0s] a red fox in deep snow, next line {_EXAMPLE}"
+            f"[0s] a red fox in deep snow, next line {_EXAMPLE}",
         )
     if not headers:
         return (Scene(0.0, None, " ".join(text.split()), None, 0),)
@@ -56,13 +65,12 @@ def parse_schedule(text: str) -> tuple[Scene, ...]:
 
 
 def place_scenes(
-    scenes: Sequence[Scene], chunks: int, starts: Sequence[float], nearest: Sequence[int]
+    scenes: Sequence[Scene], chunks: int, start_second: Callable[[int], float], nearest: Sequence[int]
 ) -> tuple[tuple[PlacedScene, ...], tuple[str, ...]]:
-    """Put scenes on chunks. `nearest` gives every scene's nearest chunk, `starts` the second of every chunk's start
-    and of the two after the last.
+    """Put scenes on chunks. `nearest` gives every scene's nearest chunk, `start_second` the second of a chunk's start.
 
     Returns the scenes that fall into the video, and a line on each scene that was moved or lies after its end.
-    ValueError when two scenes fall on one chunk.
+    ScheduleError when two scenes fall on one chunk.
     """
     placed: list[PlacedScene] = []
     notes: list[str] = []
@@ -72,13 +80,15 @@ def place_scenes(
             continue
         if placed and placed[-1].first_chunk == chunk:
             other = placed[-1].scene
-            raise ValueError(
+            raise ScheduleError(
+                scene.line,
                 f"Schedule line {scene.line}: the scenes at {other.start_second:g} s and {scene.start_second:g} s "
-                f"both begin on chunk {chunk} ({starts[chunk]:.2f} s). A prompt can change only where a chunk begins. "
-                f"Put them at least {starts[2] - starts[1]:.2f} s apart."
+                f"both begin on chunk {chunk} ({start_second(chunk):.2f} s). A prompt can change only where a chunk "
+                f"begins. Put them at least {start_second(2) - start_second(1):.2f} s apart.",
             )
-        if abs(starts[chunk] - scene.start_second) >= 0.005:
-            notes.append(f"The scene at {scene.start_second:g} s begins at {starts[chunk]:.2f} s (chunk {chunk}).")
+        start = start_second(chunk)
+        if abs(start - scene.start_second) >= 0.005:
+            notes.append(f"The scene at {scene.start_second:g} s begins at {start:.2f} s (chunk {chunk}).")
         placed.append(PlacedScene(scene, chunk))
     return tuple(placed), tuple(notes)
 
@@ -161,7 +171,7 @@ def _seconds(text: str) -> float:
     return int(minutes or 0) * 60 + float(seconds)
 
 
-def _error(number: int, line: str, what: str, right: str) -> ValueError:
+def _error(number: int, line: str, what: str, right: str) -> ScheduleError:
     shown = line.strip() if len(line.strip()) <= 80 else line.strip()[:77] + "..."
     right = right if len(right) <= 80 else right[:77] + "..."
-    return ValueError(f"Schedule line {number} {what}: {shown!r}. Write it like: {right}")
+    return ScheduleError(number, f"Schedule line {number} {what}: {shown!r}. Write it like: {right}")

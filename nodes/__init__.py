@@ -9,12 +9,17 @@ from .load_model import LoadARModel
 from .load_profile import LoadHeadProfile
 from .profile_heads import ProfileHeads
 from .prompt_schedule import PromptScheduleNode
+from .routes import register_routes
 from .sampler import HeadForcedSampler
 
 WEB_DIRECTORY = "./web"
 
 
 class HeadForcingExtension(ComfyExtension):
+    @override
+    async def on_load(self) -> None:
+        register_routes()
+
     @override
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [

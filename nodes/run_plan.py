@@ -165,8 +165,7 @@ def _segments(
         check_conditioning(positive, model, "positive")
         return (), (Segment(0, positive),)
     nearest = [video.nearest_chunk(scene.start_second) for scene in schedule.scenes]
-    starts = [video.start_second(chunk) for chunk in range(video.chunks + 2)]
-    scenes, moved = place_scenes(schedule.scenes, video.chunks, starts, nearest)
+    scenes, moved = place_scenes(schedule.scenes, video.chunks, video.start_second, nearest)
     notes.extend(moved)
     texts = schedule.conditionings[: len(scenes)]
     for text in texts:

@@ -84,8 +84,7 @@ def test_no_other_chunk_lies_nearer(second: float, chunk_frames: int, fps: float
 
 def test_moved_scenes_and_scenes_after_the_end_are_noted() -> None:
     scenes = parse_schedule("[0s] a\n[1s] b\n[9s] c")
-    starts = [chunk_start_second(chunk, 3, 16.0) for chunk in range(5)]
-    placed, notes = place_scenes(scenes, 4, starts, [0, 1, 12])
+    placed, notes = place_scenes(scenes, 4, lambda chunk: chunk_start_second(chunk, 3, 16.0), [0, 1, 12])
     assert [place.first_chunk for place in placed] == [0, 1]
     assert notes == (
         "The scene at 1 s begins at 0.56 s (chunk 1).",
