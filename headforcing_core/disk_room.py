@@ -20,7 +20,8 @@ def check_disk(folder: Path, chunks: int, chunk_bytes: int, freed_bytes: int = 0
     if needed > free:
         raise RuntimeError(
             f"The {chunks} chunks still to be made take {bytes_in_words(needed)} with their video, and "
-            f"{bytes_in_words(free)} are free. The run would stop on a full disk. Make room, make the video shorter or smaller, or leave run_name empty."
+            f"{bytes_in_words(free)} are free. The run would stop on a full disk. Make room, "
+            "make the video shorter or smaller, or leave run_name empty."
         )
 
 
