@@ -1,8 +1,8 @@
 """What a rollout is to make: its length, its texts and how they take over, and the frames it goes on from."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Generic, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -54,6 +54,11 @@ class RolloutPlan(Generic[Text]):
     def prefix_frames(self) -> int:
         """Frames that are committed before the first chunk."""
         return 0 if self.prefix is None else self.prefix.shape[2]
+
+    def with_segment(self, segment: Segment[Text]) -> Self:
+        """The same plan with one more segment; one that began on the same chunk gives way."""
+        others = [each for each in self.segments if each.first_chunk != segment.first_chunk]
+        return replace(self, segments=tuple(sorted([*others, segment], key=lambda each: each.first_chunk)))
 
     def change(self, chunk: int) -> Segment[Text] | None:
         """The segment that a chunk begins, if it is not the first."""

@@ -16,29 +16,34 @@ Setting = str | int | float | bool | None | Sequence[float] | Mapping[str, int]
 
 @dataclass(frozen=True)
 class ReportSegment:
-    """One prompt segment: first and last chunk, and how it took over (None for the first)."""
+    """One prompt segment: first and last chunk, how it took over (None for the first), and whether it was typed while
+    the video was made."""
 
     prompt: str
     chunks: tuple[int, int]
     transition: str | None
+    live: bool = False
 
 
 def make_report(
     settings: Mapping[str, Setting],
     notes: Sequence[str],
     segments: Sequence[ReportSegment],
+    schedule: str | None,
     profile: HeadProfile | None,
     chunks: Sequence[Chunk],
     shown: Sequence[Chunk],
     chunk_bytes: int,
     seconds: float,
 ) -> str:
-    """The report as JSON text, with the chunks that are to be `shown` in it."""
+    """The report as JSON text, with the chunks that are to be `shown` in it, and the `schedule` that makes the same
+    video again."""
     return json.dumps(
         {
             "format": FORMAT,
             "notes": list(notes),
             "segments": [asdict(segment) for segment in segments],
+            "schedule": schedule,
             "settings": dict(settings),
             "profile": None
             if profile is None

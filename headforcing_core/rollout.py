@@ -29,6 +29,8 @@ OnStep = Callable[[int, int, Tensor], None]
 """(chunk, step, x0), after every denoising step; whatever it raises ends the run."""
 OnPrefix = Callable[[int, int], None]
 """(chunks committed, prefix chunks), after every prefix chunk."""
+Live = Callable[[int], Segment[Text] | None]
+"""(chunk) -> a segment that begins there beyond those of the plan; asked before every later chunk that is made."""
 
 
 class Backbone(Protocol[TextIn]):
@@ -89,8 +91,9 @@ def rollout(
     noise: Noise,
     on_step: OnStep,
     on_prefix: OnPrefix = lambda done, chunks: None,
+    live: Live[Text] = lambda chunk: None,
 ) -> Generator[Chunk, None, None]:
-    """Make a video chunk by chunk; what the caller does with a chunk happens between model calls.
+    """Make a video chunk by chunk; what the caller does with a chunk happens between model calls, `live` too.
 
     `on_prefix` hears of every prefix chunk that is committed. The memory's buffers are dropped when the generator ends,
     for whatever reason. ValueError, before the first pass, for a cut with absolute positions; RuntimeError for a chunk
@@ -99,7 +102,7 @@ def rollout(
     check_transitions(plan.segments, policy.policy.rope)
     tiers, percentile = policy.memory, policy.policy.novelty_percentile
     episodic = EpisodicMemory(tiers.sink, tiers.episodes, percentile, plan.finished.decisions)
-    run = _Rollout(backbone, memory, plan, policy, History(policy, labels, episodic), noise, on_step, on_prefix)
+    run = _Rollout(backbone, memory, plan, policy, History(policy, labels, episodic), noise, on_step, on_prefix, live)
     try:
         run.commit_prefix()
         for index in range(plan.chunks):
@@ -121,9 +124,11 @@ class _Rollout(Generic[Text]):
         noise: Noise,
         on_step: OnStep,
         on_prefix: OnPrefix,
+        live: Live[Text],
     ) -> None:
         self._backbone, self._memory, self._plan, self._policy = backbone, memory, plan, policy
         self._history, self._noise, self._on_step, self._on_prefix = history, noise, on_step, on_prefix
+        self._live = live
         self._context = policy.policy.commit_context
         self._text = self._text_before = plan.segments[0].text  # in force now, and when the segment began
         self._prefix_decisions: tuple[Decision, ...] = ()
@@ -148,6 +153,9 @@ class _Rollout(Generic[Text]):
     def next_chunk(self, index: int) -> Chunk:
         """Change the prompt if it is time, make one chunk, or take a finished one, and commit it, unless it is the
         last."""
+        again = index < self._plan.finished.chunks
+        if index and not again:
+            self._ask(index)
         started = perf_counter()
         change = self._plan.change(index)
         if change is not None:
@@ -159,7 +167,6 @@ class _Rollout(Generic[Text]):
         layout = self._history.layout(index, self._policy.chunk_frames, far=is_cut)
         last = index == self._plan.chunks - 1
         seen = {name: layout.seen(self._history.kept(index, name)) for name in HEAD_TYPES}
-        again = index < self._plan.finished.chunks
         latent = self._take(index, layout, last) if again else self._make(index, layout, last)
         decisions: tuple[Decision, ...] = ()
         if not last:
@@ -178,6 +185,12 @@ class _Rollout(Generic[Text]):
             0.0 if again else perf_counter() - started,
             self._prefix_decisions if index == 0 else (),
         )
+
+    def _ask(self, index: int) -> None:
+        segment = self._live(index)
+        if segment is not None:
+            self._plan = self._plan.with_segment(segment)
+            check_transitions(self._plan.segments, self._policy.policy.rope)
 
     def _make(self, index: int, layout: Layout, last: bool) -> Tensor:
         recipe = self._recipe(index, layout, last)

@@ -34,13 +34,15 @@ Seeds: TypeAlias = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class RunSegment:
-    """A scene: its prompt, the SHA-256 of its encoded text, the chunk on which it begins, and how it takes over."""
+    """A scene: its prompt, the SHA-256 of its encoded text, the chunk on which it begins, how it takes over, and
+    whether it was typed while the run was made."""
 
     prompt: str
     text_hash: str
     first_chunk: int
     transition: str
     soft_chunks: int
+    live: bool = False
 
 
 @dataclass(frozen=True)
@@ -234,6 +236,7 @@ def _segment(value: Json, where: str) -> RunSegment:
         fields.integer("first_chunk", 0, MOST_CHUNKS),
         fields.text("transition"),
         fields.integer("soft_chunks", 1, MOST_CHUNKS),
+        fields.flag("live"),
     )
 
 

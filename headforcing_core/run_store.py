@@ -45,7 +45,9 @@ from .run_match import check_from_chunk, check_same_run, differing, first_differ
 from .run_record import (
     MOST_BYTES,
     ChunkRecord,
+    RunProfile,
     RunRecord,
+    RunSegment,
     RunSpec,
     Seeds,
     begin_record,
@@ -215,6 +217,22 @@ class RunStore:
             write_file(self.folder / RUN_FILE, described)
         self._record, self._finished = record, chunk + 1
 
+    def note_segments(self, segments: Sequence[RunSegment]) -> None:
+        """Write down the scenes as they stand now; those that begin before the next chunk stay as they are."""
+        self._note(replace(self._record, segments=tuple(segments)), "The new scene")
+
+    def note_profile(self, profile: RunProfile | None) -> None:
+        """Write down the labels that the chunks are made with, when the run was opened without. RuntimeError for a run
+        that has chunks, which were made with others."""
+        if profile == self._record.profile:
+            return
+        if self._finished:
+            raise RuntimeError(
+                f"The run {self.name!r} has {self._finished} chunks, made with other head labels. The chunks still to "
+                "be made would not go together with them. Connect the profile of that run."
+            )
+        self._note(replace(self._record, profile=profile), "The profile")
+
     def add_decisions(self, chunk: int, decisions: Sequence[Decision]) -> None:
         """Give a finished chunk without decisions those of its commit pass, which the last chunk of a video did not
         have until the video became longer. They are written with the next chunk."""
@@ -244,6 +262,12 @@ class RunStore:
         found = report.get("settings") if isinstance(report, dict) else None
         told = isinstance(found, dict) and all(found.get(name) == value for name, value in settings.items())
         return (text.decode(), timeline) if told else None
+
+    def _note(self, record: RunRecord, what: str) -> None:
+        failed = f"{what} of the run {self.name!r} could not be written down"
+        with disk_errors(self.folder, failed, "The finished chunks are safe: run again to go on from there."):
+            write_file(self.folder / RUN_FILE, dump_record(record))
+        self._record = record
 
     def _begin_or_go_on(self, on_existing: str, from_chunk: int, on_check: OnCheck) -> None:
         files = run_folder.own_files(self.folder)

@@ -35,10 +35,11 @@ class Scene:
 
 @dataclass(frozen=True)
 class PlacedScene:
-    """A scene and the chunk on which it begins."""
+    """A scene and the chunk on which it begins. A `live` one was typed while the video was made."""
 
     scene: Scene
     first_chunk: int
+    live: bool = False
 
 
 def parse_schedule(text: str) -> tuple[Scene, ...]:
@@ -91,6 +92,15 @@ def place_scenes(
             notes.append(f"The scene at {scene.start_second:g} s begins at {start:.2f} s (chunk {chunk}).")
         placed.append(PlacedScene(scene, chunk))
     return tuple(placed), tuple(notes)
+
+
+def write_schedule(scenes: Sequence[tuple[float, str, str]]) -> str:
+    """The text that parse_schedule reads as these scenes: (start second, transition, prompt in one line) of each."""
+    lines = []
+    for second, transition, prompt in scenes:
+        how = f" {transition}" if lines else ""
+        lines.append(f"[{f'{second:.3f}'.rstrip('0').rstrip('.')}s{how}] {prompt}")
+    return "\n".join(lines)
 
 
 def _scene(lines: Sequence[str], header: int, following: int) -> Scene:

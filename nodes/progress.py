@@ -1,19 +1,22 @@
-"""What a node shows while it works: a bar by the step, a line of text and a picture by the chunk."""
+"""What a node shows while it works: a bar by the step, a line of text and a moving preview by the chunk."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from textwrap import shorten
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import comfy.model_management
 import comfy.utils
 import latent_preview
+from PIL import Image
 from server import PromptServer
 from torch import Tensor
 
+from ..headforcing_core.geometry import VideoShape
 from ..headforcing_core.rollout import Chunk
+from .preview import Flipbook, flipped_frames, flipped_pictures, show_on
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -24,14 +27,13 @@ _LONGEST_PROMPT = 48
 class StepProgress:
     """Progress of chunks on their node: a step at a time, with a line of text a chunk. Raises the host's interrupt.
 
-    The line says what is being done, how many chunks there are and how long they will take, and `details`.
+    The line says what is being done, how many chunks there are, how long they will take, and the chunk's `_details`.
     """
 
     def __init__(self, chunks: int, steps: int, node_id: str | None, doing: str = "") -> None:
         self._chunks, self._steps, self._node_id, self._doing = chunks, steps, node_id, doing
         self._bar = comfy.utils.ProgressBar(chunks * steps, node_id=node_id)
         self._first: tuple[int, float] | None = None  # the first chunk of which steps were made, and when it began
-        self.details = ""
 
     def step(self, chunk: int, step: int, x0: Tensor) -> None:
         """One step of a chunk is done."""
@@ -62,32 +64,52 @@ class StepProgress:
         line = f"{self._doing} chunk {chunk + 1} of {self._chunks}".strip()
         if chunk > first:
             line += f", {_clock((now - began) / (chunk - first) * (self._chunks - chunk))} left"
-        return f"{line}{self.details}"
+        return line + self._details(chunk)
+
+    def _details(self, chunk: int) -> str:
+        return ""
 
     def _say(self, text: str) -> None:
-        _say(text, self._node_id)
+        say(text, self._node_id)
 
 
 class RunProgress(StepProgress):
-    """Progress of a run, which also shows each finished chunk's first picture, and in its line of text the prompt and
-    what is remembered. `prompt_of` gives a chunk's prompt."""
+    """Progress of a run, which also shows each finished chunk as it moves, and in its line of text the prompt and what
+    is remembered. `prompt_of` gives a chunk's prompt. Close it when the run ends."""
 
     def __init__(
-        self, model: ModelPatcher, chunks: int, steps: int, node_id: str | None, prompt_of: Callable[[int], str]
+        self, model: ModelPatcher, video: VideoShape, steps: int, node_id: str | None, prompt_of: Callable[[int], str]
     ) -> None:
-        super().__init__(chunks, steps, node_id)
+        super().__init__(video.chunks, steps, node_id)
+        self._fps = video.fps
         self._prompt_of = prompt_of
+        self._remembered = ""
         self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+        self._flipbook = Flipbook(show_on(node_id))
 
-    def made(self, chunk: Chunk) -> None:
-        """A chunk is done."""
+    def made(self, chunk: Chunk, pictures: Tensor | None) -> None:
+        """A chunk is done, and decoded if the video is made with it."""
         episodes = sum(tier == "episode" for _, _, tier in chunk.seen["memory"])
-        prompt = shorten(self._prompt_of(min(chunk.index + 1, self._chunks - 1)), _LONGEST_PROMPT, placeholder="...")
-        self.details = f" | {prompt} | {episodes} episodes, {chunk.kv_bytes / 1e9:.2f} GB"
-        if self._previewer is not None:
-            picture = self._previewer.decode_latent_to_preview_image("JPEG", chunk.latent)
-            done = (chunk.index + 1) * self._steps
-            self._bar.update_absolute(done, self._chunks * self._steps, picture)
+        self._remembered = f" | {episodes} episodes, {chunk.kv_bytes / 1e9:.2f} GB"
+        if self._previewer is None:  # no previews are wanted
+            return
+        if pictures is not None and len(pictures):
+            self._flipbook.turn_to(*flipped_pictures(pictures, self._fps))
+        else:
+            self._flipbook.turn_to(*flipped_frames(chunk.latent, self._preview, self._fps))
+
+    def close(self) -> None:
+        """No more is shown."""
+        self._flipbook.close()
+
+    def _details(self, chunk: int) -> str:
+        prompt = shorten(self._prompt_of(chunk), _LONGEST_PROMPT, placeholder="...")
+        return f" | {prompt}{self._remembered}"
+
+    def _preview(self, frame: Tensor) -> Image.Image:
+        assert self._previewer is not None
+        _, picture, _ = self._previewer.decode_latent_to_preview_image("JPEG", frame)
+        return cast("Image.Image", picture)
 
 
 def checking(node_id: str | None) -> Callable[[int, int], None]:
@@ -95,9 +117,16 @@ def checking(node_id: str | None) -> Callable[[int, int], None]:
 
     def checked(done: int, chunks: int) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
-        _say(f"checking what is kept, {done} of {chunks}", node_id)
+        say(f"checking what is kept, {done} of {chunks}", node_id)
 
     return checked
+
+
+def send_event(event: str, data: Mapping[str, str | int | bool | None]) -> None:
+    """Tell the page that started this, if any, what only this pack's own script there understands."""
+    server = getattr(PromptServer, "instance", None)
+    if server is not None:
+        server.send_sync(event, dict(data), server.client_id)
 
 
 def _clock(seconds: float) -> str:
@@ -106,7 +135,8 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
-def _say(text: str, node_id: str | None) -> None:
+def say(text: str, node_id: str | None) -> None:
+    """Write a line on a node."""
     server = getattr(PromptServer, "instance", None)  # absent when nodes run without a server
     if server is not None and node_id is not None:
         server.send_progress_text(text, node_id)

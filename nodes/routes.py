@@ -16,7 +16,8 @@ from aiohttp import web
 from server import PromptServer
 
 from ..headforcing_core.strict_json import Fields, Json, parse_json
-from . import schedule_route
+from . import cost_route, live_route, schedule_route
+from .live_prompts import NotNow
 
 MOST_BYTES = 64 * 1024
 _log = logging.getLogger(__name__)
@@ -26,8 +27,9 @@ _log = logging.getLogger(__name__)
 class Route:
     """A question with exactly these fields, and what answers it.
 
-    `answer` reads each field by its type and range with `Fields`, whose ValueErrors become HTTP 400; it raises no
-    others. What a page may well ask but cannot have is part of the answer. It must be quick: the server waits for it.
+    `answer` reads each field by its type and range with `Fields`, whose ValueErrors become HTTP 400, and NotNow becomes
+    HTTP 409; it raises no others. What a page may well ask but cannot have is part of the answer. It must be quick: the
+    server waits for it.
     """
 
     fields: tuple[str, ...]
@@ -35,7 +37,9 @@ class Route:
 
 
 ROUTES = {
+    "/head_forcing/cost": Route(cost_route.FIELDS, cost_route.answer),
     "/head_forcing/schedule": Route(schedule_route.FIELDS, schedule_route.answer),
+    "/head_forcing/live_prompt": Route(live_route.FIELDS, live_route.answer),
 }
 
 
@@ -67,6 +71,8 @@ def _handler(path: str, route: Route) -> Callable[[web.Request], Awaitable[web.R
                 "of the pack. Restart ComfyUI and reload the page."
             )
             return web.json_response({"error": message}, status=400)
+        except NotNow as refusal:
+            return web.json_response({"error": str(refusal)}, status=409)
 
     return handle
 

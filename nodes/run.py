@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,7 +26,9 @@ from .run_folder import Told
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
+    from .live_scenes import LiveScenes
     from .run_folder import Run
+    from .run_heads import RunHeads
     from .run_plan import RunPlan
     from .video_stream import VideoStream
 
@@ -46,10 +48,12 @@ class Made(NamedTuple):
 def make_run(
     model: ModelPatcher,
     plan: RunPlan,
+    heads: RunHeads,
     noise: Noise,
     prefix: Tensor | None,
     settings: dict[str, Setting],
     run: Run,
+    live: LiveScenes,
     stream: VideoStream | None,
     node_id: str | None,
 ) -> Made:
@@ -58,23 +62,24 @@ def make_run(
     started = perf_counter()
     latent = _empty_latent(plan)
     with _closing(stream, run):
-        chunks, beside = _make_chunks(model, plan, noise, prefix, run, stream, node_id, latent)
+        chunks, beside = _make_chunks(model, plan, heads, noise, prefix, run, live, stream, node_id, latent)
     taken = perf_counter() - started
     log.info("Head forcing: %d chunks in %.1f s, history %.2f GB", len(chunks), taken, chunks[-1].kv_bytes / 1e9)
-    segments = plan.report_segments()
+    segments = live.scenes.told(plan.video.chunks)
+    schedule = live.scenes.schedule(plan.video.start_second)
     timeline = draw_timeline(
         chunks,
         [plan.video.start_second(chunk.index) for chunk in chunks],
         [(segment.chunks[0], segment.prompt) for segment in segments],
     )
     failures = _failures(stream)
-    notes = [*plan.notes, *run.notes, *failures]
+    notes = [*plan.notes, *heads.notes, *run.notes, *live.notes, *failures]
     shown = shown_chunks(chunks, segments)
-    report = make_report(settings, notes, segments, plan.profile, chunks, shown, beside, taken)
+    report = make_report(settings, notes, segments, schedule, heads.profile, chunks, shown, beside, taken)
     if not failures:
         whole = report
         if len(shown) < len(chunks):
-            whole = make_report(settings, notes, segments, plan.profile, chunks, chunks, beside, taken)
+            whole = make_report(settings, notes, segments, schedule, heads.profile, chunks, chunks, beside, taken)
         run.tell(Told(whole, timeline))
     return Made(latent, timeline, report)
 
@@ -103,28 +108,34 @@ def take_run(
 def _make_chunks(
     model: ModelPatcher,
     plan: RunPlan,
+    heads: RunHeads,
     noise: Noise,
     prefix: Tensor | None,
     run: Run,
+    live: LiveScenes,
     stream: VideoStream | None,
     node_id: str | None,
     latent: Tensor,
 ) -> tuple[list[Chunk], int]:
     wanted = replace(plan.rollout, finished=run.finished)
     backbone = host.HostBackbone(model, run.seed_for(0))
-    memory = make_memory(plan.fitted, plan.labels, wanted, backbone.attention, host.rotate)
-    progress = RunProgress(model, plan.video.chunks, len(wanted.sigmas) - 1, node_id, plan.prompt_of)
+    memory = make_memory(plan.fitted, heads.labels, wanted, backbone.attention, host.rotate)
+    steps = len(wanted.sigmas) - 1
+    progress = RunProgress(model, plan.video, steps, node_id, lambda chunk: live.scenes.prompt_of(chunk))
     chunks: list[Chunk] = []
     beside = 0
     _put(latent, slice(0, plan.video.prefix_frames), prefix, stream)
-    with backbone.reading(memory, plan.cost.memory_bytes):
-        for chunk in rollout(backbone, memory, wanted, plan.fitted, plan.labels, noise, progress.step, progress.prefix):
+    with backbone.reading(memory, heads.cost.memory_bytes), live.listening(), closing(progress):
+        made = rollout(
+            backbone, memory, wanted, plan.fitted, heads.labels, noise, progress.step, progress.prefix, live.take
+        )
+        for chunk in made:
             run.keep(chunk)
-            _put(latent, slice(*chunk.frames), host.latent_out(model, chunk.latent), stream)
+            pictures = _put(latent, slice(*chunk.frames), host.latent_out(model, chunk.latent), stream)
             if chunk.index < run.finished.chunks:
                 progress.rebuilt(chunk.index + 1, run.finished.chunks)
             else:
-                progress.made(chunk)
+                progress.made(chunk, pictures)
             beside = max(beside, memory.chunk_bytes)
             chunks.append(replace(chunk, latent=_NO_LATENT))
     return chunks, beside
@@ -140,12 +151,11 @@ def _empty_latent(plan: RunPlan) -> Tensor:
     return torch.full(shape, 0.0, device=comfy.model_management.intermediate_device())
 
 
-def _put(latent: Tensor, frames: slice, made: Tensor | None, stream: VideoStream | None) -> None:
+def _put(latent: Tensor, frames: slice, made: Tensor | None, stream: VideoStream | None) -> Tensor | None:
     if made is None:
-        return
+        return None
     latent[:, :, frames] = made
-    if stream is not None:
-        stream.append(latent[:, :, frames])
+    return None if stream is None else stream.append(latent[:, :, frames])
 
 
 @contextmanager

@@ -7,31 +7,25 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import folder_paths
-import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from ..headforcing_core.geometry import LATENT_CHANNELS
 from ..headforcing_core.plan import Finished
 from ..headforcing_core.profile import HeadProfile
 from ..headforcing_core.report import Setting
 from ..headforcing_core.rollout import Chunk
-from ..headforcing_core.rules import LabelRule
-from ..headforcing_core.run_record import RunProfile, RunSegment, RunSpec
-from ..headforcing_core.run_store import RunStore, kept_run
+from ..headforcing_core.run_store import RunStore
 from .latent_video import temporary_video
+from .run_spec import run_profile, run_spec, runs_folder
 
 if TYPE_CHECKING:
     from .run_plan import RunPlan
-    from .sockets import Conditioning
+    from .run_scenes import RunScenes
 
-_FOLDER = "head_forcing"
 _VIDEO_HASH = "video sha256"  # in timeline.png
 
 
@@ -57,6 +51,14 @@ class Run(Protocol):
 
     def seed_for(self, chunk: int) -> int:
         """The seed of a chunk."""
+        ...
+
+    def note_profile(self, profile: HeadProfile | None) -> None:
+        """The profile that the chunks to come are made with, if it had to be measured first."""
+        ...
+
+    def note_scenes(self, scenes: RunScenes) -> None:
+        """The scenes as they stand now, of which a new one begins with the next chunk."""
         ...
 
     def keep(self, chunk: Chunk) -> None:
@@ -91,6 +93,12 @@ class UnkeptRun:
     def seed_for(self, chunk: int) -> int:
         return self._seed
 
+    def note_profile(self, profile: HeadProfile | None) -> None:
+        """Nothing is kept."""
+
+    def note_scenes(self, scenes: RunScenes) -> None:
+        """Nothing is kept."""
+
     def keep(self, chunk: Chunk) -> None:
         """Nothing is kept."""
 
@@ -124,6 +132,12 @@ class KeptRun:
 
     def seed_for(self, chunk: int) -> int:
         return self._store.seed_for(chunk)
+
+    def note_profile(self, profile: HeadProfile | None) -> None:
+        self._store.note_profile(run_profile(profile))
+
+    def note_scenes(self, scenes: RunScenes) -> None:
+        self._store.note_segments(scenes.record())
 
     def keep(self, chunk: Chunk) -> None:
         decisions = (*chunk.prefix_decisions, *chunk.decisions)
@@ -182,73 +196,12 @@ def open_run(
     if not name:
         yield UnkeptRun(seed)
         return
-    with RunStore.open(_root(), name, _spec(plan, seed, beginning), on_existing, from_chunk, on_check) as store:
+    with RunStore.open(
+        runs_folder(), name, run_spec(plan, seed, beginning), on_existing, from_chunk, on_check
+    ) as store:
         yield KeptRun(store, plan)
-
-
-def kept_profile(name: str) -> HeadProfile | None:
-    """The labels that a kept run was made with, so that it goes on with those. Errors as of kept_run."""
-    kept = kept_run(_root(), name)
-    if kept is None or kept.profile is None:
-        return None
-    return HeadProfile(kept.profile.fingerprint, "", LabelRule(kept.profile.rule), kept.profile.labels, None, {})
 
 
 def _file_hash(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _root() -> Path:
-    return Path(folder_paths.get_output_directory()) / _FOLDER
-
-
-def _spec(plan: RunPlan, seed: int, beginning: Tensor | None) -> RunSpec:
-    video, profile = plan.video, plan.profile
-    return RunSpec(
-        settings=_settings(plan),
-        segments=_segments(plan),
-        seed=seed,
-        profile=None if profile is None else RunProfile(profile.fingerprint, profile.rule.rule, profile.labels),
-        prefix_hash=None if beginning is None else hashlib.sha256(beginning.cpu().numpy().tobytes()).hexdigest(),
-        chunks=video.chunks,
-        chunk_shape=(1, LATENT_CHANNELS, video.chunk_frames, *video.latent_size),
-    )
-
-
-def _settings(plan: RunPlan) -> dict[str, Setting]:
-    """What must be the same for two chunks to be of one run: not the length, and of the policy what was asked for."""
-    policy = cast("dict[str, Setting]", asdict(plan.fitted.policy))
-    return {
-        "fingerprint": plan.facts.fingerprint,
-        "chunk_frames": plan.fitted.chunk_frames,
-        "trained_frames": plan.fitted.trained_frames,
-        "sigmas": list(plan.rollout.sigmas),
-        "width": plan.video.width,
-        "height": plan.video.height,
-        **{f"policy_{name}": value for name, value in policy.items() if name != "name"},
-    }
-
-
-def _segments(plan: RunPlan) -> tuple[RunSegment, ...]:
-    if not plan.scenes:
-        only = plan.rollout.segments[0]
-        return (RunSegment("(the positive input)", _text_hash(only.text), 0, only.transition, only.soft_chunks),)
-    return tuple(
-        RunSegment(
-            scene.scene.prompt,
-            hashlib.sha256(scene.scene.prompt.encode()).hexdigest(),
-            segment.first_chunk,
-            segment.transition,
-            segment.soft_chunks,
-        )
-        for scene, segment in zip(plan.scenes, plan.rollout.segments, strict=True)
-    )
-
-
-def _text_hash(text: Conditioning) -> str:
-    """Of a text of which nothing but its encoding is known: of shape and size alone, since encoding the same text again
-    need not give the same bits."""
-    encoded = cast("Tensor", text[0][0])
-    described = f"{tuple(encoded.shape)} {torch.linalg.vector_norm(encoded.float()).item():.2e}"
-    return hashlib.sha256(described.encode()).hexdigest()

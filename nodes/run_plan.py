@@ -1,4 +1,4 @@
-"""Everything that is settled before the first step of a run: length, texts, policy, heads, and what they will take."""
+"""Everything that is settled of a run before its folder is opened and before the first step: length, texts, policy."""
 
 from __future__ import annotations
 
@@ -9,19 +9,16 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ..headforcing_core.checkpoint import ARFacts
-from ..headforcing_core.geometry import VideoShape, tokens_per_frame
-from ..headforcing_core.plan import RolloutPlan, Segment, check_transitions
+from ..headforcing_core.geometry import VideoShape
+from ..headforcing_core.plan import RolloutPlan, check_transitions
 from ..headforcing_core.policy import HEAD_TYPES, CachePolicy, FittedPolicy, fit_policy
 from ..headforcing_core.profile import HeadProfile
-from ..headforcing_core.profiling import FAST_PROMPTS
-from ..headforcing_core.report import ReportSegment, Setting
-from ..headforcing_core.rules import LabelRule, Labels
-from ..headforcing_core.schedule import PlacedScene, place_scenes
+from ..headforcing_core.report import Setting
+from ..headforcing_core.run_record import RunSegment
 from . import host
-from .conditioning import check_conditioning, mix_conditioning
-from .profile_store import newest_profile
-from .profiling import describe_profile, make_profile
-from .run_cost import RunCost, run_cost
+from .conditioning import mix_conditioning
+from .run_heads import known_profile
+from .run_scenes import RunScenes, run_scenes
 from .sockets import PromptSchedule
 
 if TYPE_CHECKING:
@@ -29,39 +26,24 @@ if TYPE_CHECKING:
 
     from .sockets import Conditioning
 
-_RULE = LabelRule()
-
 
 @dataclass(frozen=True)
 class RunPlan:
-    """A run that can begin. `notes` are sentences for the report."""
+    """A run of which everything but the heads is settled. Its policy may need a profile where there is none yet.
+    `notes` are sentences for the report."""
 
     facts: ARFacts
     video: VideoShape
     rollout: RolloutPlan[Conditioning]
+    scenes: RunScenes
     fitted: FittedPolicy
-    labels: Labels
     profile: HeadProfile | None
-    scenes: tuple[PlacedScene, ...]
     notes: tuple[str, ...]
-    cost: RunCost
 
-    def report_segments(self) -> list[ReportSegment]:
-        """The prompt segments as the report tells them."""
-        last = self.rollout.chunks - 1
-        if not self.scenes:
-            return [ReportSegment("(the positive input)", (0, last), None)]
-        ends = [*(scene.first_chunk - 1 for scene in self.scenes[1:]), last]
-        return [
-            ReportSegment(
-                scene.scene.prompt, (scene.first_chunk, end), segment.transition if scene.first_chunk else None
-            )
-            for scene, segment, end in zip(self.scenes, self.rollout.segments, ends, strict=True)
-        ]
-
-    def prompt_of(self, chunk: int) -> str:
-        """The prompt of a chunk."""
-        return [segment.prompt for segment in self.report_segments() if segment.chunks[0] <= chunk][-1]
+    @property
+    def needs_profile(self) -> bool:
+        """Whether the policy tells heads apart."""
+        return self.fitted.policy.needs_profile
 
     def after(self, prefix: Tensor) -> RunPlan:
         """The same run, going on from frames in model space."""
@@ -98,16 +80,13 @@ def plan_run(
     model: ModelPatcher,
     schedule: PromptSchedule | None,
     positive: Conditioning | None,
+    kept_live: Sequence[RunSegment],
     video: VideoShape,
     sigmas: tuple[float, ...] | None,
     policy: CachePolicy,
     profile: HeadProfile | None,
-    node_id: str | None,
 ) -> RunPlan:
-    """Check everything and settle a run; measures a profile when the policy needs one and none is there.
-
-    ValueError, before any forward pass, for input that cannot make a video.
-    """
+    """Check everything and settle a run, without a step. ValueError for input that cannot make a video."""
     facts = host.facts_of(model)
     notes: list[str] = []
     if not facts.ar_trained:
@@ -115,9 +94,9 @@ def plan_run(
             "The model was not loaded by Load AR Model, so it cannot be known whether its weights are AR-trained: "
             f"taken as {facts.family}, {facts.chunk_frames} frames a chunk."
         )
-    scenes, segments = _segments(model, schedule, positive, video, notes)
+    scenes = run_scenes(model, schedule, positive, kept_live, video, notes)
     fitted = fit_policy(policy, video.chunk_frames, facts.trained_frames, video.frames)
-    check_transitions(segments, policy.rope)
+    check_transitions(scenes.segments, policy.rope)
     if sigmas and sigmas[0] < 1:
         notes.append(
             f"The steps begin at {sigmas[0]:g}, but a chunk begins as pure noise, which is 1: expect a poor picture."
@@ -126,89 +105,24 @@ def plan_run(
         f"Steps: {', '.join(f'{sigma:g}' for sigma in sigmas or facts.sigmas)} "
         f"({'the sigmas input' if sigmas else f'family {facts.family}'})."
     )
-    texts = schedule.conditionings[:FAST_PROMPTS] if schedule else [segment.text for segment in segments]
-    labels, used = _labels(model, facts, policy, profile, texts, video, node_id, notes)
-    if used is None and profile is not None:
-        notes.append(f"The policy {policy.name} treats all heads alike, so the profile was not used.")
-    rollout = RolloutPlan(
-        video.chunks,
-        *video.latent_size,
-        sigmas or facts.sigmas,
-        segments,
-        mix_conditioning,
-    )
-    per_frame = host.frame_head_bytes(model, tokens_per_frame(*video.latent_size))
-    cost = run_cost(fitted, labels, used is not None, video, per_frame)
-    notes.append(cost.told(host.free_bytes(model), host.total_bytes(model)))
+    used = _profile(model, facts, policy, profile, notes)
+    rollout = RolloutPlan(video.chunks, *video.latent_size, sigmas or facts.sigmas, scenes.segments, mix_conditioning)
     if host.foreign_patches(model):
         notes.append(
             "Another node has replaced the model's self-attention; during this run the memory takes its place."
         )
-    return RunPlan(facts, video, rollout, fitted, labels, used, scenes, tuple(notes), cost)
+    return RunPlan(facts, video, rollout, scenes, fitted, used, tuple(notes))
 
 
-def _segments(
-    model: ModelPatcher,
-    schedule: PromptSchedule | None,
-    positive: Conditioning | None,
-    video: VideoShape,
-    notes: list[str],
-) -> tuple[tuple[PlacedScene, ...], tuple[Segment[Conditioning], ...]]:
-    if (schedule is None) == (positive is None):
-        given = "Neither schedule nor positive is" if schedule is None else "Both schedule and positive are"
-        raise ValueError(
-            f"{given} connected. The video is made under one of them. Connect exactly one: Prompt Schedule, "
-            "or a CLIP Text Encode for one prompt."
-        )
-    if schedule is None:
-        assert positive is not None
-        check_conditioning(positive, model, "positive")
-        return (), (Segment(0, positive),)
-    nearest = [video.nearest_chunk(scene.start_second) for scene in schedule.scenes]
-    scenes, moved = place_scenes(schedule.scenes, video.chunks, video.start_second, nearest)
-    notes.extend(moved)
-    texts = schedule.conditionings[: len(scenes)]
-    for text in texts:
-        check_conditioning(text, model, "schedule")
-    return scenes, tuple(
-        Segment(scene.first_chunk, text, scene.scene.transition or schedule.transition, schedule.soft_chunks)
-        for scene, text in zip(scenes, texts, strict=True)
-    )
-
-
-def _labels(
-    model: ModelPatcher,
-    facts: ARFacts,
-    policy: CachePolicy,
-    profile: HeadProfile | None,
-    texts: Sequence[Conditioning],
-    video: VideoShape,
-    node_id: str | None,
-    notes: list[str],
-) -> tuple[Labels, HeadProfile | None]:
+def _profile(
+    model: ModelPatcher, facts: ARFacts, policy: CachePolicy, profile: HeadProfile | None, notes: list[str]
+) -> HeadProfile | None:
     layers, heads = host.layers_and_heads(model)
     if profile is not None:
         warning = profile.check_fits(layers, heads, facts.fingerprint)
         notes.extend([warning] if warning else [])
-    if not policy.needs_profile:
-        return tuple(("memory",) * heads for _ in range(layers)), None
-    if profile is None:
-        found = newest_profile(lambda saved: (saved.fingerprint, saved.rule.rule) == (facts.fingerprint, _RULE.rule))
-        if found is not None:
-            name, profile = found
-            profile.check_fits(layers, heads, facts.fingerprint)
-            notes.append(f"Heads from the saved profile {name}.")
-        else:
-            profile = make_profile(model, texts, "fast", _RULE, video.width, video.height, 3, node_id)
-            notes.extend(
-                [
-                    "No profile was connected or saved, so one was measured first (protocol fast). Save one with "
-                    "Profile Heads to spare this.",
-                    *describe_profile(profile),
-                ]
-            )
-    if profile.masses is not None and not profile.reliable:
-        notes.append(f"The profile is not reliable: {profile.reliability_text}. Profile the model on more prompts.")
-    if not facts.ar_trained:
-        notes.append("The profile is matched to the model by its architecture alone, since its file is not known.")
-    return profile.labels, profile
+    if policy.needs_profile:
+        return profile or known_profile(facts, layers, heads, notes)
+    if profile is not None:
+        notes.append(f"The policy {policy.name} treats all heads alike, so the profile was not used.")
+    return None

@@ -20,12 +20,16 @@ from . import host, progress
 from .chunk_decoder import can_stream
 from .input_checks import name_error, size_error
 from .latent_video import NO_VAE, LatentVideo, check_vae
+from .live_scenes import LiveScenes
 from .noise_choice import check_noise, make_noise
 from .prefix import check_prefix, prefix_samples
 from .profiling import to_image
 from .run import Made, make_run, take_run
-from .run_folder import Run, kept_profile, open_run
+from .run_cost import tell_cost
+from .run_folder import Run, open_run
+from .run_heads import run_heads
 from .run_plan import RunPlan, plan_run
+from .run_spec import Before, run_before
 from .sockets import CATEGORY, CachePolicySocket, HeadProfileSocket, PromptSchedule, PromptScheduleSocket
 from .video_stream import VideoStream, workflow_metadata
 
@@ -234,9 +238,10 @@ class HeadForcedSampler(io.ComfyNode):
         )
         _check_kept(run_name, from_chunk)
         check_noise(noise, video, continues=previous is not None, is_kept=bool(run_name))
-        if profile is None and run_name and on_existing_run == "resume":
-            profile = kept_profile(run_name)
-        plan = plan_run(model, schedule, positive, video, levels, policy or PRESETS["paper"], profile, node_id)
+        goes_on = run_name and on_existing_run == "resume"
+        before = run_before(run_name, from_chunk) if goes_on else Before()
+        policy = policy or PRESETS["paper"]
+        plan = plan_run(model, schedule, positive, before.live, video, levels, policy, profile or before.profile)
         prefix = prefix_samples(start_image, previous, vae, width, height)
         if prefix is not None:
             plan = plan.after(host.latent_in(model, prefix))
@@ -246,7 +251,7 @@ class HeadForcedSampler(io.ComfyNode):
             if vae is not None and can_stream(vae) and (takes_video or run_name) and not run.has_video:
                 metadata = workflow_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
                 stream = VideoStream(vae, run.video_path, fps, video.pixel_frames, metadata)
-            made = _made(model, plan, seed, noise, prefix, run, stream, node_id)
+            made = _made(model, plan, schedule, seed, noise, prefix, run, stream, node_id)
         shown: Input.Video = LatentVideo(made.latent, vae, video.pixel_frames, fps)
         if run.has_video or (stream is not None and stream.failure is None):
             shown = InputImpl.VideoFromFile(str(run.video_path))
@@ -256,6 +261,7 @@ class HeadForcedSampler(io.ComfyNode):
 def _made(
     model: ModelPatcher,
     plan: RunPlan,
+    schedule: PromptSchedule | None,
     seed: int,
     noise_mode: str,
     prefix: Tensor | None,
@@ -266,11 +272,15 @@ def _made(
     told = run.told
     if told is not None:
         return take_run(model, plan, prefix, run, told, stream, progress.checking(node_id))
+    heads = run_heads(model, plan, node_id)
+    run.note_profile(heads.profile)
     noise = make_noise(noise_mode, plan.video, seed, run.seed_for)
+    cost = tell_cost(heads.cost, model, run, stream, node_id)
+    live = LiveScenes(plan, schedule, noise_mode, run, node_id)
     settings = plan.settings() | {"seed": seed, "noise": noise_mode}
     return host.explaining_out_of_memory(
-        lambda: make_run(model, plan, noise, prefix, settings, run, stream, node_id),
-        lambda: plan.cost.out_of_memory(host.free_bytes(model)),
+        lambda: make_run(model, plan, heads, noise, prefix, settings, run, live, stream, node_id),
+        lambda: cost.out_of_memory(host.free_bytes(model)),
     )
 
 

@@ -45,19 +45,25 @@ class VideoStream:
         """Pictures in the file."""
         return self._writer.pixel_frames
 
-    def append(self, latent: Tensor) -> None:
-        """The next frames of the video's LATENT, (1, channels, frames, height, width)."""
+    def expected_bytes(self, width: int, height: int) -> int:
+        """Bytes that the decoder will remember between two chunks of a size in pixels."""
+        return self._decoder.expected_bytes(width, height)
+
+    def append(self, latent: Tensor) -> Tensor | None:
+        """The next frames of the video's LATENT, (1, channels, frames, height, width). Returns their pictures,
+        (pictures, height, width, 3) in 0 to 1, if there are more."""
         missing = self._pixel_frames - self._decoded
         if self.failure is not None or not missing:
-            return
+            return None
         try:
             pictures = self._decoder.decode(latent)[:missing]
             self._finish_encoding()
         except (RuntimeError, FFmpegError) as error:  # out of memory is a RuntimeError
             self._fail(error)
-            return
+            return None
         self._decoded += len(pictures)
         self._encoding = self._thread.submit(self._writer.append, pictures)
+        return pictures
 
     def close(self) -> None:
         """Finish the file; what is there plays in any case."""
