@@ -21,6 +21,7 @@ from torch import Tensor
 Memory = list[Tensor | str | None]  # by layer: the last frames that it saw, or a mark of the host; at first empty
 
 _TILE, _OVERLAP = 32, 8  # latent pixels, as the host's own fallback
+_WAN_CARRIES, _TINY_CARRIES = 24.63, 84  # numbers a pixel: for each channel of Wan's last layers; of the tiny decoder
 _CARRYING = 5  # frames from which on the host's estimate counts what a decoder carries
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,12 @@ class ChunkDecoder:
         """Bytes of what is remembered between calls."""
         tensors = (entry for memory in self._memories for entry in memory if isinstance(entry, Tensor))
         return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+
+    def expected_bytes(self, width: int, height: int) -> int:
+        """What `held_bytes` will be for a whole picture of a size in pixels, before anything is decoded."""
+        model = self._vae.first_stage_model
+        each = _WAN_CARRIES * model.dim if isinstance(model, WanVAE) else _TINY_CARRIES
+        return round(each * width * height * self._vae.vae_dtype.itemsize)
 
     @torch.inference_mode()
     def decode(self, latent: Tensor) -> Tensor:

@@ -101,6 +101,16 @@ def frame_head_bytes(model: ModelPatcher, tokens: int) -> int:
     return 2 * tokens * _self_attention(model)[0].head_dim * torch.empty((), dtype=dtype).element_size()
 
 
+def weights_bytes(model: ModelPatcher) -> int:
+    """Bytes of the model's weights."""
+    return model.model_size()
+
+
+def pass_bytes(model: ModelPatcher, frames: int, latent_size: tuple[int, int]) -> int:
+    """Bytes that one pass over so many frames takes beside weights and KV memory, as the host reckons."""
+    return round(model.model.memory_required([1, LATENT_CHANNELS, frames, *latent_size]))
+
+
 def text_width(model: ModelPatcher) -> int:
     """Numbers per token of a text, as the model reads it."""
     return cast("int", _wan(model).text_embedding[0].in_features)
@@ -128,14 +138,14 @@ def explaining_out_of_memory(work: Callable[[], Result], explanation: Callable[[
     raise comfy.model_management.OOM_EXCEPTION(explanation())
 
 
-def free_bytes(model: ModelPatcher) -> int:
-    """Memory that is free on the device that the model computes on."""
-    return cast("int", comfy.model_management.get_free_memory(model.load_device))
+def free_bytes(model: ModelPatcher | None = None) -> int:
+    """Memory that is free on the device that the model computes on; without one, on which the host puts models."""
+    return cast("int", comfy.model_management.get_free_memory(model.load_device if model else None))
 
 
-def total_bytes(model: ModelPatcher) -> int:
-    """All memory of the device that the model computes on."""
-    return cast("int", comfy.model_management.get_total_memory(model.load_device))
+def total_bytes(model: ModelPatcher | None = None) -> int:
+    """All memory of the device that the model computes on; without one, on which the host puts models."""
+    return cast("int", comfy.model_management.get_total_memory(model.load_device if model else None))
 
 
 class HostBackbone:

@@ -132,6 +132,12 @@ def test_memory_does_not_grow_with_length(decoding, any_vae, tiled: bool, width:
     assert set(held[1:]) == {held[1]}
 
 
+def test_what_will_be_held_is_known_before(decoding, any_vae):
+    decoder = decoding.ChunkDecoder(any_vae)
+    decoder.decode(_latent(4))
+    assert decoder.held_bytes == pytest.approx(decoder.expected_bytes(8 * WIDTH, 8 * HEIGHT), rel=0.01)
+
+
 def test_after_close_nothing_is_held_and_the_next_frames_begin_a_video(decoding, any_vae):
     latent = _latent(3)
     decoder = decoding.ChunkDecoder(any_vae)

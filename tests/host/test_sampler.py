@@ -2,7 +2,6 @@
 
 import copy
 import json
-import re
 
 import pytest
 import torch
@@ -218,19 +217,3 @@ def test_a_model_with_context_windows_is_refused(model, video) -> None:
     windowed.model_options["context_handler"] = object()
     with pytest.raises(ValueError, match="context windows.*Remove the context windows node"):
         video(windowed, conditioning(1))
-
-
-def test_the_report_says_what_the_run_takes_and_what_there_is(model, labelled, video) -> None:
-    notes = json.loads(video(model, conditioning(1), seconds=0.5, preset="paper", profile=labelled)[3])["notes"]
-    told = re.compile(r"Memory: up to 0\.\d+ GB for keys and values beside the model; \S+ GB of \S+ GB are free\.")
-    assert any(told.fullmatch(note) for note in notes)
-
-
-def test_a_run_that_no_memory_here_could_hold_is_warned_of(pack) -> None:
-    giga = 10**9
-    smaller = {"paper": 3 * giga, "uniform": 2 * giga}
-    cost = pack.module("nodes.run_cost").RunCost("max", 832, 480, 30 * giga, smaller)
-    advice = "Choose the preset paper in Head Cache Policy (3 GB), or a smaller size."
-    assert cost.told(giga, 24 * giga).endswith(advice)
-    assert "Choose" not in cost.told(giga, 32 * giga)
-    assert cost.out_of_memory(giga).endswith("Choose a smaller width and height.")

@@ -1,0 +1,98 @@
+"""What a run takes, said before its first step and when the memory runs out."""
+
+import json
+import re
+
+import pytest
+
+from tests.host.conftest import conditioning
+
+GIGA = 10**9
+TOKENS, HEAD_DIM, HEADS, FLOAT32 = 48, 128, 12, 4
+WHOLE_HISTORY = 18  # frames before the first compressed chunk of 3
+
+
+@pytest.fixture(scope="module")
+def model(load):
+    return load("self_forcing_dmd.safetensors")
+
+
+@pytest.fixture(scope="module")
+def cost(pack):
+    shape = pack.module("headforcing_core.geometry").VideoShape(20.0, 16.0, 832, 480, 3)
+    smaller = {"paper": 2 * GIGA, "uniform": GIGA}
+    return pack.module("nodes.run_cost").RunCost("max", shape, 6 * GIGA, smaller, 3 * GIGA, GIGA, 2 * GIGA)
+
+
+def cost_note(outputs: tuple) -> str:
+    (note,) = [note for note in json.loads(outputs[3])["notes"] if "for keys and values" in note]
+    return note
+
+
+def test_all_parts_and_what_there_is_are_named(cost) -> None:
+    assert cost.told(20 * GIGA, 24 * GIGA) == (
+        "27 chunks, 81 frames. Memory: up to 6.0 GB for keys and values, 12 GB in all with the model (3.0 GB), its "
+        "pass over a chunk (1.0 GB) and the VAE (2.0 GB); 20 GB of 24 GB are free."
+    )
+
+
+@pytest.mark.parametrize(
+    "total, begins, ends",
+    [
+        (12, "", ""),
+        (11, "All together is more than there is", "which takes time."),
+        (
+            5,
+            "Keys and values alone take more than the 5.0 GB of memory. ",
+            "preset uniform in Head Cache Policy (1.0 GB), ",
+        ),
+        (1, "Keys and values alone", "Choose a smaller width and height."),
+    ],
+)
+def test_what_does_not_fit_is_warned_of(cost, total: int, begins: str, ends: str) -> None:
+    warning = cost.warning(total * GIGA)
+    assert warning.startswith(begins) and ends in warning and bool(warning) == bool(begins)
+
+
+def test_the_preset_that_is_named_leaves_room_for_the_pass_and_the_vae(cost) -> None:
+    assert "the VAE remembers 2.0 GB of the video" in cost.out_of_memory(GIGA)
+    assert "Choose the preset paper" in cost.out_of_memory(5 * GIGA + 1)
+    assert "Choose the preset uniform" in cost.out_of_memory(5 * GIGA)
+    assert cost.out_of_memory(4 * GIGA).endswith("Choose a smaller width and height.")
+
+
+def test_the_report_says_what_the_run_takes_and_what_there_is(model, video) -> None:
+    told = re.compile(
+        r"2 chunks, 6 frames\. Memory: up to [\d.]+ MB for keys and values, [\d.]+ MB in all with the model "
+        r"\([\d.]+ MB\) and its pass over a chunk \([\d.]+ MB\); [\d.]+ GB of [\d.]+ GB are free\."
+    )
+    assert told.fullmatch(cost_note(video(model, conditioning(1), seconds=1.0)))
+
+
+def test_what_was_reckoned_is_the_most_that_the_run_holds(pack, model, video, monkeypatch) -> None:
+    run_cost = pack.module("nodes.run_cost")
+    reckoned, told = [], run_cost.RunCost.told
+    monkeypatch.setattr(run_cost.RunCost, "told", lambda self, *room: reckoned.append(self) or told(self, *room))
+    report = json.loads(video(model, conditioning(1), seconds=10.0)[3])
+    (cost,) = reckoned
+    per_frame = HEADS * 2 * TOKENS * HEAD_DIM * FLOAT32
+    turned_again = 22 / HEAD_DIM  # the temporal pairs of K lie there a second time, as half of K and V
+    assert cost.memory_bytes == int((WHOLE_HISTORY + 3) * per_frame * (1 + turned_again))
+    assert report["peak_bytes"] <= cost.memory_bytes < cost.peak_bytes
+
+
+def test_a_video_that_is_made_meanwhile_counts_what_the_vae_remembers(pack, model, video, vae, tmp_path) -> None:
+    kept = video(model, conditioning(1), seconds=1.0, vae=vae, run_name="cost of a film")
+    assert " and the VAE (9.7 MB); " in cost_note(kept)  # 24.63 numbers a pixel for each of its channels
+    assert re.search(r" Disk: [\d.]+ MB for the chunks; [\d.]+ [GM]B are free\.$", cost_note(kept))
+    unused = video(model, conditioning(1), seconds=1.0, vae=vae)
+    assert "VAE" not in cost_note(unused) and "Disk" not in cost_note(unused)
+
+
+def test_a_run_that_goes_on_counts_only_the_chunks_still_to_be_made(pack, model, video) -> None:
+    video(model, conditioning(1), seconds=1.0, run_name="short first")
+    longer = cost_note(video(model, conditioning(1), seconds=2.0, run_name="short first"))
+    chunk = pack.module("nodes.run_cost").chunk_bytes(
+        pack.module("headforcing_core.geometry").VideoShape(2.0, 16.0, 128, 96, 3)
+    )
+    assert longer.startswith("3 chunks") and f"Disk: {chunk / 1e6:.1f} MB" in longer
