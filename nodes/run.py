@@ -80,7 +80,10 @@ def make_run(
         whole = report
         if len(shown) < len(chunks):
             whole = make_report(settings, notes, segments, schedule, heads.profile, chunks, chunks, beside, taken)
-        run.tell(Told(whole, timeline))
+        try:
+            run.tell(Told(whole, timeline))
+        except RuntimeError as error:  # the chunks are there, so the video is not lost for it
+            report = with_notes(report, [str(error)])
     return Made(latent, timeline, report)
 
 

@@ -70,7 +70,8 @@ class Run(Protocol):
         ...
 
     def tell(self, told: Told) -> None:
-        """All chunks are made, and the video if there is one: take what is told of them."""
+        """All chunks are made, and the video if there is one: take what is told of them. RuntimeError when it cannot be
+        kept."""
         ...
 
 
@@ -151,7 +152,10 @@ class KeptRun:
             os.replace(self.video_path, self._store.video_path)
             self._video_path = self._store.video_path
             if self.told is not None:
-                self.tell(self.told)
+                try:
+                    self.tell(self.told)
+                except RuntimeError as error:
+                    self.notes.append(str(error))
 
     def tell(self, told: Told) -> None:
         if self._store.has_more:

@@ -25,9 +25,11 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def scene(prompt: str, first_chunk: int = 0, transition: str = "recache", soft_chunks: int = 4) -> RunSegment:
+def scene(
+    prompt: str, first_chunk: int = 0, transition: str = "recache", soft_chunks: int = 4, live: bool = False
+) -> RunSegment:
     """A scene whose text is encoded to its own hash."""
-    return RunSegment(prompt, digest(prompt), first_chunk, transition, soft_chunks)
+    return RunSegment(prompt, digest(prompt), first_chunk, transition, soft_chunks, live)
 
 
 def make_spec(seed: int = 1, chunks: int = 6, scenes: Sequence[RunSegment] = (), **settings: float) -> RunSpec:

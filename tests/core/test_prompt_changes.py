@@ -1,6 +1,6 @@
 """Prompt changes (method.md section 7)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -36,7 +36,12 @@ class Bench:
     """A rollout whose i-th change brings text i."""
 
     def __init__(
-        self, chunks: int, *changes: tuple[int, str, int], n: int = 3, policy: CachePolicy = PRESETS["paper"]
+        self,
+        chunks: int,
+        *changes: tuple[int, str, int],
+        n: int = 3,
+        policy: CachePolicy = PRESETS["paper"],
+        live: Mapping[int, Segment[Tensor]] | None = None,
     ) -> None:
         segments = [Segment(0, TEXTS[0])]
         segments += [Segment(first, TEXTS[i + 1], how, k) for i, (first, how, k) in enumerate(changes)]
@@ -45,7 +50,13 @@ class Bench:
         memory = make_memory(fitted, LABELS, plan, dense_attention, rotate)
         self.backbone = Listening(MODEL, memory)
         noise = PerChunkNoise(1, (1, CHANNELS, n, *LATENT))
-        self.rollout = rollout(self.backbone, memory, plan, fitted, LABELS, noise, lambda *_: None)
+        self.asked: list[int] = []
+
+        def asking(chunk: int) -> Segment[Tensor] | None:
+            self.asked.append(chunk)
+            return (live or {}).get(chunk)
+
+        self.rollout = rollout(self.backbone, memory, plan, fitted, LABELS, noise, lambda *_: None, live=asking)
 
     def chunks(self) -> list[Chunk]:
         return list(self.rollout)
@@ -263,3 +274,31 @@ def test_every_transition_makes_another_video() -> None:
     made = [Bench(12, (9, how, 2)).chunks() for how in TRANSITIONS]
     for i, a in enumerate(made):
         assert all(apart(a[10], b[10]) > 0.01 for b in made[:i])
+
+
+# live
+
+
+@pytest.mark.parametrize("how", TRANSITIONS)
+def test_a_live_segment_makes_what_a_plan_with_it_makes(how: str) -> None:
+    planned = Bench(12, (5, how, 2), (9, "recache", 1)).chunks()
+    bench = Bench(12, live={5: Segment(5, TEXTS[1], how, 2), 9: Segment(9, TEXTS[2], "recache", 1)})
+    for made, wanted in zip(bench.chunks(), planned, strict=True):
+        assert torch.equal(made.latent, wanted.latent)
+        assert (made.seen, made.decisions) == (wanted.seen, wanted.decisions)
+    assert bench.asked == list(range(1, 12))
+
+
+def test_a_live_segment_lasts_until_the_next_scene_of_the_plan() -> None:
+    bench = Bench(8, (6, "soft", 1), live={3: Segment(3, TEXTS[2])})
+    bench.chunks()
+    texts = [next(i for i, text in enumerate(TEXTS) if same(text, used)) for used in bench.backbone.texts]
+    assert texts == [0, 0, 0, 2, 2, 2, 1, 1]
+
+
+def test_a_live_cut_at_absolute_positions_ends_the_run() -> None:
+    policy = replace(PRESETS["paper"], rope="absolute")
+    bench = Bench(6, policy=policy, live={2: Segment(2, TEXTS[1], "cut")})
+    assert next(bench.rollout).index == 0 and next(bench.rollout).index == 1
+    with pytest.raises(ValueError, match="absolute"):
+        next(bench.rollout)

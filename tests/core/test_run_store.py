@@ -207,6 +207,36 @@ def test_what_has_no_effect_is_not_compared(tmp_path: Path) -> None:
         assert store.finished == 6
 
 
+# scenes and labels that come while the run is open
+
+
+def test_a_scene_that_comes_while_the_run_is_open_is_kept_with_it(tmp_path: Path) -> None:
+    later = scene("a river", 3, live=True)
+    with RunStore.open(tmp_path, "fox", make_spec()) as store:
+        make_chunks(store, 3)
+        store.note_segments([scene("a red fox"), later])
+    kept = parse_record((tmp_path / "fox/run.json").read_bytes(), "fox")
+    assert kept.segments == (scene("a red fox"), later) and len(kept.chunks) == 3
+    with RunStore.open(tmp_path, "fox", make_spec(scenes=[scene("a red fox"), later])) as store:
+        make_chunks(store)
+        assert seeds_of(store) == [1] * 6
+    refused(tmp_path, make_spec(), "Chunk 3 of the run 'fox' is where the scene 'a river' begins, and now none does")
+    with RunStore.open(tmp_path, "fox", make_spec(scenes=[scene("a red fox"), replace(later, live=False)])) as store:
+        assert store.finished == 6  # typed or written down, it is the same video
+
+
+def test_labels_that_are_measured_once_the_run_is_open_are_kept_with_it(tmp_path: Path) -> None:
+    spec = make_spec()
+    with RunStore.open(tmp_path, "fox", replace(spec, profile=None)) as store:
+        store.note_profile(spec.profile)
+        make_chunks(store, 2)
+        store.note_profile(spec.profile)
+        with pytest.raises(RuntimeError, match="has 2 chunks, made with other head labels"):
+            store.note_profile(swapped(spec).profile)
+    with RunStore.open(tmp_path, "fox", spec) as store:
+        assert store.finished == 2
+
+
 # new and replace
 
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headforcing_core.geometry import chunk_start_second, nearest_chunk
-from headforcing_core.schedule import parse_schedule, place_scenes
+from headforcing_core.schedule import TRANSITIONS, parse_schedule, place_scenes, write_schedule
 
 BAD = {
     "": "The schedule is empty",
@@ -66,6 +66,19 @@ def test_any_text_is_read_or_refused_with_a_sentence(text: str) -> None:
         assert str(error)
     else:
         assert scenes[0].start_second == 0 and all(scene.prompt for scene in scenes)
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.lists(st.integers(1, 9999), unique=True, max_size=6), st.integers(1, 12), st.floats(1, 120))
+def test_a_written_schedule_is_read_as_the_scenes_that_it_was_written_from(
+    chunks: list[int], chunk_frames: int, fps: float
+) -> None:
+    starts = [chunk_start_second(chunk, chunk_frames, fps) for chunk in (0, *sorted(chunks))]
+    wanted = [(start, TRANSITIONS[i % 4], f"[prompt] {i}: 50% (more)") for i, start in enumerate(starts)]
+    scenes = parse_schedule(write_schedule(wanted))
+    assert [nearest_chunk(scene.start_second, chunk_frames, fps) for scene in scenes] == [0, *sorted(chunks)]
+    assert [scene.prompt for scene in scenes] == [prompt for _, _, prompt in wanted]
+    assert [scene.transition for scene in scenes] == [None, *(how for _, how, _ in wanted[1:])]
 
 
 def test_scenes_begin_at_the_nearest_chunk() -> None:

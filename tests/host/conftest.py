@@ -27,9 +27,11 @@ class Pack:
     def module(self, name: str) -> ModuleType:
         return importlib.import_module(f"{PACK}.{name}")
 
-    def run(self, node_id: str, **inputs: object) -> tuple:
-        """Execute a node as the host does; its outputs."""
-        node = self.nodes[node_id].PREPARE_CLASS_CLONE(None)
+    def run(self, node_id: str, unique_id: str | None = None, **inputs: object) -> tuple:
+        """Execute a node as the host does, in a workflow under this id; its outputs."""
+        from comfy_api.latest import io
+
+        node = self.nodes[node_id].PREPARE_CLASS_CLONE({"hidden_inputs": {io.Hidden.unique_id: unique_id}})
         with torch.inference_mode():
             return node.execute(**inputs).args
 

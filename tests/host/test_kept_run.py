@@ -271,3 +271,53 @@ def test_the_streamed_video_shows_what_the_whole_latent_decodes_to(runs: Path, k
     assert components.frame_rate == Fraction(16) and components.images.shape == stock.shape
     apart = torch.cdist(components.images.flatten(1), stock.flatten(1), p=1)  # (pictures, pictures)
     assert torch.equal(apart.argmin(dim=1), torch.arange(PICTURES))  # H.264 leaves of noise enough to tell them apart
+
+
+@pytest.mark.parametrize(
+    ("inputs", "sentence"),
+    [
+        ({"from_chunk": 2}, "there is no run 'film' yet"),
+        ({"from_chunk": 1, "on_existing_run": "new"}, "on_existing_run is new, which begins at chunk 0"),
+        ({"run_name": "busy"}, "is in use"),
+        ({"run_name": "uniform"}, "was made with policy_"),
+    ],
+)
+def test_what_the_folder_refuses_is_refused_before_a_profile_is_measured(
+    pack, runs: Path, keep, monkeypatch: pytest.MonkeyPatch, inputs: dict[str, object], sentence: str
+) -> None:
+    from filelock import FileLock
+
+    keep(run_name="uniform", preset="uniform", profile=None, seconds=0.5)
+    (runs / "busy").mkdir()
+    monkeypatch.setattr(pack.module("nodes.profiling"), "measure", None)  # nothing could be measured
+    with FileLock(runs / "busy" / "lock"), pytest.raises((ValueError, RuntimeError), match=sentence):
+        keep(profile=None, **inputs)
+
+
+def test_a_run_without_a_profile_measures_one_and_goes_on_with_it(
+    pack, runs: Path, keep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = json.loads(keep(profile=None, seconds=1.2)[3])
+    assert any("one was measured first" in note for note in first["notes"])
+    kept = json.loads((runs / "film/run.json").read_text())["profile"]
+    assert kept["labels"] == first["profile"]["labels"]
+    monkeypatch.setattr(pack.module("nodes.profiling"), "measure", None)
+    longer = json.loads(keep(profile=None)[3])
+    assert longer["profile"] == first["profile"]
+
+
+def test_a_report_that_cannot_be_kept_does_not_end_the_run(
+    pack, runs: Path, keep, vae, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = pack.module("headforcing_core.run_store").RunStore
+    with monkeypatch.context() as patch:
+
+        def fails(self, text: str, timeline: bytes) -> None:
+            raise RuntimeError("The report of the run 'film' could not be kept: No space left on device.")
+
+        patch.setattr(store, "write_report", fails)
+        latent, _, _, report = keep(vae=vae)
+    assert json.loads(report)["notes"][-1].startswith("The report of the run 'film' could not be kept")
+    assert not (runs / "film/report.json").exists() and pictures(runs / "film/video.mp4") == PICTURES
+    assert torch.equal(keep(vae=vae)[0]["samples"], latent["samples"])
+    assert (runs / "film/report.json").exists()

@@ -1,0 +1,186 @@
+"""Prompts typed while a run goes on: when they take over, what is refused, what is kept of them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.host.conftest import Pack
+from tests.host.test_kept_run import stopped
+
+SECONDS, CHUNKS = 4.2, 6
+NODE = "7"
+FOX, RIVER, CITY = "a red fox in deep snow", "the fox finds a frozen river", "a city at night"
+
+
+@pytest.fixture(scope="module")
+def model(load):
+    return load("self_forcing_dmd.safetensors")
+
+
+@pytest.fixture(scope="module")
+def clip(pack: Pack):
+    return pack.run("HeadForcingTestLoadUMT5", clip_name="tiny_umt5.safetensors")[0]
+
+
+@pytest.fixture
+def runs(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of kept runs, empty."""
+    import folder_paths
+
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
+    return tmp_path / "head_forcing"
+
+
+class Typist:
+    """Leaves prompts, as the route does, in the second step of chunks: `at` by chunk, (text, transition)."""
+
+    def __init__(self) -> None:
+        self.at: dict[int, tuple[str, str]] = {}
+        self.answers: list = []
+
+
+@pytest.fixture
+def typist(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> Typist:
+    typist = Typist()
+    progress, live = pack.module("nodes.progress").StepProgress, pack.module("nodes.live_prompts")
+    original = progress.step
+
+    def step(self, chunk: int, number: int, x0: torch.Tensor) -> None:
+        if number == 1 and chunk in typist.at:
+            try:
+                typist.answers.append(live.mailbox_of(NODE).put(*typist.at[chunk]))
+            except live.NotNow as refusal:
+                typist.answers.append(str(refusal))
+        original(self, chunk, number, x0)
+
+    monkeypatch.setattr(progress, "step", step)
+    return typist
+
+
+@pytest.fixture
+def make(pack: Pack, model, clip) -> Callable[..., tuple]:
+    """Make a video on the node 7 from a schedule's text; LATENT's samples and the report."""
+
+    def run(text: str = FOX, preset: str = "uniform", **inputs: object) -> tuple[torch.Tensor, dict]:
+        schedule = pack.run("HeadForcingPromptSchedule", clip=clip, text=text, soft_chunks=2)[0]
+        policy = pack.run("HeadForcingCachePolicy", preset=preset, **inputs.pop("overrides", {}))[0]
+        given = {"model": model, "schedule": schedule, "policy": policy, "seconds": SECONDS, **inputs}
+        latent, _, _, report = pack.run("HeadForcingSampler", unique_id=NODE, width=128, height=96, **given)
+        return latent["samples"], json.loads(report)
+
+    return run
+
+
+@pytest.mark.parametrize("transition", ["recache", "flush", "soft", "cut"])
+def test_the_schedule_of_a_live_run_makes_the_same_video_again(make, typist: Typist, transition: str) -> None:
+    typist.at = {1: (RIVER, transition), 3: (CITY, "recache")}
+    live, report = make()
+    assert [(prompt.chunk, replaced) for prompt, replaced in typist.answers] == [(2, False), (4, False)]
+    assert [(segment["prompt"], segment["chunks"], segment["live"]) for segment in report["segments"]] == [
+        (FOX, [0, 1], False),
+        (RIVER, [2, 3], True),
+        (CITY, [4, 5], True),
+    ]
+    assert report["schedule"] == f"[0s] {FOX}\n[1.312s {transition}] {RIVER}\n[2.812s recache] {CITY}"
+    typist.at = {}
+    again, told = make(report["schedule"])
+    assert torch.equal(again, live)
+    assert [segment["prompt"] for segment in told["segments"]] == [FOX, RIVER, CITY]
+    assert not torch.equal(make()[0], live)
+
+
+def test_a_live_prompt_gives_way_to_scenes_of_the_schedule(make, typist: Typist) -> None:
+    """One is typed while the chunk before a scene is made: it waits for the chunk after the scene's first."""
+    typist.at = {1: (CITY, "cut")}
+    report = make(f"[0s] {FOX}\n[1.3s] {RIVER}")[1]
+    assert typist.answers[0][0].chunk == 3
+    assert [(segment["prompt"], segment["chunks"]) for segment in report["segments"]] == [
+        (FOX, [0, 1]),
+        (RIVER, [2, 2]),
+        (CITY, [3, 5]),
+    ]
+
+
+def test_the_last_of_two_prompts_for_one_chunk_counts(pack: Pack) -> None:
+    live = pack.module("nodes.live_prompts")
+    mailbox = live.Mailbox(4, 9, {0, 5}, float)
+    assert mailbox.put("one", "cut") == (live.LivePrompt("one", "cut", 6, 6.0), False)
+    assert mailbox.put("two", "soft") == (live.LivePrompt("two", "soft", 6, 6.0), True)
+    assert mailbox.take(5) is None and mailbox.take(6).text == "two" and mailbox.take(7) is None
+
+
+@pytest.mark.parametrize(
+    ("prompts", "inputs", "sentence"),
+    [
+        ({5: (CITY, "recache")}, {}, "Chunk 6 of 6 is being made. The video ends before another prompt could"),
+        ({1: (CITY, "cut")}, {"overrides": {"rope": "absolute"}}, "The run's policy has rope absolute."),
+        ({1: (CITY, "soft")}, {"noise": "native"}, "The run has noise native"),
+    ],
+)
+def test_what_a_run_cannot_take_over_is_refused_and_changes_nothing(
+    make, typist: Typist, prompts: dict, inputs: dict, sentence: str
+) -> None:
+    typist.at = prompts
+    report = make(**inputs)[1]
+    assert len(typist.answers) == 1 and typist.answers[0].startswith(sentence)
+    assert [segment["prompt"] for segment in report["segments"]] == [FOX]
+
+
+def test_a_run_under_a_positive_input_takes_no_live_prompt(pack: Pack, model, clip, typist: Typist) -> None:
+    typist.at = {1: (CITY, "soft")}
+    positive = clip.encode_from_tokens_scheduled(clip.tokenize(FOX))
+    policy = pack.run("HeadForcingCachePolicy", preset="uniform")[0]
+    given = {"model": model, "positive": positive, "policy": policy, "seconds": SECONDS, "width": 128, "height": 96}
+    report = json.loads(pack.run("HeadForcingSampler", unique_id=NODE, **given)[3])
+    assert typist.answers[0].startswith("The run was given its prompt by the positive input")
+    assert report["schedule"] is None
+
+
+def test_nothing_is_taken_before_and_after_a_run(pack: Pack, make) -> None:
+    live = pack.module("nodes.live_prompts")
+    make(seconds=0.5)
+    with pytest.raises(live.NotNow, match="No run of the Head-Forced Sampler '7' is going"):
+        live.mailbox_of(NODE)
+
+
+@pytest.mark.parametrize("after", [2, 3])
+def test_an_interrupted_run_goes_on_with_its_live_prompts(
+    pack: Pack, runs: Path, make, typist: Typist, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """Also when it ended in the chunk that the prompt had just taken over."""
+    typist.at = {1: (RIVER, "recache")}
+    whole = make()[0]
+    stopped(pack, monkeypatch, after, lambda: make(run_name="film"))
+    typist.at = {}
+    again, report = make(run_name="film")
+    assert torch.equal(again, whole)
+    assert [segment["live"] for segment in report["segments"]] == [False, True]
+    assert any("Live prompts of the run before are part of it (1)" in note for note in report["notes"])
+    assert torch.equal(make(report["schedule"], run_name="film")[0], whole)  # its text in the schedule: the same run
+    with pytest.raises(ValueError, match="Chunk 2 of the run 'film' has the prompt"):
+        make(report["schedule"].replace(RIVER, CITY), run_name="film")
+    without = make(run_name="film", from_chunk=2)[1]  # from there on anew: what was typed is gone
+    assert [segment["prompt"] for segment in without["segments"]] == [FOX]
+
+
+def test_out_of_memory_while_a_live_prompt_is_encoded_costs_the_prompt_alone(
+    clip, make, typist: Typist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = make()[0]
+    typist.at = {1: (RIVER, "recache")}
+    original = clip.encode_from_tokens_scheduled
+
+    def encode(tokens: object) -> object:
+        encode.calls += 1
+        if encode.calls == 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return original(tokens)
+
+    encode.calls = 0
+    monkeypatch.setattr(clip, "encode_from_tokens_scheduled", encode)
+    latent, report = make()
+    assert encode.calls == 2 and torch.equal(latent, plain)
+    assert any(note.startswith("Out of memory when the live prompt at 1.31 s") for note in report["notes"])
