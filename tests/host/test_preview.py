@@ -1,0 +1,65 @@
+"""The moving preview: which pictures, how fast, until when."""
+
+import time
+
+import pytest
+import torch
+from PIL import Image
+
+
+@pytest.fixture(scope="module")
+def preview(pack):
+    return pack.module("nodes.preview")
+
+
+def wait_for(seen: list, count: int) -> None:
+    end = time.monotonic() + 10
+    while len(seen) < count and time.monotonic() < end:
+        time.sleep(0.002)
+    assert len(seen) >= count
+
+
+def test_pictures_are_shown_in_turn_until_others_come_and_none_after_the_end(preview) -> None:
+    seen: list[str] = []
+    book = preview.Flipbook(seen.append)
+    book.turn_to(["a", "b", "c"], 0.002)
+    wait_for(seen, 8)
+    assert seen[:8] == ["a", "b", "c", "a", "b", "c", "a", "b"]
+    book.turn_to(["d"], 0.002)
+    wait_for(seen, seen.index("d") + 1 if "d" in seen else len(seen) + 1)
+    book.close()
+    shown = len(seen)
+    time.sleep(0.05)
+    assert len(seen) == shown and seen.count("d") == 1  # one picture does not move
+
+
+def test_closing_what_never_showed_is_no_error(preview) -> None:
+    preview.Flipbook(print).close()
+
+
+@pytest.mark.parametrize(
+    ("fps", "count", "seconds"), [(16.0, 6, 1 / 8), (8.0, 12, 1 / 8), (24.0, 4, 1 / 8), (5.0, 12, 0.2)]
+)
+def test_decoded_pictures_move_at_the_speed_of_the_video(preview, fps: float, count: int, seconds: float) -> None:
+    pictures, each = preview.flipped_pictures(torch.rand(12, 48, 64, 3), fps)
+    assert (len(pictures), each) == (count, pytest.approx(seconds))
+    assert each >= 1 / preview.MOST_A_SECOND
+
+
+def test_decoded_pictures_are_made_small_and_keep_their_colours(preview) -> None:
+    colour = torch.tensor([1.0, 0.5, 0.0])
+    (picture,), _ = preview.flipped_pictures(colour.expand(1, 480, 832, 3), 16.0)
+    assert picture.size == (384, 221) and picture.getpixel((100, 100)) == (255, 127, 0)
+    (small,), _ = preview.flipped_pictures(colour.expand(1, 96, 128, 3), 16.0)
+    assert small.size == (128, 96)
+
+
+def test_without_a_decoder_every_frame_gives_a_picture_a_quarter_second_long(preview) -> None:
+    seen = []
+
+    def draw(frame: torch.Tensor) -> Image.Image:
+        seen.append(frame.shape)
+        return Image.new("RGB", (2, 2))
+
+    pictures, each = preview.flipped_frames(torch.zeros(1, 16, 3, 6, 8), draw, 16.0)
+    assert len(pictures) == 3 and each == 0.25 and seen == [(1, 16, 1, 6, 8)] * 3

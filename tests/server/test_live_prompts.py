@@ -1,0 +1,117 @@
+"""A prompt sent to the server while a run goes on, as scripts and the page do it."""
+
+import json
+import urllib.error
+from collections.abc import Callable
+
+import pytest
+
+from devtools.client import Client
+from devtools.events import Event, Preview
+from devtools.loopback import request
+from devtools.server import Server
+from tests.server.conftest import SavedLatent, shown
+from tests.server.graphs import sampling
+
+SECONDS, CHUNKS = 5.6, 8
+RIVER = "the fox finds a frozen river"
+
+
+class SendAfter:
+    """Sends a question once the sampler has done so many steps; `answer` is what came back."""
+
+    def __init__(self, ask: Callable[[], object], step: int) -> None:
+        self.answer: object = None
+        self._ask, self._step = ask, step
+
+    def __call__(self, event: Event | Preview) -> None:
+        """Hear one event of the run."""
+        if not isinstance(event, Event) or event.kind != "progress" or event.text("node") != "sampler":
+            return
+        if self.answer is None and event.data["value"] >= self._step:
+            self.answer = self._ask()
+
+
+@pytest.fixture
+def send(comfyui: Server) -> Callable[..., tuple[int, dict]]:
+    """Send a live prompt; HTTP status and answer."""
+
+    def ask(**fields: object) -> tuple[int, dict]:
+        body = {"node_id": "sampler", "text": RIVER, "transition": "recache", **fields}
+        try:
+            return 200, json.loads(request(f"{comfyui.url}/head_forcing/live_prompt", body))
+        except urllib.error.HTTPError as refusal:
+            return refusal.code, json.loads(refusal.read())
+
+    return ask
+
+
+def test_a_prompt_sent_while_a_run_goes_on_is_in_its_video_and_its_report(
+    client: Client, send, saved_latent: SavedLatent
+) -> None:
+    sending = SendAfter(lambda: send(text=f"  {RIVER}\n"), 5)
+    result = client.run(sampling(seconds=SECONDS, seed=31), sending)
+    assert result.status == "success", result.error
+    status, answer = sending.answer
+    assert (status, answer["replaced"]) == (200, False) and 2 <= answer["chunk"] < CHUNKS
+    report = json.loads(shown(result))
+    assert [(segment["prompt"], segment["chunks"][0], segment["live"]) for segment in report["segments"]] == [
+        ("a red fox in deep snow", 0, False),
+        (RIVER, answer["chunk"], True),
+    ]
+    told = [event.data for event in result.events if event.kind == "head_forcing.scenes"]
+    assert [(each["node_id"], each["prompt_id"], each["open"]) for each in told] == [
+        ("sampler", result.prompt_id, True),
+        ("sampler", result.prompt_id, True),
+        ("sampler", result.prompt_id, False),
+    ]
+    assert [each["schedule"] == report["schedule"] for each in told] == [False, True, True]
+    again = client.run(sampling(report["schedule"], seconds=SECONDS, seed=31))
+    assert [segment["chunks"] for segment in json.loads(shown(again))["segments"]] == [
+        segment["chunks"] for segment in report["segments"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"text": " \n"}, "text has 0 characters, not 1 to 4000"),
+        ({"text": "x" * 4001}, "text has 4001 characters"),
+        ({"text": 5}, "text is 5"),
+        ({"transition": "fade"}, "transition is 'fade', not one of recache, flush, soft, cut"),
+        ({"more": 1}, "unknown name"),
+    ],
+)
+def test_a_wrong_question_is_refused(send, fields: dict[str, object], sentence: str) -> None:
+    status, answer = send(**fields)
+    assert status == 400 and sentence in answer["error"]
+
+
+def test_without_a_run_nothing_is_taken(send) -> None:
+    status, answer = send()
+    assert status == 409 and answer["error"].startswith("No run of the Head-Forced Sampler 'sampler' is going.")
+
+
+def test_a_run_of_another_node_does_not_hear_it(client: Client, send) -> None:
+    sending = SendAfter(lambda: send(node_id="8"), 5)
+    assert client.run(sampling(seconds=2.0, seed=32), sending).status == "success"
+    assert sending.answer[0] == 409
+
+
+def test_the_newest_chunk_moves_on_the_node_while_the_next_one_is_made(client: Client) -> None:
+    workflow = sampling(seconds=SECONDS, seed=33, vae=["vae", 0])
+    workflow["vae"] = {"class_type": "VAELoader", "inputs": {"vae_name": "wan_2.1_vae.safetensors"}}
+    workflow["save"] = {
+        "class_type": "SaveVideo",
+        "inputs": {"video": ["sampler", 1], "filename_prefix": "video/moving", "format": "auto", "codec": "auto"},
+    }
+    result = client.run(workflow)
+    assert result.status == "success", result.error
+    previews = [preview for preview in result.previews if preview.node_id == "sampler"]
+    assert len({preview.image for preview in previews}) >= CHUNKS  # more when a chunk takes as long as its pictures
+    assert all(preview.image.startswith(b"\xff\xd8") for preview in previews)
+
+
+def test_no_preview_is_sent_when_none_is_wanted(client: Client) -> None:
+    result = client.run(sampling(seconds=2.0, seed=34), preview_method="none")
+    assert result.status == "success" and not result.previews
