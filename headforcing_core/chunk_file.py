@@ -1,13 +1,17 @@
 """One finished chunk as a safetensors file: a single tensor `latent`, checked before anything is built of it."""
 
+import errno
+import hashlib
 import math
 import struct
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from .safe_files import read_file
 from .strict_json import Fields, integer, items, parse_json
 
 _MOST_HEADER = 1024
@@ -51,3 +55,19 @@ def unpack_chunk(data: bytes, shape: tuple[int, ...]) -> Tensor:
     if not torch.isfinite(latent).all():
         raise ValueError("it holds numbers that are not finite")
     return latent
+
+
+def read_chunk(path: Path, sha256: str, shape: tuple[int, ...]) -> Tensor:
+    """The chunk in a file whose hash is known. ValueError, in a few words, for a file that is missing, changed or
+    damaged; OSError when the disk is at fault."""
+    try:
+        data = read_file(path, most_bytes(shape))
+    except FileNotFoundError:
+        raise ValueError("it is missing") from None
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        raise ValueError(f"the disk cannot read it ({error.strerror})") from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ValueError(f"its {len(data)} bytes are not those that were written")
+    return unpack_chunk(data, shape)

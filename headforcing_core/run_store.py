@@ -11,9 +11,8 @@ Every file is written under a temporary name and then renamed, a chunk's file be
 at any moment, a run stands as it was after its last finished chunk.
 """
 
-import errno
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -24,24 +23,13 @@ from filelock import FileLock
 from torch import Tensor
 
 from . import run_folder
-from .chunk_file import most_bytes, pack_chunk, unpack_chunk
+from .chunk_file import most_bytes, pack_chunk, read_chunk
 from .disk_room import check_disk, disk_errors
 from .episodes import Decision
 from .names import check_plain_name
 from .report import Setting
-from .run_folder import (
-    MADE_FILES,
-    NEXT_VIDEO_FILE,
-    ON_EXISTING,
-    REPORT_FILE,
-    RUN_FILE,
-    TIMELINE_FILE,
-    VIDEO_FILE,
-    check_place,
-    chunk_file,
-    chunks_from,
-)
-from .run_match import check_from_chunk, check_same_run, differing, first_difference, wanted_seeds
+from .run_folder import NEXT_VIDEO_FILE, REPORT_FILE, RUN_FILE, TIMELINE_FILE, VIDEO_FILE, chunk_file
+from .run_opening import OnCheck, Opened, check_choice, open_folder
 from .run_record import (
     MOST_BYTES,
     ChunkRecord,
@@ -49,42 +37,24 @@ from .run_record import (
     RunRecord,
     RunSegment,
     RunSpec,
-    Seeds,
     begin_record,
     dump_record,
-    parse_record,
-    unreadable,
 )
-from .run_takes import keep_take, remove_unfinished
 from .safe_files import read_file, write_file
 from .strict_json import parse_json
-
-OnCheck = Callable[[int, int], None]
-"""(chunks checked, chunks to check); whatever it raises ends the opening."""
-
-
-def kept_run(root: Path, name: str) -> RunRecord | None:
-    """What a run that is there was made with, before it is opened. ValueError for a name that is not plain,
-    RuntimeError for a run.json that cannot be read."""
-    check_plain_name("run_name", name)
-    folder = root / name
-    if not folder.exists():
-        return None
-    check_place(folder)
-    return _read_record(folder) if RUN_FILE in run_folder.own_files(folder) else None
 
 
 class RunStore:
     """One run, open and locked. Close it, or use it in a `with`; `finished` chunks are there, the rest are to be
     appended in order. `notes` are sentences for the report."""
 
-    def __init__(self, folder: Path, spec: RunSpec, lock: FileLock) -> None:
+    def __init__(self, folder: Path, spec: RunSpec, lock: FileLock, opened: Opened) -> None:
         self.folder = folder
-        self.notes: list[str] = []
+        self.notes = opened.notes
         self._spec = spec
         self._lock = lock
-        self._record = begin_record(spec)
-        self._finished = 0
+        self._record = opened.record
+        self._finished = opened.finished
 
     @classmethod
     def open(
@@ -109,15 +79,14 @@ class RunStore:
         check_plain_name("run_name", name)
         begin_record(spec)
         is_there = (root / name).exists()
-        _check_choice(name, on_existing, from_chunk, is_there)
+        check_choice(name, on_existing, from_chunk, is_there)
         if on_existing == "new" or not is_there:
             check_disk(root, spec.chunks, most_bytes(spec.chunk_shape))
         with disk_errors(root, f"The run {name!r} could not be opened", "Nothing of it was lost."):
             folder = run_folder.place_for(root, name, on_existing)
             lock = run_folder.lock_folder(folder)
             try:
-                store = cls(folder, spec, lock)
-                store._begin_or_go_on(on_existing, from_chunk, on_check)
+                store = cls(folder, spec, lock, open_folder(folder, spec, on_existing, from_chunk, on_check))
             except BaseException:
                 lock.release()
                 raise
@@ -190,7 +159,7 @@ class RunStore:
         its file was changed since the run was opened."""
         sha256 = self._finished_chunk(chunk).sha256
         try:
-            return self._load(chunk, sha256)
+            return read_chunk(self.folder / chunk_file(chunk), sha256, self._spec.chunk_shape)
         except (ValueError, OSError) as error:
             raise RuntimeError(
                 f"{chunk_file(chunk)} of the run {self.name!r} was changed while the run was open ({error}). The "
@@ -269,86 +238,6 @@ class RunStore:
             write_file(self.folder / RUN_FILE, dump_record(record))
         self._record = record
 
-    def _begin_or_go_on(self, on_existing: str, from_chunk: int, on_check: OnCheck) -> None:
-        files = run_folder.own_files(self.folder)
-        if RUN_FILE in files and on_existing == "resume":
-            self._go_on(files, from_chunk, on_check)
-            return
-        _check_choice(self.name, on_existing, from_chunk, RUN_FILE in files)
-        self._check_disk(files)
-        self._clean_up()
-        write_file(self.folder / RUN_FILE, dump_record(self._record))
-        self._remove_chunks(files, 0)
-        for name in MADE_FILES:
-            (self.folder / name).unlink(missing_ok=True)
-
-    def _go_on(self, files: Mapping[str, int], from_chunk: int, on_check: OnCheck) -> None:
-        kept = _read_record(self.folder)
-        wanted = replace(self._record, seeds=self._seeds(kept, from_chunk))
-        if kept.chunks:
-            check_same_run(self.name, kept, wanted)
-        check_from_chunk(self.name, kept, self._spec.seed, from_chunk, self.chunks)
-        shared = min(len(kept.chunks), self.chunks)
-        difference = first_difference(kept, wanted, shared)
-        if difference is not None and (from_chunk < 0 or difference.chunk < from_chunk):
-            raise differing(self.name, len(kept.chunks), difference, from_chunk)
-        if difference is not None:
-            shared = difference.chunk
-        self._finished = self._good_chunks(kept, shared, on_check)
-        is_complete = self._finished == self.chunks
-        self._record = kept if is_complete else replace(wanted, chunks=kept.chunks[: self._finished])
-        if is_complete:
-            self._note_unused(kept)
-        else:
-            self._check_disk(files if difference is None else {})
-        self._clean_up()
-        if difference is not None:
-            self._cut(files, len(kept.chunks))
-
-    def _seeds(self, kept: RunRecord, from_chunk: int) -> Seeds:
-        """A run that is not whole goes on with its own seed: the page draws another one each time Run is pressed."""
-        seed, last = self._spec.seed, kept.seeds[-1][1]
-        if from_chunk >= 0 or not kept.chunks or (seed != last and len(kept.chunks) >= self.chunks):
-            return wanted_seeds(kept.seeds, seed, from_chunk)
-        if seed != last:
-            self.notes.append(
-                f"The run {self.name!r} went on with its seed {last}, not with {seed}. Set from_chunk to make chunks "
-                "anew with another seed."
-            )
-        return kept.seeds
-
-    def _cut(self, files: Mapping[str, int], listed: int) -> None:
-        unlisted = chunks_from(listed, files)
-        take = keep_take(self.folder, {name: size for name, size in files.items() if name not in unlisted})
-        self.notes.append(f"Chunks from {self._finished} on are made anew; the take before is kept as {take!r}.")
-        write_file(self.folder / RUN_FILE, dump_record(self._record))
-        self._remove_chunks(files, self._finished)
-
-    def _good_chunks(self, kept: RunRecord, chunks: int, on_check: OnCheck) -> int:
-        for chunk in range(chunks):
-            try:
-                self._load(chunk, kept.chunks[chunk].sha256)
-            except ValueError as error:
-                after = chunks - chunk - 1
-                also = f", and the {after} chunks after it are made again" if after else ""
-                self.notes.append(f"{chunk_file(chunk)} is damaged: {error}. The run goes on from chunk {chunk}{also}.")
-                return chunk
-            on_check(chunk + 1, chunks)
-        return chunks
-
-    def _load(self, chunk: int, sha256: str) -> Tensor:
-        try:
-            data = read_file(self.folder / chunk_file(chunk), most_bytes(self._spec.chunk_shape))
-        except FileNotFoundError:
-            raise ValueError("it is missing") from None
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
-            raise ValueError(f"the disk cannot read it ({error.strerror})") from error
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise ValueError(f"its {len(data)} bytes are not those that were written")
-        return unpack_chunk(data, self._spec.chunk_shape)
-
     def _check_chunk(self, latent: Tensor) -> None:
         chunk, chunks = self._finished, self.chunks
         if chunk >= chunks:
@@ -367,25 +256,6 @@ class RunStore:
                 f"model overflowed; the finished chunks ({chunk}) are safe. Use another weight_dtype or seed."
             )
 
-    def _check_disk(self, files: Mapping[str, int]) -> None:
-        again = sum(files[name] for name in chunks_from(self._finished, files))
-        check_disk(self.folder, self.chunks - self._finished, most_bytes(self._spec.chunk_shape), again)
-
-    def _clean_up(self) -> None:
-        run_folder.remove_temporaries(self.folder)
-        remove_unfinished(self.folder)
-
-    def _remove_chunks(self, files: Mapping[str, int], first: int) -> None:
-        for name in chunks_from(first, files):
-            (self.folder / name).unlink(missing_ok=True)
-
-    def _note_unused(self, kept: RunRecord) -> None:
-        if len(kept.chunks) > self._finished:
-            self.notes.append(
-                f"The run {self.name!r} has {len(kept.chunks)} chunks; the first {self._finished} are used, the others "
-                "stay."
-            )
-
     def _finished_chunk(self, chunk: int) -> ChunkRecord:
         if not 0 <= chunk < self._finished:
             raise ValueError(
@@ -393,26 +263,3 @@ class RunStore:
                 "it first."
             )
         return self._record.chunks[chunk]
-
-
-def _read_record(folder: Path) -> RunRecord:
-    try:
-        data = read_file(folder / RUN_FILE, MOST_BYTES)
-    except ValueError as error:
-        raise unreadable(folder.name, str(error)) from error
-    return parse_record(data, folder.name)
-
-
-def _check_choice(name: str, on_existing: str, from_chunk: int, is_there: bool) -> None:
-    if on_existing not in ON_EXISTING:
-        raise ValueError(f"on_existing_run is {on_existing!r}. Known are {', '.join(ON_EXISTING)}. Choose one of them.")
-    if from_chunk >= 0 and on_existing != "resume":
-        raise ValueError(
-            f"from_chunk is {from_chunk}, but on_existing_run is {on_existing}, which begins at chunk 0. Only a run "
-            "that is there can be made anew from a chunk on. Set on_existing_run to resume, or from_chunk to -1."
-        )
-    if from_chunk >= 0 and not is_there:
-        raise ValueError(
-            f"from_chunk is {from_chunk}, but there is no run {name!r} yet. Only a run that is there can be made anew "
-            "from a chunk on. Check run_name, or set from_chunk to -1 to begin."
-        )

@@ -14,8 +14,8 @@ from ..headforcing_core.geometry import LATENT_CHANNELS
 from ..headforcing_core.profile import HeadProfile
 from ..headforcing_core.report import Setting
 from ..headforcing_core.rules import LabelRule
+from ..headforcing_core.run_opening import kept_run
 from ..headforcing_core.run_record import RunProfile, RunSegment, RunSpec
-from ..headforcing_core.run_store import kept_run
 
 if TYPE_CHECKING:
     from .run_plan import RunPlan
