@@ -13,15 +13,18 @@ from pathlib import Path
 from .paths import REPOSITORY
 
 _FOLDERS = ("custom_nodes", "user", "input", "output", "temp", "models")
+_OWN_FILES = REPOSITORY / "tests" / "fixtures" / "base"
 _PACKS = {"comfyui-head-forcing": REPOSITORY, "headforcing_test_nodes": REPOSITORY / "tests" / "test_nodes"}
 
 
 @contextmanager
 def temporary_base_directory(models: Path) -> Generator[Path]:
-    """A fresh base directory with the pack and these models, removed at the end."""
+    """A fresh base directory with the pack, these models, and what else the shipped workflows name: a picture, a video
+    and a head profile. Removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="head-forcing-"))
     try:
         fill(folder, models)
+        shutil.copytree(_OWN_FILES, folder, dirs_exist_ok=True)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

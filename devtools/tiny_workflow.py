@@ -29,7 +29,8 @@ def load(path: Path) -> Workflow:
 
 def tiny(workflow: Workflow) -> Workflow:
     """The workflow on the tiny test models: their text encoder in place of the stock loader's, and a small picture in
-    every node of this pack. Everything else is as shipped; the given workflow is not changed."""
+    every node of this pack and in those that scale pictures for it. Everything else is as shipped; the given workflow
+    is not changed."""
     return {node_id: _tiny_node(node) for node_id, node in workflow.items()}
 
 
@@ -37,7 +38,7 @@ def _tiny_node(node: Node) -> Node:
     if node["class_type"] == "CLIPLoader":
         return {"class_type": "HeadForcingTestLoadUMT5", "inputs": {"clip_name": _TINY_TEXT_ENCODER}}
     small = deepcopy(node)
-    if small["class_type"].startswith("HeadForcing"):
+    if small["class_type"].startswith(("HeadForcing", "ImageScale")):
         sizes = {"width": TINY_WIDTH, "height": TINY_HEIGHT}
         small["inputs"].update({name: size for name, size in sizes.items() if name in small["inputs"]})
     return small

@@ -7,103 +7,128 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import av
+import numpy as np
 import pytest
 
 from devtools.client import Client, RunResult
-from devtools.tiny_workflow import TINY_HEIGHT, TINY_WIDTH, Workflow, load, only_node, tiny
+from devtools.tiny_workflow import TINY_HEIGHT, TINY_WIDTH, Workflow, load, tiny
 from tests.conftest import REPOSITORY
 from tests.server.conftest import Refusal, files, shown, steps
 from tests.server.graphs import node, sampling
 
 WORKFLOWS = sorted((REPOSITORY / "workflows" / "api").glob("*.json"))
 SAMPLER = "HeadForcingSampler"
-SECONDS, SEED = 1.5, 20240229  # 24 pixel frames: 7 frames, in chunks of 3
-CHUNKS, STEPS, FRAMES_A_CHUNK = 3, 4, 3
+SECONDS, SEED = 1.5, 20240229
+PICTURES, STEPS, CONTINUED_PICTURES = 24, 4, 81
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A workflow and how its run ended."""
+    """A workflow and how its run ended; behind every sampler its report is shown as `report of ID`."""
 
     workflow: Workflow
     result: RunResult
 
-    def only(self, class_type: str) -> str:
-        """The id of the only node of a type."""
-        return only_node(self.workflow, class_type)
+    def all(self, class_type: str) -> list[str]:
+        """The ids of the nodes of a type."""
+        return [node_id for node_id, node in self.workflow.items() if node["class_type"] == class_type]
 
-    def texts(self) -> list[str]:
-        """What the sampler wrote on itself while it ran."""
-        return [
-            event.text("text")
-            for event in self.result.events
-            if event.kind == "progress_text" and event.text("node_id") == self.only(SAMPLER)
-        ]
+    def chunks(self, sampler: str) -> int:
+        """How many chunks a sampler makes: 24 pictures are 7 frames, or 6 after those that are there."""
+        return 2 if {"start_image", "previous"} & self.workflow[sampler]["inputs"].keys() else 3
 
-    def report(self) -> dict[str, object]:
-        """The sampler's report, as PreviewAny shows it."""
-        return json.loads(shown(self.result, self.only("PreviewAny")))
+    def texts(self, sampler: str) -> list[str]:
+        """What a sampler wrote on itself while it made chunks."""
+        events = [event for event in self.result.events if event.kind == "progress_text"]
+        own = [event.text("text") for event in events if event.text("node_id") == sampler]
+        return [text for text in own if text.startswith("chunk")]
+
+    def report(self, sampler: str) -> dict[str, object]:
+        """A sampler's report."""
+        return json.loads(shown(self.result, f"report of {sampler}"))
 
 
 @pytest.fixture(scope="module", params=WORKFLOWS, ids=lambda path: path.stem)
 def finished(request: pytest.FixtureRequest, client: Client) -> Finished:
     workflow = tiny(load(request.param))
-    workflow[only_node(workflow, SAMPLER)]["inputs"].update(seconds=SECONDS, seed=SEED)
+    samplers = [node_id for node_id, given in workflow.items() if given["class_type"] == SAMPLER]
+    for sampler in samplers:
+        workflow[sampler]["inputs"].update(seconds=SECONDS, seed=SEED)
+        workflow[f"report of {sampler}"] = node("PreviewAny", source=[sampler, 3])
     return Finished(workflow, client.run(workflow, preview_method="latent2rgb"))
 
 
-def test_every_workflow_has_a_page_form_an_api_form_and_a_picture() -> None:
+def test_every_workflow_has_a_page_form_an_api_form_a_note_and_a_picture() -> None:
     folder = REPOSITORY / "workflows"
-    forms = [
-        {path.stem for path in found}
-        for found in (folder.glob("*.json"), folder.glob("api/*.json"), folder.glob("*.jpg"))
-    ]
-    assert forms[0] and forms[0] == forms[1] == forms[2]
+    patterns = ("*.json", "api/*.json", "notes/*.md", "*.jpg")
+    first, *others = [{path.stem for path in folder.glob(pattern)} for pattern in patterns]
+    assert first and all(form == first for form in others)
 
 
 def test_it_runs_to_its_end_with_all_its_outputs(finished: Finished) -> None:
     assert (finished.result.status, finished.result.error) == ("success", "")
     assert finished.result.node_errors == {}
+    for class_type in ("SaveVideo", "PreviewImage", "PreviewAny"):
+        assert set(finished.all(class_type)) <= finished.result.outputs.keys()
 
 
-def test_its_video_file_plays(finished: Finished, client: Client) -> None:
-    save = finished.only("SaveVideo")
-    source = finished.workflow[finished.workflow[save]["inputs"]["video"][0]]["class_type"]
-    whole_chunks = 4 * (CHUNKS * FRAMES_A_CHUNK - 1) + 1
-    assert pictures_of(finished.result, save, client) == [(TINY_WIDTH, TINY_HEIGHT)] * (
-        round(SECONDS * 16) if source == SAMPLER else whole_chunks
-    )
+def test_its_video_files_play(finished: Finished, client: Client) -> None:
+    saves = finished.all("SaveVideo")
+    assert len(saves) >= len(finished.all(SAMPLER))
+    for save in saves:
+        source = finished.workflow[finished.workflow[save]["inputs"]["video"][0]]
+        goes_on = "previous" in source["inputs"]  # the sampler's own output holds what was there before
+        assert source["class_type"] in (SAMPLER, "Video Slice")
+        pictures = PICTURES + (CONTINUED_PICTURES if goes_on else 0)
+        assert pictures_of(finished.result, save, client) == [(TINY_WIDTH, TINY_HEIGHT)] * pictures
 
 
-def test_the_report_is_shown(finished: Finished) -> None:
-    report = finished.report()
-    assert report["format"] == "headforcing.report/1"
-    assert [chunk["chunk"] for chunk in report["chunks"]] == list(range(CHUNKS))
-    assert report["settings"]["seed"] == SEED and report["settings"]["pixel_frames"] == round(SECONDS * 16)
+def test_every_sampler_reports(finished: Finished) -> None:
+    for sampler in finished.all(SAMPLER):
+        report = finished.report(sampler)
+        assert report["format"] == "headforcing.report/1"
+        assert [chunk["chunk"] for chunk in report["chunks"]] == list(range(finished.chunks(sampler)))
+        goes_on = "previous" in finished.workflow[sampler]["inputs"]
+        assert report["settings"]["pixel_frames"] == PICTURES + (CONTINUED_PICTURES if goes_on else 0)
+        assert report["settings"]["seed"] == SEED
 
 
 def test_progress_counts_up_to_the_last_step(finished: Finished) -> None:
-    sampler = finished.only(SAMPLER)
-    counted = steps(finished.result, sampler)
-    assert counted == sorted(counted) and counted[-1] == CHUNKS * STEPS
-    assert {
-        event.data["max"]
-        for event in finished.result.events
-        if event.kind == "progress" and event.text("node") == sampler
-    } == {CHUNKS * STEPS}
+    for sampler in finished.all(SAMPLER):
+        counted = steps(finished.result, sampler)
+        assert counted == sorted(counted) and counted[-1] == finished.chunks(sampler) * STEPS
+        assert {
+            event.data["max"]
+            for event in finished.result.events
+            if event.kind == "progress" and event.text("node") == sampler
+        } == {finished.chunks(sampler) * STEPS}
 
 
 def test_the_sampler_says_which_chunk_it_is_on_and_what_it_remembers(finished: Finished) -> None:
-    first, *others = finished.texts()
-    assert first == f"chunk 1 of {CHUNKS}" and len(others) == CHUNKS - 1
-    for number, text in enumerate(others, 2):
-        assert re.fullmatch(rf"chunk {number} of {CHUNKS}, \d:\d\d left \| .+ \| 0 episodes, 0\.\d\d GB", text), text
+    for sampler in finished.all(SAMPLER):
+        chunks = finished.chunks(sampler)
+        first, *others = finished.texts(sampler)
+        assert first.startswith(f"chunk 1 of {chunks} | ") and len(others) == chunks - 1
+        for number, text in enumerate(others, 2):
+            line = rf"chunk {number} of {chunks}, \d:\d\d left \| .+ \| \d episodes, 0\.\d\d GB"
+            assert re.fullmatch(line, text), text
 
 
 def test_every_chunk_is_previewed(finished: Finished) -> None:
-    previews = [preview for preview in finished.result.previews if preview.node_id == finished.only(SAMPLER)]
-    assert len(previews) == CHUNKS and len({preview.image for preview in previews}) == CHUNKS
-    assert all(preview.image.startswith(b"\xff\xd8") for preview in previews)
+    for sampler in finished.all(SAMPLER):
+        previews = [preview for preview in finished.result.previews if preview.node_id == sampler]
+        assert len({preview.image for preview in previews}) >= finished.chunks(sampler)
+        assert all(preview.image.startswith(b"\xff\xd8") for preview in previews)
+
+
+@pytest.mark.parametrize("finished", [REPOSITORY / "workflows" / "api" / "continue_video.json"], indirect=True)
+def test_the_new_part_begins_right_behind_what_was_read_in(finished: Finished, client: Client) -> None:
+    inputs = {save: finished.workflow[save]["inputs"] for save in finished.all("SaveVideo")}
+    (new,) = (save for save in inputs if "new" in inputs[save]["filename_prefix"])
+    (both,) = (save for save in inputs if "join" in inputs[save]["filename_prefix"])
+    first, *_ = decoded(finished.result, new, client)
+    differences = [np.abs(first - picture).mean() for picture in decoded(finished.result, both, client)]
+    assert int(np.argmin(differences)) == CONTINUED_PICTURES
 
 
 @pytest.mark.parametrize("seconds, fps, pictures", [(0.7, 16.0, 11), (0.5, 24.0, 12), (0.9, 12.5, 11)])
@@ -138,6 +163,13 @@ def pictures_of(result: RunResult, node_id: str, client: Client, fps: Fraction =
     with av.open(io.BytesIO(client.download(file))) as video:
         assert video.streams.video[0].average_rate == fps
         return [(picture.width, picture.height) for picture in video.decode(video=0)]
+
+
+def decoded(result: RunResult, node_id: str, client: Client) -> list[np.ndarray]:
+    """The pictures of the one video that a node saved, (height, width, 3)."""
+    (file,) = files(result, node_id, "images")
+    with av.open(io.BytesIO(client.download(file))) as video:
+        return [picture.to_ndarray(format="rgb24").astype(np.float32) for picture in video.decode(video=0)]
 
 
 def test_the_video_of_a_run_that_is_already_there_can_still_be_taken(client: Client) -> None:
