@@ -1,8 +1,9 @@
 """POST /head_forcing/cost: what a run will take, from the widgets alone, for the line on the sampler.
 
 Asked: `sampler`, an object of six of its widgets; `policy` and `model`, all widgets of the Head Cache Policy and three
-of the Load AR Model before it, or null where nothing is connected, or "unknown"; and `beginning`, the input that the
-video goes on from. A widget whose value comes from another node is null: what depends on it is not told.
+of the Load AR Model before it, null where there is none, and a policy that cannot be known is "unknown"; `beginning`,
+the input that the video goes on from. A widget whose value comes from another node is null: what depends on it is not
+told.
 
 Answered: {"line", "level", "sentence", "tooltip"}: what is known, in one line; plain, warning or error; the sentence
 that goes with the latter two; and what was taken for granted.
@@ -51,7 +52,7 @@ def answer(asked: Fields) -> dict[str, Json]:
         _integer(sampler, "height"),
         _text(sampler, "run_name"),
         _one_of(sampler, "on_existing_run", ON_EXISTING),
-        _one_of(asked, "beginning", BEGINNINGS) or BEGINNINGS[0],
+        _known("beginning", asked.text("beginning"), BEGINNINGS),
     )
     loader, policy = _loader(asked), _policy(asked)
     parts: list[str] = []
@@ -77,11 +78,9 @@ def answer(asked: Fields) -> dict[str, Json]:
 
 
 def _loader(asked: Fields) -> _Loader | None:
-    """None where no model is connected."""
+    """None where no such node is connected: the sampler takes another loader's model for the usual one."""
     if asked.values["model"] is None:
         return None
-    if asked.values["model"] == UNKNOWN:
-        return _Loader(None, None, None)
     given = Fields.of(asked.values["model"], "model", _MODEL)
     return _Loader(
         _text(given, "model_name"), _one_of(given, "family", (AUTO, *FAMILIES)), _integer(given, "chunk_frames")
@@ -137,7 +136,10 @@ def _text(given: Fields, name: str) -> str | None:
 
 
 def _one_of(given: Fields, name: str, known: tuple[str, ...]) -> str | None:
-    value = _text(given, name)
-    if value is not None and value not in known:
-        raise ValueError(f"{given.where}.{name} is {value[:60]!r}, not one of {', '.join(known)}")
+    return None if given.values[name] is None else _known(f"{given.where}.{name}", given.text(name), known)
+
+
+def _known(where: str, value: str, known: tuple[str, ...]) -> str:
+    if value not in known:
+        raise ValueError(f"{where} is {value[:60]!r}, not one of {', '.join(known)}")
     return value

@@ -1,0 +1,181 @@
+"""What a run will take, reckoned by the server from widgets alone."""
+
+import json
+import re
+import urllib.error
+from collections.abc import Mapping
+
+import pytest
+
+from devtools.loopback import request
+from devtools.server import Server
+
+SAMPLER = {
+    "seconds": 20.0,
+    "fps": 16.0,
+    "width": 832,
+    "height": 480,
+    "run_name": "",
+    "on_existing_run": "resume",
+}
+POLICY = {
+    "preset": "paper",
+    "local_sink": -1,
+    "local_recent": -1,
+    "anchor_sink": -1,
+    "anchor_recent": -1,
+    "memory_sink": -1,
+    "memory_episodes": -1,
+    "memory_recent": -1,
+    "rope": "preset",
+    "commit_context": "preset",
+    "compress_from_chunk": -2,
+    "novelty_percentile": 60.0,
+    "trained_frames": 0,
+}
+MODEL = {"model_name": "self_forcing_dmd.pt", "family": "auto", "chunk_frames": 0}
+ROUTE = "/head_forcing/cost"
+FRAME_HEAD = 2 * 1560 * 128 * 2  # K and V of one frame in one head, 16 bit
+TURNED_AGAIN = 1 + 22 / 128  # the temporal pairs of K lie there a second time
+CHUNK_FILE = 8 + 1024 + 4 * 16 * 3 * 60 * 104
+FREE = r"[\d.]+ [GM]B free"
+
+
+def gigabytes(head_frames: int) -> str:
+    """The memory of so many frames of one head each."""
+    return f"{head_frames * FRAME_HEAD * TURNED_AGAIN / 1e9:.1f} GB"
+
+
+def ask(
+    server: Server,
+    policy: Mapping[str, object] | str | None = None,
+    model: Mapping[str, object] | None = MODEL,
+    beginning: str = "none",
+    **sampler: object,
+) -> Mapping[str, str]:
+    """The answer, where `sampler` changes its widgets."""
+    question = {"sampler": {**SAMPLER, **sampler}, "policy": policy, "model": model, "beginning": beginning}
+    return json.loads(request(f"{server.url}{ROUTE}", question))
+
+
+def test_length_and_memory_of_the_usual_run(comfyui: Server) -> None:
+    answer = ask(comfyui)
+    memory = gigabytes(30 * 12 * 21)
+    assert re.fullmatch(
+        f"27 chunks, 81 frames, 20.0 s \\| memory for keys and values up to {memory}, {FREE}", answer["line"]
+    )
+    assert (answer["level"], answer["sentence"]) == ("plain", "")
+    assert answer["tooltip"].startswith("Reckoned for Wan 2.1 1.3B (30 layers of 12 heads) in 16 bit")
+
+
+@pytest.mark.parametrize(
+    ("changes", "head_frames"),
+    [
+        ({}, 360 * 21),
+        ({"preset": "low_vram"}, 54 * 1 + 90 * 4 + 216 * 9 + 360 * 3),  # as many of each type as the paper's rule makes
+        ({"preset": "low_vram", "memory_recent": 4}, 54 * 1 + 90 * 4 + 216 * 10 + 360 * 3),
+        ({"preset": "uniform", "compress_from_chunk": 1}, 360 * (10 + 3)),
+        ({"preset": "uniform", "trained_frames": 18}, 360 * 18),
+    ],
+)
+def test_memory_is_that_of_the_policy(comfyui: Server, changes: Mapping[str, object], head_frames: int) -> None:
+    line = ask(comfyui, {**POLICY, **changes})["line"]
+    assert f"up to {gigabytes(head_frames)}, " in line
+
+
+def test_the_chunk_and_the_size_are_those_of_the_model(comfyui: Server) -> None:
+    framewise = ask(comfyui, model={**MODEL, "model_name": "causal_forcing_framewise.safetensors"})
+    assert framewise["line"].startswith("81 chunks, 81 frames, 20.0 s")
+    assert ask(comfyui, model={**MODEL, "chunk_frames": 4})["line"].startswith("21 chunks, 84 frames")
+    large = ask(comfyui, model={**MODEL, "model_name": "krea-realtime-video-14b.safetensors"})
+    assert "up to 31 GB, " in large["line"] and "Wan 2.1 14B (40 layers of 40 heads)" in large["tooltip"]
+    assert ask(comfyui, model=None)["line"] == ask(comfyui)["line"]
+
+
+def test_a_run_with_a_name_takes_disk(comfyui: Server) -> None:
+    line = ask(comfyui, run_name="a film")["line"]
+    assert re.search(rf" \| disk {27 * CHUNK_FILE / 1e6:.0f} MB, {FREE}$", line)
+    assert "disk" not in ask(comfyui)["line"]
+
+
+@pytest.mark.parametrize(
+    ("beginning", "length"),
+    [
+        ("start_image", "27 chunks, 82 frames, 20.0 s"),
+        ("previous", "27 chunks, 81 frames, 20.0 s without what goes before"),
+    ],
+)
+def test_what_the_video_goes_on_from_is_counted_where_it_is_known(comfyui: Server, beginning: str, length: str) -> None:
+    assert ask(comfyui, beginning=beginning)["line"].split(" | ")[0] == length
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"width": None}, ["27 chunks"]),
+        ({"seconds": None}, []),
+        ({"fps": None, "width": 16}, []),
+        ({"run_name": None}, ["27 chunks", "memory"]),
+        ({"on_existing_run": None}, ["27 chunks", "memory"]),
+        ({"policy": "unknown"}, ["27 chunks", "disk"]),
+        ({"policy": {**POLICY, "memory_recent": None}}, ["27 chunks", "disk"]),
+        ({"model": {**MODEL, "model_name": None}}, []),
+        ({"model": {**MODEL, "model_name": None, "family": "longlive"}}, ["27 chunks", "memory", "disk"]),
+    ],
+)
+def test_what_only_a_run_can_know_leaves_the_rest(comfyui: Server, changes: dict, parts: list[str]) -> None:
+    answer = ask(comfyui, **{"run_name": "a film", **changes})
+    told = answer["line"].split(" | ") if answer["line"] else []
+    assert (answer["level"], len(told)) == ("plain", len(parts))
+    assert all(part.startswith(expected) for part, expected in zip(told, parts, strict=True))
+
+
+def test_more_than_the_device_holds_is_a_warning_with_a_way_out(comfyui: Server) -> None:
+    answer = ask(comfyui, {**POLICY, "preset": "max"}, width=4096, height=4096)
+    assert answer["level"] == "warning" and "memory for keys and values up to 297 GB" in answer["line"]
+    assert answer["sentence"].startswith("Keys and values alone take more than the ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"width": 130}, "width is 130. One token covers 16 x 16 pixels, so width must be a multiple of 16"),
+        ({"width": None, "height": 100}, "height is 100."),
+        ({"seconds": 0}, "seconds is 0.0. A video needs seconds above 0"),
+        ({"fps": 500}, "fps is 500.0."),
+        ({"run_name": "a/b"}, "run_name is 'a/b'."),
+        ({"policy": {**POLICY, "memory_episodes": 12}}, "memory heads keep 21 frames (sink 3, episodes 12, recent 6)"),
+        ({"policy": {**POLICY, "local_recent": 0}}, "local_recent is 0 frames."),
+        ({"policy": {**POLICY, "preset": "full"}}, "The policy full keeps all 81 frames"),
+        ({"policy": {**POLICY, "preset": "full", "local_sink": 3}}, "The preset full keeps every frame"),
+        ({"model": {**MODEL, "chunk_frames": 30}}, "chunk_frames is 30."),
+        ({"run_name": "long", "seconds": 36000, "width": 4096, "height": 4096}, "The 48001 chunks still to be made"),
+    ],
+)
+def test_what_the_node_would_refuse_is_said_in_its_words(comfyui: Server, changes: dict, sentence: str) -> None:
+    answer = ask(comfyui, **changes)
+    assert answer["level"] == "error" and answer["sentence"].startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sampler": {**SAMPLER, "width": "832"}},
+        {"sampler": {**SAMPLER, "width": 832.5}},
+        {"sampler": {**SAMPLER, "seconds": True}},
+        {"sampler": {**SAMPLER, "path": "/"}},
+        {"sampler": {**SAMPLER, "on_existing_run": "delete"}},
+        {"sampler": None},
+        {"policy": {**POLICY, "preset": "huge"}},
+        {"policy": {"preset": "paper"}},
+        {"policy": "known"},
+        {"model": {**MODEL, "family": "vace"}},
+        {"model": "unknown"},
+        {"beginning": "end"},
+        {"beginning": None},
+    ],
+)
+def test_a_question_of_another_kind_is_turned_away(comfyui: Server, changes: dict) -> None:
+    question = {"sampler": SAMPLER, "policy": POLICY, "model": MODEL, "beginning": "none", **changes}
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        request(f"{comfyui.url}{ROUTE}", question)
