@@ -1,5 +1,6 @@
 """Drive the real ComfyUI page in Chromium, with the network fenced to this machine."""
 
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -180,7 +181,8 @@ def open_page(url: str, settings: Mapping[str, Json] | None = None) -> Iterator[
 def send_settings(context: BrowserContext, url: str, settings: Mapping[str, Json]) -> None:
     """Store settings on the host; raises RuntimeError if it refuses one."""
     for name, value in settings.items():
-        answer = context.request.post(f"{url}/api/settings/{name}", data=value)
+        headers = {"Content-Type": "application/json"}  # a bare word would be sent as it is
+        answer = context.request.post(f"{url}/api/settings/{name}", data=json.dumps(value), headers=headers)
         if not answer.ok:
             raise RuntimeError(f"the host answered {answer.status} to the setting {name}={value!r}")
 

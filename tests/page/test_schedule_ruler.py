@@ -1,0 +1,320 @@
+"""The ruler under the text of Prompt Schedule, with classic nodes and with Vue nodes."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import pytest
+from playwright.sync_api import Locator
+
+from devtools.server import Server
+from headforcing_core.geometry import chunk_start_second, nearest_chunk
+from headforcing_core.schedule import parse_schedule
+from tests.conftest import REPOSITORY
+from tests.page.page import ComfyPage, Json, open_page
+
+SCREENSHOTS = REPOSITORY / "build" / "screenshots"
+WORKFLOW = REPOSITORY / "workflows" / "first_minute.json"
+SCHEDULE, SAMPLER, LOADER = "HeadForcingPromptSchedule", "HeadForcingSampler", "HeadForcingLoadARModel"
+CHECKPOINT = "self_forcing_dmd.pt"
+TEXT = """[0s] a red fox in deep snow, golden light between bare birches, the camera gliding beside it
+[6s soft] the fox finds a frozen river
+[12s] the ice cracks under its paws
+[15s cut] a city at night, rain"""
+GRAPH = {
+    "1": {"class_type": LOADER, "inputs": {"model_name": CHECKPOINT, "family": "auto", "chunk_frames": 0}},
+    "2": {"class_type": SCHEDULE, "inputs": {"text": TEXT, "transition": "recache"}},
+    "3": {"class_type": SAMPLER, "inputs": {"model": ["1", 0], "schedule": ["2", 0], "seconds": 20.0, "fps": 16.0}},
+}
+RULER_PIXELS = 88
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A scene as it is drawn: the left and right end as a share of the axis, and what it says."""
+
+    left: float
+    right: float
+    label: str
+    title: str
+    is_late: bool
+
+
+@dataclass(frozen=True)
+class Ruler:
+    """A page with one schedule, and the name of how it draws nodes."""
+
+    page: ComfyPage
+    renderer: str
+
+    @property
+    def element(self) -> Locator:
+        return self.page.tab.locator(".hf-ruler")
+
+    @property
+    def box(self) -> Locator:
+        """The text box of the schedule."""
+        return self.page.tab.locator("textarea:visible")
+
+    def wait_for(self, status: str) -> None:
+        """Wait until the small print, or the error, holds these words."""
+        self.element.get_by_role("status").filter(has_text=status).wait_for(timeout=10_000)
+
+    def bars(self) -> list[Bar]:
+        """The scenes, in order."""
+        return [self._bar(item) for item in self.element.get_by_role("listitem").all()]
+
+    def _bar(self, item: Locator) -> Bar:
+        left, width = item.evaluate("(item) => [parseFloat(item.style.left), parseFloat(item.style.width)]")
+        button = item.get_by_role("button")
+        label, title = button.get_attribute("aria-label"), button.get_attribute("title")
+        assert label and title
+        late = item.evaluate("(item) => item.classList.contains('hf-ruler-late')")
+        return Bar(left / 100, (left + width) / 100, label, title, late)
+
+    def marked_line(self) -> int:
+        """The line of the text box that is tinted, counted from 1 in a text without wrapping; 0 for none."""
+        return self.box.evaluate(
+            """(box) => {
+              const places = box.style.backgroundPosition.split(',')[0].split(' ').map(parseFloat);
+              const height = parseFloat((box.style.backgroundSize.split(',')[0] ?? '').split(' ')[1]);
+              if (!height) return 0;
+              const line = (places[1] - parseFloat(getComputedStyle(box).paddingTop)) / height + 1;
+              return Math.abs(line - Math.round(line)) < 0.05 ? Math.round(line) : -1;
+            }"""
+        )
+
+    def screenshot(self, name: str) -> None:
+        """Keep a picture of the schedule's node for people to look at."""
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        self.page.settle()
+        self.page.tab.screenshot(path=SCREENSHOTS / f"ruler_{name}_{self.renderer}.png")
+
+
+@pytest.fixture(scope="module", params=["classic", "vue"])
+def opened(request: pytest.FixtureRequest, comfyui: Server) -> Iterator[Ruler]:
+    with open_page(comfyui.url, {"Comfy.VueNodes.Enabled": request.param == "vue"}) as page:
+        yield Ruler(page, request.param)
+
+
+@pytest.fixture
+def ruler(opened: Ruler) -> Iterator[Ruler]:
+    """A loader, a schedule and a sampler of 20 s, linked. Nothing may fail, or reach beyond this machine."""
+    opened.page.console_errors.clear()
+    opened.page.tab.evaluate(
+        """async (graph) => {
+          await app.loadApiJson(graph, 'ruler');
+          const [loader, schedule, sampler] = ['1', '2', '3'].map((id) => app.graph.getNodeById(id));
+          schedule.setSize([460, 380]);
+          [loader.pos, schedule.pos, sampler.pos] = [[-400, 0], [0, 0], [560, 0]];
+          app.canvas.ds.scale = 1.3;
+          app.canvas.ds.offset = [340, 140];
+          app.canvas.setDirty(true, true);
+        }""",
+        GRAPH,
+    )
+    opened.wait_for("chunks of 3 frames at 16 fps, 20 s")
+    assert opened.marked_line() == 0
+    yield opened
+    assert (opened.page.console_errors, opened.page.blocked) == ([], [])
+
+
+def starts(text: str, chunk_frames: int = 3, fps: float = 16.0) -> list[float]:
+    """Where the scenes of a text begin."""
+    chunks = [nearest_chunk(scene.start_second, chunk_frames, fps) for scene in parse_schedule(text)]
+    return [chunk_start_second(chunk, chunk_frames, fps) for chunk in chunks]
+
+
+def test_bars_begin_where_the_scenes_do(ruler: Ruler) -> None:
+    bars, wanted = ruler.bars(), starts(TEXT)
+    assert [bar.left for bar in bars] == pytest.approx([start / 20 for start in wanted], abs=1e-4)
+    assert [bar.right for bar in bars] == pytest.approx([start / 20 for start in [*wanted[1:], 20]], abs=1e-4)
+    assert wanted == [0.0, 5.8125, 11.8125, 14.8125]
+    ruler.screenshot("scenes")
+
+
+def test_a_bar_tells_its_time_transition_and_whole_prompt(ruler: Ruler) -> None:
+    bars = ruler.bars()
+    assert bars[1].title == "5.81 s (asked: 6 s), chunk 8, soft\nthe fox finds a frozen river"
+    assert [bar.label for bar in bars[2:]] == [
+        "Line 3, 11.81 s (asked: 12 s), chunk 16, recache: the ice cracks under its paws",
+        "Line 4, 14.81 s (asked: 15 s), chunk 20, cut: a city at night, rain",
+    ]
+    assert bars[0].title == "0 s, chunk 0\n" + parse_schedule(TEXT)[0].prompt
+
+
+def test_it_follows_what_is_typed(ruler: Ruler) -> None:
+    ruler.box.click()
+    ruler.page.tab.keyboard.press("Control+End")
+    ruler.page.tab.keyboard.type("\n[18s] morning")
+    ruler.element.get_by_role("listitem").nth(4).wait_for()
+    text = TEXT + "\n[18s] morning"
+    assert [bar.left for bar in ruler.bars()] == pytest.approx([start / 20 for start in starts(text)], abs=1e-4)
+
+
+def test_an_error_is_marked_at_its_line_and_goes_when_it_is_mended(ruler: Ruler) -> None:
+    text = "[0s] a red fox\n[6s soft] a river\n[soon] a city\n[15s] rain"
+    with pytest.raises(ValueError) as error:
+        parse_schedule(text)
+    ruler.box.fill(text)
+    ruler.wait_for(str(error.value))
+    assert (ruler.marked_line(), ruler.bars()) == (3, [])
+    ruler.screenshot("error")
+    ruler.box.fill(text.replace("soon", "12s"))
+    ruler.wait_for("chunks of 3 frames")
+    assert (ruler.marked_line(), len(ruler.bars())) == (0, 4)
+
+
+def test_the_mark_stands_below_lines_that_wrap(ruler: Ruler) -> None:
+    ruler.box.fill("[0s] " + "a red fox " * 20 + "\n[soon] a river")
+    ruler.wait_for("Schedule line 2")
+    assert ruler.marked_line() > 2
+
+
+def test_two_scenes_on_one_chunk_are_an_error_of_the_second(ruler: Ruler) -> None:
+    ruler.box.fill("[0s] a\n[1s] b\n[1.1s] c")
+    ruler.wait_for("the scenes at 1 s and 1.1 s both begin on chunk 2 (1.31 s)")
+    assert ruler.marked_line() == 3
+    ruler.screenshot("clash")
+
+
+def test_the_ends_of_lines_are_counted_as_the_server_counts_them(ruler: Ruler) -> None:
+    ruler.page.set_widget(SCHEDULE, "text", "[0s] a\u2028b\n[soon] c")
+    ruler.wait_for("Schedule line 3")
+
+
+def test_a_click_on_a_bar_puts_the_cursor_into_its_line(ruler: Ruler) -> None:
+    ruler.element.get_by_role("listitem").nth(2).click()
+    focus = "() => [document.activeElement.tagName, document.activeElement.selectionStart]"
+    assert ruler.page.tab.evaluate(focus) == ["TEXTAREA", TEXT.index("[12s]")]
+
+
+def test_a_click_on_an_error_puts_the_cursor_into_its_line(ruler: Ruler) -> None:
+    ruler.box.fill("[0s] a\n[soon] b")
+    ruler.wait_for("Schedule line 2")
+    ruler.element.get_by_role("status").click()
+    assert ruler.page.tab.evaluate("() => document.activeElement.selectionStart") == len("[0s] a\n")
+
+
+def test_the_end_is_that_of_the_sampler(ruler: Ruler) -> None:
+    ruler.page.set_widget(SAMPLER, "seconds", 40.0)
+    ruler.wait_for("40 s")
+    assert [bar.left for bar in ruler.bars()] == pytest.approx([start / 40 for start in starts(TEXT)], abs=1e-4)
+    ruler.page.set_widget(SAMPLER, "seconds", 13.0)
+    ruler.wait_for("13 s; 1 after the end")
+    assert [bar.is_late for bar in ruler.bars()] == [False, False, False, True]
+    ruler.screenshot("late")
+
+
+def test_the_chunk_is_that_of_the_loader_and_the_rate_that_of_the_sampler(ruler: Ruler) -> None:
+    ruler.page.set_widget(LOADER, "family", "causal_forcing_framewise")
+    ruler.page.set_widget(SAMPLER, "fps", 24.0)
+    ruler.wait_for("chunks of 1 frame at 24 fps, 20 s")
+    assert [bar.left for bar in ruler.bars()] == pytest.approx([s / 20 for s in starts(TEXT, 1, 24.0)], abs=1e-4)
+
+
+def test_the_transition_is_that_of_the_node(ruler: Ruler) -> None:
+    ruler.page.set_widget(SCHEDULE, "transition", "flush")
+    ruler.element.get_by_role("button", name="chunk 16, flush").wait_for()
+
+
+def test_without_a_sampler_no_end_is_known(ruler: Ruler) -> None:
+    ruler.page.tab.evaluate("() => app.graph.remove(app.graph.getNodeById('3'))")
+    ruler.wait_for("chunks of 3 frames at 16 fps (assumed); link a Head-Forced Sampler")
+    assert not any(bar.is_late for bar in ruler.bars())
+
+
+def test_sampler_and_loader_are_found_through_other_nodes_and_subgraphs(ruler: Ruler) -> None:
+    ruler.page.set_widget(LOADER, "chunk_frames", 2)
+    ruler.page.tab.evaluate(
+        """() => {
+          const [loader, schedule, sampler] = ['1', '2', '3'].map((id) => app.graph.getNodeById(id));
+          const [lora, reroute] = ['LoraLoaderModelOnly', 'Reroute'].map((type) => LiteGraph.createNode(type));
+          for (const node of [lora, reroute]) app.graph.add(node);
+          loader.connect(0, lora, 0);
+          lora.connect(0, sampler, 0);
+          schedule.connect(0, reroute, 0);
+          reroute.connect(0, sampler, 'schedule');
+          app.graph.convertToSubgraph(new Set([sampler]));
+          app.graph.convertToSubgraph(new Set([loader]));
+        }"""
+    )
+    ruler.wait_for("chunks of 2 frames at 16 fps, 20 s")
+    ruler.page.settle()
+    ruler.wait_for("chunks of 2 frames at 16 fps, 20 s")
+
+
+def test_a_text_from_a_primitive_node_is_shown_too(ruler: Ruler) -> None:
+    ruler.page.tab.evaluate(
+        """() => {
+          const text = LiteGraph.createNode('PrimitiveStringMultiline');
+          app.graph.add(text);
+          text.pos = [0, 450];
+          text.widgets[0].value = '[0s] a harbour\\n[9s] the same at night';
+          const schedule = app.graph.getNodeById('2');
+          text.connect(0, schedule, schedule.inputs.findIndex((input) => input.name === 'text'));
+        }"""
+    )
+    ruler.element.get_by_role("button", name="the same at night").wait_for()
+
+
+def test_a_text_that_only_a_run_knows_is_said_so(ruler: Ruler) -> None:
+    ruler.page.tab.evaluate(
+        """() => {
+          const text = LiteGraph.createNode('StringConcatenate');
+          app.graph.add(text);
+          const schedule = app.graph.getNodeById('2');
+          text.connect(0, schedule, schedule.inputs.findIndex((input) => input.name === 'text'));
+        }"""
+    )
+    ruler.wait_for("The text comes from another node.")
+
+
+@pytest.mark.parametrize("text", [TEXT, "[0s] a\n[soon]" + " b" * 500, "no headers", ""])
+def test_its_height_is_always_the_same(ruler: Ruler, text: str) -> None:
+    ruler.page.set_widget(SCHEDULE, "text", text)
+    ruler.page.settle()
+    assert ruler.element.evaluate("(element) => element.offsetHeight") == RULER_PIXELS
+
+
+def test_it_has_the_colours_of_a_light_theme(ruler: Ruler) -> None:
+    colour = "(element) => getComputedStyle(element).backgroundColor"
+    dark = ruler.element.evaluate(colour)
+    try:
+        set_theme(ruler.page, "light")
+        ruler.screenshot("light")
+        assert ruler.element.evaluate(colour) != dark
+    finally:
+        set_theme(ruler.page, "dark")
+
+
+def test_nothing_of_it_is_saved_or_sent(ruler: Ruler, comfyui: Server) -> None:
+    """The page with our scripts and the page without them save and send the same."""
+    shipped = cast(dict[str, Json], json.loads(WORKFLOW.read_text(encoding="utf-8")))
+    with_scripts = saved_and_sent(ruler.page, shipped)
+    assert with_scripts[0] == [node.get("widgets_values") for node in cast(list, shipped["nodes"])]
+    tab = ruler.page.tab.context.new_page()
+    tab.route("**/extensions/*head-forcing/**", lambda route: route.abort())
+    try:
+        tab.goto(comfyui.url)
+        bare = ComfyPage(tab)
+        bare.wait_until_ready()
+        without_scripts = saved_and_sent(bare, shipped)
+        assert tab.locator(".hf-ruler").count() == 0
+    finally:
+        tab.close()
+    assert json.dumps(with_scripts) == json.dumps(without_scripts)
+
+
+def saved_and_sent(page: ComfyPage, workflow: Json) -> tuple[Json, Json]:
+    """The values that the page saves with a workflow, and what it sends to the host."""
+    page.load_workflow(workflow)
+    saved = page.tab.evaluate("() => app.graph.serialize().nodes.map((node) => node.widgets_values)")
+    return saved, page.api_prompt()
+
+
+def set_theme(page: ComfyPage, name: str) -> None:
+    """Choose one of the host's own themes."""
+    page.tab.evaluate("(name) => app.extensionManager.setting.set('Comfy.ColorPalette', name)", name)
+    page.settle()

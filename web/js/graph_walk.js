@@ -1,0 +1,80 @@
+// What a node is linked to, through reroutes and the borders of subgraphs.
+import { app } from "../../../scripts/app.js";
+
+const FROM_OUTSIDE = -10; // the host's ids for the two borders of a subgraph
+const TO_OUTSIDE = -20;
+const MOST_NODES = 64; // on one way up, so that a ring of links ends
+
+const linkOf = (graph, id) => (id == null ? undefined : graph?.getLink(id));
+
+function instancesOf(subgraph) {
+  const root = app.rootGraph;
+  const graphs = [root, ...(root.subgraphs?.values() ?? [])];
+  return graphs.flatMap((graph) => graph.nodes).filter((node) => node.subgraph === subgraph);
+}
+
+/** Every {node, slot} that an output leads to. */
+export function targets(node, output) {
+  const ids = node.outputs?.[output]?.links ?? [];
+  return ids.flatMap((id) => targetsOf(node.graph, linkOf(node.graph, id)));
+}
+
+function targetsOf(graph, link) {
+  if (!link) return [];
+  if (Number(link.target_id) === TO_OUTSIDE) {
+    return instancesOf(graph).flatMap((instance) => targets(instance, link.target_slot));
+  }
+  const node = graph.getNodeById(link.target_id);
+  if (!node) return [];
+  const inside = node.subgraph;
+  if (inside) {
+    const ids = inside.inputs[link.target_slot]?.linkIds ?? [];
+    return ids.flatMap((id) => targetsOf(inside, linkOf(inside, id)));
+  }
+  return node.type === "Reroute" ? targets(node, 0) : [{ node, slot: link.target_slot }];
+}
+
+/** The {node, slot} that an input comes from, or {node, widget} when it is a widget of a subgraph's node. */
+export function source(node, name) {
+  return origin(node.graph, linkOf(node.graph, inputOf(node, name)?.link));
+}
+
+function origin(graph, link) {
+  if (!link) return undefined;
+  if (Number(link.origin_id) === FROM_OUTSIDE) {
+    const [instance] = instancesOf(graph);
+    const input = instance?.inputs[link.origin_slot];
+    if (input?.link == null) return input?.widget && { node: instance, widget: input.widget.name };
+    return origin(instance.graph, linkOf(instance.graph, input.link));
+  }
+  const node = graph.getNodeById(link.origin_id);
+  const inside = node?.subgraph;
+  if (inside) return origin(inside, linkOf(inside, inside.outputs[link.origin_slot]?.linkIds[0]));
+  if (node?.type === "Reroute") return origin(graph, linkOf(graph, node.inputs[0].link));
+  return node && { node, slot: link.origin_slot };
+}
+
+const inputOf = (node, name) => node.inputs?.find((input) => input.name === name || input.widget?.name === name);
+
+/** Whether something is linked to an input. */
+export const isLinked = (node, name) => source(node, name) !== undefined;
+
+/** The value of a widget, also where a primitive node gives it; undefined when only a run can know it. */
+export function valueOf(node, name) {
+  if (inputOf(node, name)?.link == null) return node.widgets?.find((widget) => widget.name === name)?.value;
+  const from = source(node, name);
+  if (from?.widget) return valueOf(from.node, from.widget);
+  return from?.node.type.startsWith("Primitive") ? from.node.widgets?.[0]?.value : undefined;
+}
+
+/** The nearest node of a type up the links that an input's kind of thing comes along, such as a MODEL through LoRAs. */
+export function upstream(node, name, type) {
+  let from = source(node, name);
+  for (let count = 0; from?.slot !== undefined && count < MOST_NODES; count += 1) {
+    if (from.node.type === type) return from.node;
+    const kind = from.node.outputs[from.slot]?.type;
+    const through = from.node.inputs?.find((input) => input.type === kind && input.link != null);
+    from = through && source(from.node, through.name);
+  }
+  return undefined;
+}

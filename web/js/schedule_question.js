@@ -1,0 +1,32 @@
+// What decides where the scenes of a Prompt Schedule fall: its text, and the sampler and loader that it is linked to.
+import { isLinked, targets, upstream, valueOf } from "./graph_walk.js";
+
+const SAMPLER = "HeadForcingSampler";
+const LOADER = "HeadForcingLoadARModel";
+const FPS = 16;
+
+const numberOr = (value, otherwise) => (Number.isFinite(value) ? value : otherwise);
+const textOr = (value, otherwise) => (typeof value === "string" ? value : otherwise);
+
+/** {question, hasSampler, hasLoader}: the question for /head_forcing/schedule, whose text is undefined where only a run
+ * can know it. */
+export function scheduleQuestion(node) {
+  const sampler = targets(node, 0).find((target) => target.node.type === SAMPLER)?.node;
+  const loader = sampler && upstream(sampler, "model", LOADER);
+  const question = {
+    text: valueOf(node, "text"),
+    transition: textOr(valueOf(node, "transition"), "recache"),
+    seconds: sampler ? numberOr(valueOf(sampler, "seconds"), null) : null,
+    fps: sampler ? numberOr(valueOf(sampler, "fps"), FPS) : FPS,
+    beginning: beginningOf(sampler),
+    model_name: loader ? textOr(valueOf(loader, "model_name"), "") : "",
+    family: loader ? textOr(valueOf(loader, "family"), "auto") : "auto",
+    chunk_frames: loader ? numberOr(valueOf(loader, "chunk_frames"), 0) : 0,
+  };
+  return { question, hasSampler: sampler !== undefined, hasLoader: loader !== undefined };
+}
+
+function beginningOf(sampler) {
+  if (!sampler) return "none";
+  return ["previous", "start_image"].find((name) => isLinked(sampler, name)) ?? "none";
+}

@@ -1,0 +1,148 @@
+// A ruler under the text of Prompt Schedule: its scenes where they will really begin, and its errors, as one types.
+// The server reads the text, so that there is one reader of it. The node works the same without this script.
+import { app } from "../../../scripts/app.js";
+import { ask } from "./ask.js";
+import { RulerView } from "./ruler_view.js";
+import { scheduleQuestion } from "./schedule_question.js";
+import { goToLine, markLine, unmark } from "./text_line.js";
+
+const NODE = "HeadForcingPromptSchedule";
+const ROUTE = "/head_forcing/schedule";
+const LOOK_MS = 150; // what has not changed from one look to the next is asked
+const HEIGHT = 88; // pixels, as in the style sheet
+const MARGIN = 10;
+
+class ScheduleRuler {
+  constructor(node) {
+    this.node = node;
+    this.view = new RulerView((line) => this.goTo(line));
+    this.seen = this.asked = undefined;
+    this.errorLine = 0;
+    this.timer = undefined; // while the node is in a graph
+    this.marked = undefined; // the text box that has a marked line, and what the mark was measured for
+  }
+
+  get box() {
+    // Vue nodes have a text box of their own
+    if (window.LiteGraph.vueNodesMode) return this.view.element.closest("[data-node-id]")?.querySelector("textarea");
+    return this.node.widgets.find((widget) => widget.name === "text")?.element;
+  }
+
+  // After an undo the node is a new one, but Vue nodes still show the element of the one before.
+  mount() {
+    const { graph, id } = this.node;
+    if (this.view.element.isConnected || graph !== app.canvas.graph) return;
+    document.querySelector(`[data-node-id="${id}"] .hf-ruler`)?.replaceWith(this.view.element);
+  }
+
+  start() {
+    this.stop();
+    this.timer = setInterval(() => this.look(), LOOK_MS);
+  }
+
+  stop() {
+    clearInterval(this.timer);
+    this.timer = undefined;
+    this.clear(); // the text box may go on as that of another node
+  }
+
+  async look() {
+    this.mount();
+    const { question, hasSampler, hasLoader } = scheduleQuestion(this.node);
+    const now = JSON.stringify([question, hasSampler, hasLoader]);
+    if (now !== this.asked && now === this.seen) {
+      this.asked = now;
+      const show = await this.answered(question, hasSampler, hasLoader);
+      if (now === this.asked) show();
+    }
+    this.seen = now;
+    this.mark();
+  }
+
+  async answered(question, hasSampler, hasLoader) {
+    if (typeof question.text !== "string") {
+      return () => this.show(0, "say", "The text comes from another node. Its scenes are known when it runs.");
+    }
+    try {
+      const answer = await ask(ROUTE, question);
+      if (answer.error) return () => this.show(answer.error.line, "fail", answer.error);
+      return () => this.show(0, "show", answer, print(answer, question, hasSampler, hasLoader));
+    } catch (error) {
+      return () => this.show(0, "fail", { line: 0, message: error.message });
+    }
+  }
+
+  show(errorLine, how, ...what) {
+    this.errorLine = errorLine;
+    this.view[how](...what);
+  }
+
+  mark() {
+    const box = this.timer && this.errorLine ? this.box : undefined;
+    const measured = box && `${this.errorLine} ${box.clientWidth} ${box.value}`;
+    if (this.marked?.box === box && this.marked?.measured === measured) return;
+    this.clear();
+    if (box) markLine(box, this.errorLine);
+    this.marked = box && { box, measured };
+  }
+
+  clear() {
+    if (this.marked) unmark(this.marked.box);
+    this.marked = undefined;
+  }
+
+  goTo(line) {
+    const box = this.box;
+    if (box && line) goToLine(box, line);
+  }
+}
+
+function print(answer, question, hasSampler, hasLoader) {
+  const late = answer.scenes.filter((scene) => answer.end_second !== null && scene.start_second >= answer.end_second);
+  const chunks = `chunks of ${answer.chunk_frames} frame${answer.chunk_frames === 1 ? "" : "s"}`;
+  const rate = `${chunks}${hasSampler && !hasLoader ? " (assumed)" : ""} at ${question.fps} fps`;
+  if (!hasSampler) return `${rate} (assumed); link a Head-Forced Sampler`;
+  const end = question.seconds === null ? "length not known" : `${question.seconds} s`;
+  return `${rate}, ${end}${late.length ? `; ${late.length} after the end` : ""}`;
+}
+
+function addRuler(node) {
+  const ruler = new ScheduleRuler(node);
+  const widget = node.addDOMWidget("schedule_ruler", "head_forcing_ruler", ruler.view.element, {
+    serialize: false, // not sent to the host
+    hideInPanel: true,
+    margin: MARGIN,
+  });
+  widget.serialize = false; // not saved with the workflow
+  widget.computeLayoutSize = undefined; // one height, whatever room there is
+  widget.computeSize = (width) => [width ?? 0, HEIGHT + 2 * MARGIN];
+  ruler.view.element.addEventListener("wheel", (event) => {
+    if (!window.LiteGraph.vueNodesMode) app.canvas.processMouseWheel(event);
+  });
+  chain(node, "onAdded", () => ruler.start());
+  chain(node, "onRemoved", () => ruler.stop());
+}
+
+function chain(node, name, then) {
+  const before = node[name];
+  node[name] = function (...given) {
+    const result = before?.apply(this, given);
+    then();
+    return result;
+  };
+}
+
+function addStyle() {
+  const link = document.createElement("link");
+  link.rel = "stylesheet";
+  link.href = new URL("../css/schedule_ruler.css", import.meta.url).href;
+  document.head.append(link);
+}
+
+app.registerExtension({
+  name: "HeadForcing.ScheduleRuler",
+  setup: addStyle,
+  nodeCreated(node) {
+    if (node.comfyClass === NODE) addRuler(node);
+  },
+});
