@@ -140,7 +140,7 @@ function addStyle() {
 }
 
 app.registerExtension({
-  name: "HeadForcing.ScheduleRuler",
+  name: "headforcing.ScheduleRuler",
   setup: addStyle,
   nodeCreated(node) {
     if (node.comfyClass === NODE) addRuler(node);
