@@ -25,18 +25,21 @@ async ({ api, name, columns, note }) => {
     if (after) after.value = 'fixed';
   }
 
-  const words = window.LiteGraph.createNode('MarkdownNote');
-  app.graph.add(words);
-  words.title = 'About this workflow';
-  words.widgets[0].value = note;
-  words.pos = [LEFT, TOP];
-  words.setSize(NOTE_SIZE);
+  if (note) {
+    const words = window.LiteGraph.createNode('MarkdownNote');
+    app.graph.add(words);
+    words.title = 'About this workflow';
+    words.widgets[0].value = note;
+    words.pos = [LEFT, TOP];
+    words.setSize(NOTE_SIZE);
+  }
 
   let x = LEFT;
   let before = [];
   for (const [column, ids] of columns.entries()) {
-    let y = column ? TOP : TOP + NOTE_SIZE[1] + ROW_GAP;
-    let widest = column ? 0 : NOTE_SIZE[0];
+    const belowNote = note && column === 0;
+    let y = belowNote ? TOP + NOTE_SIZE[1] + ROW_GAP : TOP;
+    let widest = belowNote ? NOTE_SIZE[0] : 0;
     for (const id of ids) {
       const node = nodes[id];
       const read = Object.values(api[id].inputs).filter(Array.isArray).map(([source]) => source);
