@@ -40,3 +40,9 @@ def test_every_workflow_is_offered_with_its_thumbnail(comfyui: Server) -> None:
     for name in shipped:
         assert json.loads(get(comfyui, f"/api/workflow_templates/{FOLDER}/{name}.json"))["nodes"]
         assert get(comfyui, f"/api/workflow_templates/{FOLDER}/{name}.jpg")[:2] == b"\xff\xd8"
+
+
+def test_the_blueprint_is_offered(comfyui: Server) -> None:
+    offered = json.loads(get(comfyui, "/global_subgraphs")).items()
+    (one,) = [entry for entry, about in offered if about["info"]["node_pack"] == f"custom_nodes.{FOLDER}"]
+    assert json.loads(json.loads(get(comfyui, f"/global_subgraphs/{one}"))["data"])["definitions"]["subgraphs"]
