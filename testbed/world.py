@@ -1,0 +1,159 @@
+"""The world: an endless landscape with landmarks, one thing bouncing in the sky, and a camera that obeys the prompt.
+
+Everything follows from a seed and a script; any picture can be drawn without those before it. The camera moves by
+whole tokens from frame to frame, so that what stands still is the same numbers one token further.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headforcing_core.geometry import TIME_STRIDE
+
+from .prompts import COLOURS, Script, prompt_at
+
+WIDTH, HEIGHT = 128, 64
+PAN_PIXELS = 4  # a picture; one token a frame
+SLOT = 32  # pixels of the landscape for each landmark
+GROUND_TOP = 56
+THING_SIZE = 16
+LANDMARKS = ("house", "tree", "tower")
+
+RGB = {
+    "red": (215, 40, 40),
+    "yellow": (245, 220, 50),
+    "green": (40, 160, 60),
+    "blue": (35, 70, 225),
+    "purple": (160, 50, 190),
+    "white": (245, 245, 245),
+    "day": (130, 190, 240),
+    "dusk": (240, 160, 110),
+    "night": (25, 28, 60),
+    "fog": (150, 150, 155),
+    "ground": (85, 75, 60),
+}
+_PAN = {"pans left": -PAN_PIXELS, "pans right": PAN_PIXELS, "holds still": 0}
+_SPEED = {"slow": 1.0, "fast": 2.0}  # pixels a picture across; half of it up and down
+_HALF = THING_SIZE / 2
+_THING_RANGE = (WIDTH - THING_SIZE, 14.0)  # how far its middle travels, across and down
+_THING_TOP = 1.0 + _HALF
+
+Picture = NDArray[np.float32]
+"""(height, width, 3), 0 to 1."""
+
+
+@dataclass(frozen=True)
+class World:
+    """A seeded landscape under a script. Pictures are counted from 0; the first frame is picture 0 alone."""
+
+    seed: int
+    script: Script
+
+    def camera(self, picture: int) -> int:
+        """Left edge of the view in the landscape, in pixels."""
+        return sum(_PAN[prompt.camera] * pictures for prompt, pictures in self._stretches(picture))
+
+    def thing(self, picture: int) -> tuple[float, float]:
+        """Middle of the moving thing in the view, in pixels from its left and top edge."""
+        way = sum(_SPEED[prompt.speed] * pictures for prompt, pictures in self._stretches(picture))
+        across, down = np.random.default_rng((self.seed, 1)).uniform(0, 2, 2)
+        reach_x, reach_y = _THING_RANGE
+        return (
+            _HALF + _bounce(across * reach_x + way, reach_x),
+            _THING_TOP + _bounce(down * reach_y + way / 2, reach_y),
+        )
+
+    def landmark(self, slot: int) -> tuple[str, str]:
+        """Kind and colour of the landmark in the middle of pixels slot*32 to slot*32 + 31 of the landscape."""
+        draw = np.random.default_rng((self.seed, 2, abs(slot), int(slot < 0)))
+        return LANDMARKS[draw.integers(len(LANDMARKS))], COLOURS[draw.integers(len(COLOURS))]
+
+    def slots(self, picture: int) -> range:
+        """Slots of which something is in view."""
+        left = self.camera(picture)
+        return range(left // SLOT, (left + WIDTH - 1) // SLOT + 1)
+
+    def picture(self, picture: int) -> Picture:
+        """Draw one picture."""
+        prompt, left = prompt_at(self.script, frame_of(picture)), self.camera(picture)
+        canvas = np.empty((HEIGHT, WIDTH, 3), np.float32)
+        canvas[:] = _colour(prompt.sky)
+        canvas[GROUND_TOP:] = _colour("ground")
+        for slot in self.slots(picture):
+            kind, colour = self.landmark(slot)
+            _paint(canvas, _landmark_cover(kind, slot * SLOT + SLOT / 2 - left), colour)
+        _paint(canvas, _thing_cover(prompt.shape, *self.thing(picture)), prompt.colour)
+        return canvas
+
+    def _stretches(self, picture: int) -> Iterator[tuple]:
+        # each prompt and the pictures drawn under it up to this one; picture 0 is where everything starts
+        firsts = [first_picture(scene.first_frame) for scene in self.script]
+        for scene, first, end in zip(self.script, firsts, [*firsts[1:], picture + 1], strict=True):
+            yield scene.prompt, max(0, min(end, picture + 1) - max(first, 1))
+
+
+def frame_of(picture: int) -> int:
+    """Frame that a picture belongs to."""
+    return -(-picture // TIME_STRIDE)
+
+
+def first_picture(frame: int) -> int:
+    """First picture of a frame."""
+    return max(0, TIME_STRIDE * (frame - 1) + 1)
+
+
+def last_picture(frame: int) -> int:
+    """Last picture of a frame."""
+    return TIME_STRIDE * frame
+
+
+def _bounce(way: float, reach: float) -> float:
+    way %= 2 * reach
+    return min(way, 2 * reach - way)
+
+
+def _colour(name: str) -> NDArray[np.float32]:
+    return np.array(RGB[name], np.float32) / 255
+
+
+@cache
+def _grid() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32) + 0.5
+    return columns, rows
+
+
+def _paint(canvas: Picture, cover: NDArray[np.float32], colour: str) -> None:
+    canvas += cover[..., None] * (_colour(colour) - canvas)
+
+
+def _box(middle_x: float, middle_y: float, width: float, height: float) -> NDArray[np.float32]:
+    x, y = _grid()
+    inside = np.minimum(width / 2 - abs(x - middle_x), height / 2 - abs(y - middle_y))
+    return np.clip(inside + 0.5, 0, 1)
+
+
+def _triangle(middle_x: float, bottom: float, width: float, height: float) -> NDArray[np.float32]:
+    x, y = _grid()
+    slope = width / 2 / height
+    side = (slope * (y - (bottom - height)) - abs(x - middle_x)) / (1 + slope**2) ** 0.5
+    return np.clip(np.minimum(side, bottom - y) + 0.5, 0, 1)
+
+
+def _landmark_cover(kind: str, middle_x: float) -> NDArray[np.float32]:
+    if kind == "house":
+        return _box(middle_x, GROUND_TOP - 9, 22, 18)
+    if kind == "tree":
+        return _triangle(middle_x, GROUND_TOP, 24, 23)
+    return _box(middle_x, GROUND_TOP - 11.5, 10, 23)
+
+
+def _thing_cover(shape: str, middle_x: float, middle_y: float) -> NDArray[np.float32]:
+    if shape == "ball":
+        x, y = _grid()
+        return np.clip(_HALF + 0.5 - np.hypot(x - middle_x, y - middle_y), 0, 1)
+    if shape == "box":
+        return _box(middle_x, middle_y, THING_SIZE - 2, THING_SIZE - 2)
+    return _triangle(middle_x, middle_y + _HALF, THING_SIZE, THING_SIZE)
