@@ -79,7 +79,7 @@ def test_every_node_has_a_help_page_and_stands_in_a_workflow(ours) -> None:
     }
     for node_id in ours:
         assert (root / "web" / "docs" / f"{node_id}.md").stat().st_size > 500
-        assert node_id in used or node_id == "HeadForcingLoadProfile"
+        assert node_id in used
 
 
 def test_all_nodes_are_of_one_category_and_carry_search_words(ours) -> None:
