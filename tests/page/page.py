@@ -82,6 +82,11 @@ class ComfyPage:
         self._call("loadWorkflow", {"workflow": workflow, "name": name})
         self.settle()
 
+    def load_api_workflow(self, workflow: Mapping[str, object], name: str = "test") -> None:
+        """Open a workflow in API form; its nodes keep their ids."""
+        self.tab.evaluate("([workflow, name]) => window.app.loadApiJson(workflow, name)", [workflow, name])
+        self.settle()
+
     def missing_node_types(self, workflow: Json) -> list[str]:
         """The types used by a workflow, its subgraphs included, that the page does not know."""
         return cast(list[str], self._call("missingTypes", workflow))

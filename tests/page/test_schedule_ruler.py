@@ -102,17 +102,16 @@ def opened(request: pytest.FixtureRequest, comfyui: Server) -> Iterator[Ruler]:
 def ruler(opened: Ruler) -> Iterator[Ruler]:
     """A loader, a schedule and a sampler of 20 s, linked. Nothing may fail, or reach beyond this machine."""
     opened.page.console_errors.clear()
+    opened.page.load_api_workflow(GRAPH, "ruler")
     opened.page.tab.evaluate(
-        """async (graph) => {
-          await app.loadApiJson(graph, 'ruler');
+        """() => {
           const [loader, schedule, sampler] = ['1', '2', '3'].map((id) => app.graph.getNodeById(id));
           schedule.setSize([460, 380]);
           [loader.pos, schedule.pos, sampler.pos] = [[-400, 0], [0, 0], [560, 0]];
           app.canvas.ds.scale = 1.3;
           app.canvas.ds.offset = [340, 140];
           app.canvas.setDirty(true, true);
-        }""",
-        GRAPH,
+        }"""
     )
     opened.wait_for("chunks of 3 frames at 16 fps, 20 s")
     assert opened.marked_line() == 0
@@ -243,6 +242,28 @@ def test_sampler_and_loader_are_found_through_other_nodes_and_subgraphs(ruler: R
     ruler.wait_for("chunks of 2 frames at 16 fps, 20 s")
     ruler.page.settle()
     ruler.wait_for("chunks of 2 frames at 16 fps, 20 s")
+
+
+def test_a_schedule_inside_a_subgraph_finds_the_sampler_outside(ruler: Ruler) -> None:
+    ruler.page.set_widget(SAMPLER, "seconds", 30.0)
+    ruler.page.tab.evaluate(
+        """() => {
+          const { node, subgraph } = app.graph.convertToSubgraph(new Set([app.graph.getNodeById('2')]));
+          app.canvas.openSubgraph(subgraph, node);
+        }"""
+    )
+    try:
+        ruler.wait_for("chunks of 3 frames at 16 fps, 30 s")
+    finally:
+        ruler.page.tab.evaluate("() => app.canvas.setGraph(app.rootGraph)")
+
+
+def test_a_graph_loaded_anew_shows_its_own_text_as_after_an_undo(ruler: Ruler) -> None:
+    ruler.box.fill("[0s] a\n[soon] b")
+    ruler.wait_for("Schedule line 2")
+    ruler.page.load_api_workflow(GRAPH, "ruler")
+    ruler.wait_for("chunks of 3 frames at 16 fps, 20 s")
+    assert (ruler.element.count(), ruler.marked_line(), len(ruler.bars())) == (1, 0, 4)
 
 
 def test_a_text_from_a_primitive_node_is_shown_too(ruler: Ruler) -> None:

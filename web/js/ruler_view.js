@@ -87,9 +87,9 @@ export class RulerView {
     const button = part("button", "bar");
     button.type = "button";
     const told = late ? "after the end" : scene.transition ?? "";
-    button.append(part("span", "when", `${clock(scene.start_second)} ${told}`), part("span", "prompt", scene.prompt));
-    const asked = clock(scene.start_second) === clock(scene.asked_second) ? "" : ` (asked: ${clock(scene.asked_second)})`;
-    const when = `${clock(scene.start_second)}${asked}, chunk ${scene.chunk}${told && `, ${told}`}`;
+    const [starts, asked] = [scene.start_second, scene.asked_second].map(clock);
+    const when = `${starts}${starts === asked ? "" : ` (asked: ${asked})`}, chunk ${scene.chunk}${told && `, ${told}`}`;
+    button.append(part("span", "when", `${starts} ${told}`), part("span", "prompt", scene.prompt));
     button.title = `${when}\n${scene.prompt}`;
     button.setAttribute("aria-label", `Line ${scene.line || 1}, ${when}: ${scene.prompt}`);
     button.addEventListener("click", () => this.onLine(scene.line || 1));

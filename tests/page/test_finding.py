@@ -1,0 +1,170 @@
+"""What an artist does on the page, with classic nodes and with Vue nodes: find, open, ask for help, run, stop."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Locator
+
+from devtools.server import Server
+from tests.conftest import REPOSITORY
+from tests.page.page import ComfyPage, open_page
+from tests.server.graphs import sampling
+
+WORKFLOWS = sorted(path.stem for path in (REPOSITORY / "workflows").glob("*.json"))
+HELP = REPOSITORY / "web" / "docs"
+NODES = sorted(path.stem for path in HELP.glob("*.md"))
+PACK = "comfyui-head-forcing"
+SAMPLER = "HeadForcingSampler"
+# the page asks there about nodes that it shows in its search, and complains about files that a small host lacks
+OWN_LOOK_UP = "https://api.comfy.org/"
+ABSENT = ("Error loading fuse options", "Error loading core workflow templates", "/en.md")
+LONG, SHORT = 59.8, 1.0  # seconds of video
+LONGEST_RUN = 120.0
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A page, and the name of how it draws nodes."""
+
+    page: ComfyPage
+    renderer: str
+
+    def preview(self) -> Locator | None:
+        """The picture on the sampler, where it is an element of the page: classic nodes draw it on the canvas."""
+        return self.page.tab.locator('[data-node-id="sampler"] img') if self.renderer == "vue" else None
+
+
+@pytest.fixture(scope="module", params=["classic", "vue"])
+def browser(request: pytest.FixtureRequest, comfyui: Server) -> Iterator[Opened]:
+    with open_page(comfyui.url, {"Comfy.VueNodes.Enabled": request.param == "vue"}) as page:
+        yield Opened(page, request.param)
+
+
+@pytest.fixture
+def opened(browser: Opened) -> Iterator[Opened]:
+    """The page with an empty graph. Nothing may fail, or reach beyond this machine."""
+    page = browser.page
+    page.console_errors.clear()
+    page.blocked.clear()
+    page.tab.evaluate("() => { app.graph.clear(); app.canvas.ds.scale = 0.8; app.canvas.ds.offset = [0, 0]; }")
+    yield browser
+    assert [line for line in page.console_errors if not any(known in line for known in ABSENT)] == []
+    assert [line for line in page.blocked if OWN_LOOK_UP not in line] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "title", "node_type"),
+    [
+        ("self forcing", "Load AR Model", "HeadForcingLoadARModel"),
+        ("self forcing", "Head-Forced Sampler", SAMPLER),
+        ("infinite", "Head-Forced Sampler", SAMPLER),
+    ],
+)
+def test_a_search_in_the_artists_words_adds_the_node(opened: Opened, words: str, title: str, node_type: str) -> None:
+    tab = opened.page.tab
+    opened.page.settle()
+    tab.mouse.dblclick(800, 600)
+    tab.get_by_placeholder("Add a node", exact=False).wait_for()
+    tab.keyboard.type(words)
+    tab.get_by_role("dialog").get_by_text(title).first.click()
+    tab.wait_for_function("() => app.graph.nodes.length === 1")
+    assert tab.evaluate("() => app.graph.nodes[0].type") == node_type
+    tab.keyboard.press("Escape")
+
+
+def test_every_workflow_is_among_the_templates_with_its_thumbnail(opened: Opened) -> None:
+    open_templates(opened.page)
+    for name in WORKFLOWS:
+        picture = card(opened.page, name).locator("img")
+        picture.scroll_into_view_if_needed()
+        picture.wait_for()
+        shown = picture.evaluate(
+            "async (image) => { await image.decode(); return [image.naturalWidth, image.naturalHeight]; }"
+        )
+        with Image.open(REPOSITORY / "workflows" / f"{name}.jpg") as thumbnail:
+            assert shown == list(thumbnail.size), name
+    opened.page.tab.keyboard.press("Escape")
+    opened.page.tab.get_by_role("dialog").wait_for(state="hidden")
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_template_opens_as_it_was_saved(opened: Opened, name: str) -> None:
+    saved = json.loads((REPOSITORY / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    open_templates(opened.page)
+    card(opened.page, name).click()
+    opened.page.tab.get_by_role("dialog").wait_for(state="hidden")
+    opened.page.tab.wait_for_function("(count) => app.graph.nodes.length === count", arg=len(saved["nodes"]))
+    opened.page.settle()
+    now = opened.page.tab.evaluate("() => JSON.parse(JSON.stringify(app.graph.serialize()))")
+    assert opened.page.missing_node_types(now) == []
+    assert values(now) == values(saved)
+
+
+@pytest.mark.parametrize("node_type", NODES)
+def test_a_node_opens_its_help_with_text_and_pictures(opened: Opened, node_type: str) -> None:
+    source = (HELP / f"{node_type}.md").read_text(encoding="utf-8")
+    tab = opened.page.tab
+    tab.evaluate(
+        """(type) => {
+          const node = LiteGraph.createNode(type);
+          app.graph.add(node);
+          node.pos = [300, 300];
+          app.canvas.selectNode(node);
+        }""",
+        node_type,
+    )
+    tab.get_by_test_id("info-button").click()
+    help_page = tab.locator(".node-help-content")
+    first = re.search(r"^# .*\n+([A-Z][^.]*)", source)
+    assert first is not None
+    help_page.get_by_text(first[1].replace("`", "")).first.wait_for()
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", source)
+    assert pictures and help_page.locator("img").count() == len(pictures)
+    for picture, file in zip(help_page.locator("img").all(), pictures, strict=True):
+        width = picture.evaluate("async (image) => { await image.decode(); return image.naturalWidth; }")
+        with Image.open(HELP / file) as image:
+            assert width == image.width
+    tab.get_by_role("button", name="Toggle properties panel").first.click()
+
+
+def test_a_run_shows_where_it_is_can_be_stopped_and_runs_again(opened: Opened) -> None:
+    page, preview = opened.page, opened.preview()
+    page.load_api_workflow(sampling(seconds=LONG, seed=11 if preview else 12))
+    page.tab.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+    assert page.queue(), page.node_errors()
+    page.tab.get_by_text("chunk 3 of 80").first.wait_for(timeout=LONGEST_RUN * 1000)
+    if preview is None:
+        pictures = "() => app.graph.getNodeById('sampler').imgs?.length"
+        page.tab.wait_for_function(pictures, timeout=10_000)
+    else:
+        preview.first.wait_for()
+    page.tab.get_by_label("Cancel current run").first.click()
+    page.tab.get_by_text("Execution has been interrupted").wait_for()
+    assert page.wait_for_end(LONGEST_RUN).outcome == "interrupted"
+
+    page.set_widget(SAMPLER, "seconds", SHORT)
+    assert page.queue(), page.node_errors()
+    run = page.wait_for_end(LONGEST_RUN)
+    assert (run.outcome, run.error()) == ("success", "")
+    assert json.loads(run.outputs()["report"]["text"][0])["settings"]["seconds"] == SHORT
+
+
+def open_templates(page: ComfyPage) -> None:
+    """Open the host's dialog of templates at those of this pack."""
+    page.tab.evaluate("() => { app.extensionManager.command.execute('Comfy.BrowseTemplates'); }")
+    page.tab.get_by_role("dialog").get_by_text(PACK).first.click()
+
+
+def card(page: ComfyPage, name: str) -> Locator:
+    """One template in the dialog."""
+    return page.tab.get_by_test_id(f"template-workflow-{name}")
+
+
+def values(workflow: dict) -> list[tuple[str, object]]:
+    """The type and the widgets' values of every node, in the order of their ids."""
+    nodes = sorted(workflow["nodes"], key=lambda node: int(node["id"]))
+    return [(node["type"], node.get("widgets_values")) for node in nodes]
