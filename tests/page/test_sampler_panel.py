@@ -1,0 +1,386 @@
+"""What the Head-Forced Sampler shows under its widgets, with classic nodes and with Vue nodes."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from playwright.sync_api import Locator, Request, expect
+
+from devtools.server import Server
+from headforcing_core.checkpoint import HEAD_DIM
+from headforcing_core.geometry import VideoShape, tokens_per_frame
+from headforcing_core.memory_size import capacities, expected_bytes, warm_up_frames
+from headforcing_core.policy import PRESETS, fit_policy
+from headforcing_core.rules import LabelRule, label_heads
+from tests.conftest import REPOSITORY
+from tests.page.page import ComfyPage, Run, open_page
+
+SCREENSHOTS = REPOSITORY / "build" / "screenshots"
+SAMPLER, POLICY, SCHEDULE = "HeadForcingSampler", "HeadForcingCachePolicy", "HeadForcingPromptSchedule"
+FOX, RIVER = "a red fox in deep snow", "the fox finds a frozen river"
+# every widget that a test changes: the page keeps the values of a node that it had under the same id
+LENGTH = {"seconds": 20.0, "width": 832, "height": 480, "run_name": "", "seed": 0}
+GRAPH = {
+    "1": {
+        "class_type": "HeadForcingLoadARModel",
+        "inputs": {"model_name": "self_forcing_dmd.safetensors", "chunk_frames": 0},
+    },
+    "2": {"class_type": "HeadForcingTestLoadUMT5", "inputs": {"clip_name": "tiny_umt5.safetensors"}},
+    "3": {"class_type": SCHEDULE, "inputs": {"clip": ["2", 0], "text": FOX}},
+    "4": {"class_type": POLICY, "inputs": {"preset": "paper", "memory_episodes": -1}},
+    "5": {"class_type": SAMPLER, "inputs": {"model": ["1", 0], "schedule": ["3", 0], "policy": ["4", 0], **LENGTH}},
+    "6": {"class_type": "PreviewAny", "inputs": {"source": ["5", 3]}},
+}
+PLACES = {"1": [-760, 0], "2": [-760, 220], "3": [-380, 0], "4": [-380, 420], "5": [60, 0], "6": [520, 0]}
+LONGEST_RUN = 180.0
+REFUSED = "status of 409"  # the browser's own line on every refusal of a server
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A page with one sampler, and the name of how it draws nodes."""
+
+    page: ComfyPage
+    renderer: str
+
+    @property
+    def panel(self) -> Locator:
+        return self.page.tab.locator(".hf-panel")
+
+    @property
+    def cost(self) -> Locator:
+        return self.panel.locator(".hf-cost")
+
+    @property
+    def box(self) -> Locator:
+        return self.panel.get_by_label("Live prompt", exact=True)
+
+    @property
+    def send(self) -> Locator:
+        return self.panel.get_by_role("button", name="Send")
+
+    @property
+    def copy(self) -> Locator:
+        return self.panel.get_by_role("button", name="Copy as schedule")
+
+    @property
+    def told(self) -> Locator:
+        return self.panel.locator(".hf-live-told")
+
+    def show_live(self) -> None:
+        """Open the box by hand."""
+        self.panel.locator("summary").click()
+
+    def wait_for_cost(self, words: str) -> None:
+        """Wait until the line, or the sentence under it, holds these words."""
+        expect(self.cost).to_contain_text(words, timeout=10_000)
+
+    def parts(self) -> list[str]:
+        """The parts of the line."""
+        return self.cost.locator(".hf-cost-part").all_inner_texts()
+
+    def colour(self, element: Locator) -> str:
+        return element.evaluate("(element) => getComputedStyle(element).color")
+
+    def theme(self, variable: str) -> str:
+        """A colour of the host's theme, as the browser reads it."""
+        return self.panel.evaluate(
+            """(panel, variable) => {
+              const probe = panel.appendChild(document.createElement('i'));
+              probe.style.color = `var(${variable})`;
+              const colour = getComputedStyle(probe).color;
+              probe.remove();
+              return colour;
+            }""",
+            variable,
+        )
+
+    def load_width(self, width: int) -> None:
+        """Give the sampler a width as a workflow file may have it: typed, it would be rounded."""
+        self.page.tab.evaluate(
+            "(width) => { app.graph.getNodeById('5').widgets.find((each) => each.name === 'width').value = width; }",
+            width,
+        )
+
+    def make_tiny(self, seconds: float, seed: int) -> None:
+        """Let a run take seconds, not hours."""
+        for widget, value in {"width": 128, "height": 96, "seconds": seconds, "seed": seed}.items():
+            self.page.set_widget(SAMPLER, widget, value)
+        self.page.set_widget(POLICY, "preset", "uniform")
+
+    def report(self, run: Run) -> dict:
+        """The sampler's report."""
+        return json.loads(run.outputs()["6"]["text"][0])
+
+    def screenshot(self, name: str) -> None:
+        """Keep a picture of the nodes for people to look at."""
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        self.page.settle()
+        self.page.tab.screenshot(path=SCREENSHOTS / f"sampler_{name}_{self.renderer}.png")
+
+
+@pytest.fixture(scope="module", params=["classic", "vue"])
+def browser(request: pytest.FixtureRequest, comfyui: Server) -> Iterator[Opened]:
+    with open_page(comfyui.url, {"Comfy.VueNodes.Enabled": request.param == "vue"}) as page:
+        yield Opened(page, request.param)
+
+
+@pytest.fixture
+def opened(browser: Opened) -> Iterator[Opened]:
+    """The sampler with a loader, a schedule and a policy. Nothing may fail, or reach beyond this machine."""
+    load(browser)
+    browser.page.console_errors.clear()
+    yield browser
+    assert (browser.page.console_errors, browser.page.blocked) == ([], [])
+
+
+def load(opened: Opened) -> None:
+    """Open the graph, the sampler in the middle."""
+    opened.page.tab.evaluate(
+        """async ({graph, places}) => {
+          await app.loadApiJson(graph, 'panel');
+          for (const [id, place] of Object.entries(places)) app.graph.getNodeById(id).pos = place;
+          const after = app.graph.getNodeById('5').widgets.find((each) => each.name === 'control_after_generate');
+          after.value = 'fixed';
+          app.canvas.ds.scale = 0.9;
+          app.canvas.ds.offset = [850, 130];
+          app.canvas.setDirty(true, true);
+        }""",
+        {"graph": GRAPH, "places": PLACES},
+    )
+    opened.wait_for_cost("27 chunks")
+
+
+def memory(preset: str, width: int = 832, height: int = 480) -> str:
+    """What the core reckons for 20 s of Wan 2.1 1.3B in 16 bit."""
+    video = VideoShape(20.0, 16.0, width, height, 3)
+    fitted = fit_policy(PRESETS[preset], 3, 21, video.frames)
+    labels = label_heads(LabelRule("random"), 30, 12, None)
+    if not PRESETS[preset].needs_profile:
+        labels = (("memory",) * 12,) * 30
+    per_frame = 2 * tokens_per_frame(*video.latent_size) * HEAD_DIM * 2
+    held = expected_bytes(labels, capacities(fitted, labels), warm_up_frames(fitted, 27), 3, per_frame, HEAD_DIM)
+    return f"memory for keys and values up to {held / 1e9:.{0 if held >= 9.95e9 else 1}f} GB, "
+
+
+def test_the_line_says_what_a_run_takes(opened: Opened) -> None:
+    length, held = opened.parts()
+    assert length == "27 chunks, 81 frames, 20.0 s"
+    assert held.startswith(memory("paper")) and re.search(r"[\d.]+ GB free$", held)
+    assert "Reckoned for Wan 2.1 1.3B" in (opened.cost.get_attribute("title") or "")
+    opened.screenshot("plain")
+
+
+def test_the_line_follows_the_widgets_of_all_three_nodes(opened: Opened) -> None:
+    page = opened.page
+    page.set_widget(POLICY, "preset", "low_vram")
+    opened.wait_for_cost(memory("low_vram"))
+    page.set_widget(SAMPLER, "width", 480)
+    opened.wait_for_cost(memory("low_vram", width=480))
+    page.set_widget(SAMPLER, "run_name", "a film")
+    opened.wait_for_cost("disk ")
+    page.set_widget("HeadForcingLoadARModel", "chunk_frames", 1)
+    opened.wait_for_cost("81 chunks, 81 frames")
+
+
+def test_without_a_policy_it_is_paper(opened: Opened) -> None:
+    opened.page.set_widget(POLICY, "preset", "uniform_21")
+    opened.wait_for_cost(memory("uniform_21"))
+    opened.page.tab.evaluate("() => app.graph.remove(app.graph.getNodeById('4'))")
+    opened.wait_for_cost(memory("paper"))
+
+
+def test_what_only_a_run_can_know_is_left_out(opened: Opened) -> None:
+    opened.page.tab.evaluate(
+        """() => {
+          const length = LiteGraph.createNode('StringLength');
+          app.graph.add(length);
+          const sampler = app.graph.getNodeById('5');
+          length.connect(0, sampler, sampler.inputs.findIndex((input) => input.name === 'width'));
+        }"""
+    )
+    expect(opened.cost).to_have_text("27 chunks, 81 frames, 20.0 s")
+
+
+def test_an_error_is_that_of_the_node_in_the_error_colour(opened: Opened) -> None:
+    opened.load_width(130)
+    with pytest.raises(ValueError) as refused:
+        VideoShape(20.0, 16.0, 130, 480, 3)
+    sentence = opened.cost.get_by_role("status")
+    expect(sentence).to_have_text(str(refused.value))
+    assert opened.colour(sentence) == opened.theme("--error-text")
+    opened.screenshot("error")
+    opened.page.set_widget(SAMPLER, "width", 832)
+    expect(sentence).to_be_hidden()
+    opened.page.set_widget(POLICY, "memory_episodes", 12)
+    opened.wait_for_cost("Shrink memory_episodes by 3")
+
+
+def test_more_than_there_is_is_a_warning_in_the_warning_colour(opened: Opened) -> None:
+    opened.page.set_widget(SAMPLER, "width", 4096)
+    opened.page.set_widget(SAMPLER, "height", 4096)
+    opened.wait_for_cost("Keys and values alone take more than the ")
+    assert opened.colour(opened.cost.get_by_role("status")) not in (
+        opened.theme("--descrip-text"),
+        opened.theme("--error-text"),
+    )
+    opened.screenshot("warning")
+
+
+def test_what_is_saved_and_sent_is_the_same_without_the_script(opened: Opened) -> None:
+    def saved_and_sent() -> tuple[object, object]:
+        nodes = opened.page.tab.evaluate("() => JSON.parse(JSON.stringify(app.graph.serialize())).nodes")
+        return [(node["type"], node["widgets_values"], node["inputs"]) for node in nodes], opened.page.api_prompt()
+
+    with_it = saved_and_sent()
+    page, scripts = opened.page, re.compile(r"/extensions/comfyui-head-forcing/")
+    page.tab.route(scripts, lambda route: route.abort())
+    try:
+        page.tab.reload()
+        page.wait_until_ready()
+        page.tab.evaluate(
+            """async (graph) => {
+              await app.loadApiJson(graph, 'bare');
+              const after = app.graph.getNodeById('5').widgets.find((each) => each.name === 'control_after_generate');
+              after.value = 'fixed';
+            }""",
+            GRAPH,
+        )
+        page.settle()
+        assert opened.panel.count() == 0
+        assert saved_and_sent() == with_it
+    finally:
+        page.tab.unroute(scripts)
+        page.tab.reload()
+        page.wait_until_ready()
+        page.console_errors.clear()  # of the scripts that were withheld
+
+
+def test_the_box_is_closed_until_a_run_begins_and_again_when_it_was_not_used(opened: Opened) -> None:
+    expect(opened.box).to_be_hidden()
+    high = opened.panel.bounding_box()
+    opened.make_tiny(4.0, seed=51)
+    assert opened.page.queue(), opened.page.node_errors()
+    expect(opened.box).to_be_visible(timeout=60_000)
+    opened.page.wait_for_end(LONGEST_RUN)
+    expect(opened.box).to_be_hidden()
+    assert high and opened.panel.bounding_box()["height"] == pytest.approx(high["height"], abs=2)
+
+
+def test_a_prompt_sent_while_a_run_goes_on_is_in_its_report(opened: Opened) -> None:
+    opened.make_tiny(24.0, seed=52)
+    opened.show_live()
+    expect(opened.send).to_be_disabled()  # nothing is typed
+    expect(opened.copy).to_be_disabled()
+    opened.box.fill(RIVER)
+    assert opened.page.queue(), opened.page.node_errors()
+    opened.page.tab.wait_for_function("() => !document.querySelector('.hf-live-copy').disabled", timeout=60_000)
+    opened.panel.get_by_label("Transition").select_option("cut")
+    opened.send.click()
+    expect(opened.told).to_have_text(re.compile(r"^T(akes|ook) over at 0:\d\d\.\d\d \(chunk \d+\)\.$"))
+    opened.screenshot("live")
+    chunk = int(re.search(r"chunk (\d+)", opened.told.inner_text())[1])
+    expect(opened.told).to_have_text(re.compile(rf"^Took over at 0:\d\d\.\d\d \(chunk {chunk}\)\.$"))
+    run = opened.page.wait_for_end(LONGEST_RUN)
+    assert (run.outcome, run.error()) == ("success", "")
+    report = opened.report(run)
+    assert [(each["prompt"], each["transition"], each["live"]) for each in report["segments"]] == [
+        (FOX, None, False),
+        (RIVER, "cut", True),
+    ]
+    assert report["segments"][1]["chunks"][0] == chunk
+
+    expect(opened.send).to_be_disabled()  # the run has ended
+    assert opened.send.get_attribute("title") == "No run of this node is going, or its last chunk is being made."
+    opened.page.tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    opened.copy.click()
+    expect(opened.told).to_contain_text("Copied.")
+    assert opened.page.tab.evaluate("() => navigator.clipboard.readText()") == report["schedule"]
+    opened.screenshot("copied")
+
+
+def test_where_the_page_may_not_copy_the_schedule_is_selected(opened: Opened) -> None:
+    opened.make_tiny(1.5, seed=53)
+    assert opened.page.queue(), opened.page.node_errors()
+    run = opened.page.wait_for_end(LONGEST_RUN)
+    opened.show_live()
+    opened.page.tab.evaluate(
+        "() => Object.defineProperty(navigator, 'clipboard', {configurable: true, value: undefined})"
+    )
+    opened.copy.click()
+    selected = opened.page.tab.evaluate(
+        "() => document.activeElement.value.slice(0, document.activeElement.selectionEnd)"
+    )
+    opened.page.tab.evaluate("() => delete navigator.clipboard")
+    assert selected == opened.report(run)["schedule"] == f"[0s] {FOX}"
+    opened.screenshot("selected")
+
+
+def test_control_enter_sends_and_does_not_queue_the_workflow(opened: Opened) -> None:
+    posted: list[str] = []
+
+    def hear(request: Request) -> None:
+        if request.method == "POST":
+            posted.append(request.url.rpartition("/api")[2])
+
+    opened.show_live()
+    opened.box.fill(RIVER)
+    opened.page.tab.on("request", hear)
+    opened.box.press("Control+Enter")
+    expect(opened.told).to_contain_text("No run of the Head-Forced Sampler '5' is going.")
+    opened.page.settle()
+    opened.page.tab.remove_listener("request", hear)
+    assert posted == ["/head_forcing/live_prompt"]
+    assert opened.colour(opened.told) == opened.theme("--error-text")
+    opened.screenshot("refused")
+    opened.page.console_errors[:] = [line for line in opened.page.console_errors if REFUSED not in line]
+
+
+def test_keys_typed_in_the_box_are_not_shortcuts(opened: Opened) -> None:
+    opened.show_live()
+    opened.box.click()
+    before = opened.page.tab.evaluate(
+        "() => app.graph.serialize().nodes.map((node) => [node.id, node.mode, node.flags])"
+    )
+    for key in ["q", "w", "r", "c", "b", "p", ".", "Delete", "Backspace", "Escape", "Space", "Control+a", "Control+b"]:
+        opened.box.press(key)
+    opened.box.press("x")
+    assert opened.box.input_value() == "x"  # typed over what Control+a selected
+    after = opened.page.tab.evaluate(
+        "() => app.graph.serialize().nodes.map((node) => [node.id, node.mode, node.flags])"
+    )
+    assert after == before
+
+
+def test_a_sampler_inside_a_subgraph_is_found(opened: Opened) -> None:
+    opened.make_tiny(12.0, seed=54)
+    opened.page.tab.evaluate(
+        """() => {
+          const { node } = app.graph.convertToSubgraph(new Set([app.graph.getNodeById('5')]));
+          app.canvas.openSubgraph(node.subgraph, node);
+          app.canvas.ds.scale = 0.9;
+          app.canvas.ds.offset = [600, 130];
+        }"""
+    )
+    opened.wait_for_cost("17 chunks")
+    assert opened.page.queue(), opened.page.node_errors()
+    expect(opened.box).to_be_visible(timeout=60_000)
+    opened.box.fill(RIVER)
+    opened.send.click()
+    expect(opened.told).to_contain_text("over at 0:")
+    opened.page.wait_for_end(LONGEST_RUN)
+    opened.page.tab.evaluate("() => app.canvas.setGraph(app.rootGraph)")
+
+
+@pytest.mark.parametrize("palette", ["light", "dark"])
+def test_it_is_drawn_in_the_colours_of_the_theme(opened: Opened, palette: str) -> None:
+    opened.page.tab.evaluate("(palette) => app.extensionManager.setting.set('Comfy.ColorPalette', palette)", palette)
+    opened.page.settle()
+    opened.show_live()
+    opened.box.fill(RIVER)
+    opened.load_width(130)
+    opened.wait_for_cost("width is 130.")
+    opened.screenshot(palette)
+    assert opened.colour(opened.box) == opened.theme("--input-text")

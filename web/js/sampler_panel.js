@@ -1,0 +1,79 @@
+// Under the widgets of the Head-Forced Sampler: what the run will take, and a box for prompts while it goes.
+// The node works the same without this script.
+import { api } from "../../../scripts/api.js";
+import { app } from "../../../scripts/app.js";
+import { CostLine } from "./cost_line.js";
+import { addStyle, element } from "./elements.js";
+import { nodeOf } from "./execution_ids.js";
+import { LivePrompt } from "./live_prompt.js";
+import { addPanel } from "./node_panel.js";
+
+const NODE = "HeadForcingSampler";
+const SCENES = "head_forcing.scenes";
+const ENDS = ["execution_success", "execution_error", "execution_interrupted"];
+const LOOK_MS = 150; // what has not changed from one look to the next is asked
+
+const panels = new Map(); // by node, of those in a graph
+const ours = new Map(); // by the id of a queued prompt: whether it is of the workflow that was open
+
+function addSamplerPanel(node) {
+  const panel = { cost: new CostLine(node), live: new LivePrompt(node) };
+  addPanel(node, "sampler_panel", element("div", "hf-panel", panel.cost.element, panel.live.element));
+  let timer;
+  chain(node, "onAdded", () => {
+    panels.set(node, panel);
+    clearInterval(timer);
+    timer = setInterval(() => panel.cost.look(), LOOK_MS);
+  });
+  chain(node, "onRemoved", () => {
+    panels.delete(node);
+    clearInterval(timer);
+  });
+}
+
+function chain(node, name, then) {
+  const before = node[name];
+  node[name] = function (...given) {
+    const result = before?.apply(this, given);
+    then();
+    return result;
+  };
+}
+
+async function hear({ detail }) {
+  const panel = panels.get(nodeOf(detail.node_id));
+  if (panel && (await isOfThisWorkflow(detail.prompt_id))) panel.live.hear(detail);
+}
+
+// Another workflow, in another tab of the page, may have a sampler of the same id.
+function isOfThisWorkflow(promptId) {
+  if (!ours.has(promptId)) {
+    const id = app.rootGraph.id;
+    ours.set(promptId, workflowOf(promptId).then((workflow) => workflow === id));
+  }
+  return ours.get(promptId);
+}
+
+async function workflowOf(promptId) {
+  const reply = await api.fetchApi("/queue").catch(() => undefined);
+  const queue = await reply?.json();
+  const running = queue?.queue_running.find((entry) => entry[1] === promptId);
+  return running?.[3]?.extra_pnginfo?.workflow?.id;
+}
+
+function listen() {
+  api.addEventListener(SCENES, hear);
+  for (const end of ENDS) api.addEventListener(end, () => panels.forEach((panel) => panel.cost.forget()));
+  api.addEventListener("reconnected", () => panels.forEach((panel) => panel.live.forget()));
+}
+
+app.registerExtension({
+  name: "headforcing.SamplerPanel",
+  setup() {
+    addStyle("sampler_panel.css");
+    listen();
+  },
+  nodeCreated(node) {
+    if (node.comfyClass === NODE) addSamplerPanel(node);
+  },
+});
