@@ -128,7 +128,12 @@ class HeadCachePolicy(io.ComfyNode):
                     "model (21)",
                 ),
             ],
-            outputs=[CachePolicySocket.Output(display_name="policy"), io.String.Output(display_name="report")],
+            outputs=[
+                CachePolicySocket.Output(
+                    display_name="policy", tooltip="What each kind of head keeps; for the sampler."
+                ),
+                io.String.Output(display_name="report", tooltip="The frames that each kind of head keeps, in words."),
+            ],
         )
 
     @classmethod

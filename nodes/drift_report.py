@@ -60,7 +60,10 @@ class DriftReport(io.ComfyNode):
                     "Typical: 16",
                 ),
             ],
-            outputs=[io.Image.Output(display_name="plot"), io.String.Output(display_name="report")],
+            outputs=[
+                io.Image.Output(display_name="plot", tooltip="How the video changes, second by second, as curves."),
+                io.String.Output(display_name="report", tooltip="The same in numbers, as JSON text."),
+            ],
             hidden=[io.Hidden.unique_id],
         )
 

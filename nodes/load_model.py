@@ -61,7 +61,10 @@ class LoadARModel(io.ComfyNode):
                     "stutters. Typical: 0 = from the family (3, or 1 for frame-wise models).",
                 ),
             ],
-            outputs=[io.Model.Output(display_name="model"), io.String.Output(display_name="report")],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="The model, for Profile Heads and the sampler."),
+                io.String.Output(display_name="report", tooltip="What was found in the file, in words."),
+            ],
         )
 
     @classmethod

@@ -30,7 +30,10 @@ class LoadHeadProfile(io.ComfyNode):
                     "with, or the video forgets the wrong things.",
                 )
             ],
-            outputs=[HeadProfileSocket.Output(display_name="profile"), io.Image.Output(display_name="map")],
+            outputs=[
+                HeadProfileSocket.Output(display_name="profile", tooltip="Which head does what; for the sampler."),
+                io.Image.Output(display_name="map", tooltip="The heads as a picture: a row for each layer."),
+            ],
         )
 
     @classmethod

@@ -151,9 +151,12 @@ class ProfileHeads(io.ComfyNode):
                 ),
             ],
             outputs=[
-                HeadProfileSocket.Output(display_name="profile"),
-                io.Image.Output(display_name="map"),
-                io.String.Output(display_name="report"),
+                HeadProfileSocket.Output(display_name="profile", tooltip="Which head does what; for the sampler."),
+                io.Image.Output(display_name="map", tooltip="The heads as a picture: a row for each layer."),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="How many heads of each kind there are, and how sure that is, in words.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )

@@ -59,7 +59,12 @@ class PromptScheduleNode(io.ComfyNode):
                     tooltip="With transition soft: chunks over which the old prompt fades into the new one. Typical: 4",
                 ),
             ],
-            outputs=[PromptScheduleSocket.Output(display_name="schedule"), io.String.Output(display_name="report")],
+            outputs=[
+                PromptScheduleSocket.Output(
+                    display_name="schedule", tooltip="The encoded scenes, for Profile Heads and the sampler."
+                ),
+                io.String.Output(display_name="report", tooltip="When each scene really begins, in words."),
+            ],
         )
 
     @classmethod

@@ -183,10 +183,18 @@ class HeadForcedSampler(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Latent.Output(display_name="latent"),
-                io.Video.Output(display_name="video"),
-                io.Image.Output(display_name="timeline"),
-                io.String.Output(display_name="report"),
+                io.Latent.Output(
+                    display_name="latent", tooltip="The whole video as a latent, for VAE Decode or Save Latent."
+                ),
+                io.Video.Output(
+                    display_name="video", tooltip="The finished video, cut to length; made while sampling. Needs a VAE."
+                ),
+                io.Image.Output(
+                    display_name="timeline", tooltip="A picture of what each kind of head read, chunk by chunk."
+                ),
+                io.String.Output(
+                    display_name="report", tooltip="All that decided about the video, and what was read, as JSON text."
+                ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.dynprompt, io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )

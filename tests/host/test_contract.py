@@ -49,6 +49,12 @@ def test_every_input_has_a_tooltip_that_names_a_typical_value_or_a_source(ours) 
                 assert "ypical" in given.tooltip, f"{node_id}.{given.id}: {given.tooltip}"
 
 
+def test_every_output_has_a_tooltip(ours) -> None:
+    for node_id, node in ours.items():
+        for given in node.GET_SCHEMA().outputs:
+            assert given.tooltip and given.tooltip.endswith("."), f"{node_id}.{given.display_name}"
+
+
 def test_every_optional_widget_repeats_its_default_in_execute(ours) -> None:
     for node_id, node in ours.items():
         parameters = inspect.signature(node.execute).parameters
