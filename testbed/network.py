@@ -6,7 +6,9 @@ chunks at once. "Group" below is one chunk in one of its two forms; clean groups
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,10 @@ TIMESTEPS = 1000.0
 OPEN_GATE = 0.2  # share of every part that is let in before training
 
 
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"(layer, q, k, v) -> out; q, k, v (batch, tokens, heads, head_dim), not turned; out (batch, tokens, width)."
+
+
 @dataclass(frozen=True)
 class Shape:
     """Size of a network. Width is a multiple of 128, one head each."""
@@ -28,6 +34,14 @@ class Shape:
     feed_forward: int = 512
     text_dim: int = 64
     text_tokens: int = 512
+
+
+@dataclass(frozen=True)
+class Text:
+    """What a group reads: (batch, groups, words + 1, width), the last for the padding, and what attention adds."""
+
+    tokens: Tensor
+    bias: Tensor
 
 
 class Attention(nn.Module):
@@ -64,27 +78,17 @@ class Block(nn.Module):
         )
         self.modulation = nn.Parameter(torch.zeros(1, 6, width))
 
-    def forward(self, x: Tensor, time: Tensor, turn: Tensor, text: Tensor, text_bias: Tensor) -> Tensor:
-        """x (batch, groups, tokens, width), time (batch, groups, 6, width), turn (chunks, tokens, 64, 2)."""
+    def forward(self, x: Tensor, time: Tensor, attend: Callable[[Attention, Tensor], Tensor], text: Text) -> Tensor:
+        """x (batch, groups, tokens, width), time (batch, groups, 6, width)."""
         shift, scale, gate, shift_ff, scale_ff, gate_ff = (time + self.modulation).unsqueeze(3).unbind(2)
-        x = x + gate * self._attend(_plain_norm(x) * (1 + scale) + shift, turn)
-        x = x + self._read(self.norm3(x), text, text_bias)
+        x = x + gate * self.self_attn.o(attend(self.self_attn, _plain_norm(x) * (1 + scale) + shift))
+        x = x + self._read(self.norm3(x), text)
         return x + gate_ff * self.ffn(_plain_norm(x) * (1 + scale_ff) + shift_ff)
 
-    def _attend(self, x: Tensor, turn: Tensor) -> Tensor:
-        part, chunks = self.self_attn, x.shape[1] // 2
-        turn = torch.view_as_complex(turn.repeat(2, 1, 1, 1)[:, None])  # (groups, 1, tokens, 64)
-        # one tensor a chunk before anything is joined: gradients of slices would each be as large as the whole
-        q, k, v = (each.unbind(1) for each in (_turned(part.query(x), turn), _turned(part.key(x), turn), part.value(x)))
-        outs: list[Tensor] = []  # (batch, heads, tokens, head_dim)
-        for group in range(2 * chunks):
-            seen = [*range(group % chunks), group]
-            outs.append(_attention(q[group], *(torch.cat([each[i] for i in seen], dim=2) for each in (k, v))))
-        return part.o(torch.stack(outs, dim=1).transpose(2, 3).flatten(3))
-
-    def _read(self, x: Tensor, text: Tensor, text_bias: Tensor) -> Tensor:
+    def _read(self, x: Tensor, text: Text) -> Tensor:
         part = self.cross_attn
-        return part.o(_attention(part.query(x), part.key(text), part.value(text), text_bias).transpose(2, 3).flatten(3))
+        out = _attention(part.query(x), part.key(text.tokens), part.value(text.tokens), text.bias)
+        return part.o(out.transpose(2, 3).flatten(3))
 
 
 class Head(nn.Module):
@@ -131,24 +135,65 @@ class CausalWan(nn.Module):
         (batch, 2, chunks, words, text_dim), of clean and noisy chunks, without padding.
         """
         batch, _, frames, height, width = noisy.shape
-        chunks, rows, columns = sigmas.shape[1], height // PATCH, width // PATCH
-        x = self.patch_embedding(torch.cat([clean, noisy]))  # (2 batch, width, frames, rows, columns)
-        x = x.flatten(2).mT.unflatten(1, (chunks, -1)).unflatten(0, (2, batch))
-        x = x.transpose(0, 1).flatten(1, 2).float()  # (batch, groups, tokens, width)
-        steps = torch.cat([torch.zeros_like(sigmas), sigmas], dim=1) * TIMESTEPS
-        time = self.time_embedding(_waves(steps))  # (batch, groups, width)
+        chunks = sigmas.shape[1]
+        x = self._tokens(torch.cat([clean, noisy]))  # (2 batch, tokens, width)
+        x = x.unflatten(1, (chunks, -1)).unflatten(0, (2, batch)).transpose(0, 1).flatten(1, 2)
+        time = self._time(torch.cat([torch.zeros_like(sigmas), sigmas], dim=1))
+        turn = rotation(frames, height // PATCH, width // PATCH, x.device).unflatten(0, (chunks, -1))
+        x = self._through(x, time, partial(window_attention, turn), self._text(texts.flatten(1, 2)))
+        return self._flow(x[:, chunks:], time[:, chunks:], (frames, height // PATCH, width // PATCH))
+
+    def chunk_flow(self, x: Tensor, sigma: Tensor, text: Tensor, attend: Attend) -> Tensor:
+        """The flow of one chunk, like x (batch, 16, frames, height, width), with the history that `attend` knows of.
+        sigma: one number; text: (batch, words, text_dim), without padding."""
+        layers = iter(range(len(self.blocks)))
+
+        def attend_layer(part: Attention, tokens: Tensor) -> Tensor:
+            q, k, v = (
+                each[:, 0].transpose(1, 2) for each in (part.query(tokens), part.key(tokens), part.value(tokens))
+            )
+            return attend(next(layers), q, k, v)[:, None]
+
+        time = self._time(sigma.reshape(1, 1).expand(len(x), 1))
+        tokens = self._through(self._tokens(x)[:, None], time, attend_layer, self._text(text[:, None]))
+        return self._flow(tokens, time, (x.shape[2], x.shape[3] // PATCH, x.shape[4] // PATCH))
+
+    def _tokens(self, video: Tensor) -> Tensor:
+        return self.patch_embedding(video).flatten(2).mT.float()
+
+    def _time(self, sigmas: Tensor) -> Tensor:
+        return self.time_embedding(_waves(sigmas * TIMESTEPS)).float()  # (batch, groups, width)
+
+    def _text(self, words: Tensor) -> Text:
+        tokens = self.text_embedding(pad(words, (0, 0, 0, 1)))  # one row stands for all the padding
+        bias = torch.zeros(tokens.shape[2], device=tokens.device)
+        bias[-1] = math.log(self.shape.text_tokens - words.shape[2])
+        return Text(tokens, bias)
+
+    def _through(self, x: Tensor, time: Tensor, attend: Callable[[Attention, Tensor], Tensor], text: Text) -> Tensor:
         parts = self.time_projection(time).unflatten(2, (6, -1)).float()
-        turn = rotation(frames, rows, columns, x.device).unflatten(0, (chunks, -1))
-        text = self.text_embedding(pad(texts.flatten(1, 2), (0, 0, 0, 1)))  # one row stands for all the padding
-        bias = torch.zeros(text.shape[2], device=x.device)
-        bias[-1] = math.log(self.shape.text_tokens - texts.shape[3])
         for block in self.blocks:
-            x = block(x, parts, turn, text, bias)
-        x, time = x[:, chunks:], time[:, chunks:].float()
+            x = block(x, parts, attend, text)
+        return x
+
+    def _flow(self, x: Tensor, time: Tensor, grid: tuple[int, int, int]) -> Tensor:
         shift, scale = (time[:, :, None] + self.head.modulation).unsqueeze(3).unbind(2)
-        flow = self.head.head(_plain_norm(x) * (1 + scale) + shift).float()  # (batch, chunks, tokens, patch)
-        flow = flow.flatten(1, 2).unflatten(1, (frames, rows, columns)).unflatten(4, (PATCH, PATCH, LATENT_CHANNELS))
+        flow = self.head.head(_plain_norm(x) * (1 + scale) + shift).float()  # (batch, groups, tokens, patch)
+        flow = flow.flatten(1, 2).unflatten(1, grid).unflatten(4, (PATCH, PATCH, LATENT_CHANNELS))
         return flow.permute(0, 6, 1, 2, 4, 3, 5).flatten(5).flatten(3, 4)
+
+
+def window_attention(turn: Tensor, part: Attention, x: Tensor) -> Tensor:
+    """Attention of all groups of a window, (batch, groups, tokens, width); turn (chunks, tokens, 64, 2)."""
+    chunks = len(turn)
+    turn = torch.view_as_complex(turn.repeat(2, 1, 1, 1)[:, None])  # (groups, 1, tokens, 64)
+    # one tensor a chunk before anything is joined: gradients of slices would each be as large as the whole
+    q, k, v = (each.unbind(1) for each in (_turned(part.query(x), turn), _turned(part.key(x), turn), part.value(x)))
+    outs: list[Tensor] = []  # (batch, heads, tokens, head_dim)
+    for group in range(2 * chunks):
+        seen = [*range(group % chunks), group]
+        outs.append(_attention(q[group], *(torch.cat([each[i] for i in seen], dim=2) for each in (k, v))))
+    return torch.stack(outs, dim=1).transpose(2, 3).flatten(3)
 
 
 def rotation(frames: int, rows: int, columns: int, device: torch.device) -> Tensor:

@@ -15,7 +15,8 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import AdamW, Muon, Optimizer
 
 from .batches import LEVELS, Batch, make_batch, spread
 from .latents import load_basis
@@ -55,10 +56,23 @@ def learning_rate(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / _WARM_UP, (steps - step) / (_DECAY * steps))
 
 
-def training_step(state: TrainingState, batch: Batch, rate: float, own: bool) -> Tensor:
+def optimizers(network: CausalWan, rate: float) -> tuple[Optimizer, Optimizer]:
+    """Muon for the matrices inside the blocks, AdamW for all else."""
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        inside = name.startswith("blocks.") and name.endswith("weight") and parameter.ndim == 2
+        (matrices if inside else others).append(parameter)
+    return (
+        Muon(matrices, rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        AdamW(others, rate / 2, betas=(0.9, 0.98), weight_decay=0.01, fused=True),
+    )
+
+
+def training_step(state: TrainingState, network: CausalWan, batch: Batch, rate: float, own: bool) -> Tensor:
     """Learn from one batch, with the network's own history or the clean one; the losses by chunk before the step."""
-    clean = own_history(state.network, batch) if own else batch.clean
-    by_chunk = losses(state.network, batch, clean)
+    clean = own_history(network, batch) if own else batch.clean
+    by_chunk = losses(network, batch, clean)
     by_chunk.mean().backward()
     state.update(rate, _MOST_GRADIENT)
     return by_chunk.detach()
@@ -69,7 +83,8 @@ def train(given: argparse.Namespace) -> None:
     device, folder = torch.device(given.device), FOLDER / given.name
     torch.manual_seed(given.seed)
     shape = Shape(given.width, given.layers, given.feed_forward)
-    state = TrainingState(CausalWan(shape).to(device), given.learning_rate)
+    network = CausalWan(shape).to(device)
+    state = TrainingState(network, optimizers(network, given.learning_rate))
     settings = json.dumps({**asdict(shape), "chunk_frames": given.chunk_frames, "batch": given.batch})
     path, basis, texts = folder / "state.safetensors", load_basis(), load_texts()
     if path.exists():
@@ -80,7 +95,7 @@ def train(given: argparse.Namespace) -> None:
     while state.step < given.steps:
         batch = make_batch(given.seed, state.step, given.batch, given.chunk_frames, basis, texts).to(device)
         own = torch.rand((), generator=torch.Generator().manual_seed(state.step)).item() < given.own_history
-        sums.add(training_step(state, batch, learning_rate(state.step, given.steps), own), batch.sigmas)
+        sums.add(training_step(state, network, batch, learning_rate(state.step, given.steps), own), batch.sigmas)
         if state.step % given.log_every == 0 or state.step == given.steps:
             row = sums.take(state.step, perf_counter() - started)
             log.info("%s", row)

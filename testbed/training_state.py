@@ -1,32 +1,25 @@
 """Everything that training needs to go on, in one safetensors file: weights, their average, optimizers, the step."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.optim import AdamW, Muon, Optimizer
-
-from .network import CausalWan
+from torch.optim import Optimizer
 
 AVERAGE = 0.998
 _SETTINGS = "settings"
 
 
 class TrainingState:
-    """A network in training. Matrices inside the blocks learn by Muon, all else by AdamW."""
+    """A network in training, and what it learns by."""
 
-    def __init__(self, network: CausalWan, learning_rate: float) -> None:
-        self.network, self.step = network, 0
+    def __init__(self, network: nn.Module, optimizers: Sequence[Optimizer]) -> None:
+        self.network, self.optimizers, self.step = network, optimizers, 0
         self.average = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-        matrices, others = split_parameters(network)
-        self.optimizers: tuple[Optimizer, ...] = (
-            Muon(matrices, learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-            AdamW(others, learning_rate / 2, betas=(0.9, 0.98), weight_decay=0.01, fused=True),
-        )
         self._rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
 
     def update(self, rate: float, most_gradient: float) -> None:
@@ -75,15 +68,6 @@ class TrainingState:
                 place, entry = name.split(".")
                 state.setdefault(int(place), {})[entry] = tensor
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-
-
-def split_parameters(network: CausalWan) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Matrices inside the blocks, and all other parameters."""
-    matrices, others = [], []
-    for name, parameter in network.named_parameters():
-        inside = name.startswith("blocks.") and name.endswith("weight") and parameter.ndim == 2
-        (matrices if inside else others).append(parameter)
-    return matrices, others
 
 
 def average_weights(path: Path) -> dict[str, Tensor]:

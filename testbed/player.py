@@ -1,0 +1,80 @@
+"""The trained network under the core's rollout: videos of the world by any policy, without the host."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from headforcing_core.attention import dense_attention
+from headforcing_core.cache import KVMemory
+from headforcing_core.checkpoint import FOUR_STEPS
+from headforcing_core.geometry import LATENT_CHANNELS, PATCH, TRAINED_FRAMES
+from headforcing_core.noise import PerChunkNoise
+from headforcing_core.plan import RolloutPlan, Segment
+from headforcing_core.policy import CachePolicy, fit_policy
+from headforcing_core.rollout import Chunk, Recipe, make_memory, rollout
+from headforcing_core.rope import rotate
+
+from .latents import LATENT_SIZE
+from .network import CausalWan, rotation
+from .prompts import Script
+from .text_encoder import Texts
+
+
+@dataclass(frozen=True)
+class NetworkBackbone:
+    """The network as a rollout's backbone; a text is (batch, words, text_dim). `half` computes matrices in bfloat16."""
+
+    network: CausalWan
+    memory: KVMemory
+    half: bool = False
+
+    @torch.inference_mode()
+    def sample(self, recipe: Recipe, noise: Tensor, sigmas: Tensor, text: Tensor) -> Tensor:
+        """Run a recipe with the network in place."""
+
+        def predict(x: Tensor, sigma: Tensor) -> Tensor:
+            turn = _as_matrices(rotation(x.shape[2], x.shape[3] // PATCH, x.shape[4] // PATCH, x.device))
+
+            def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+                return self.memory.attend(layer, q.float(), k.float(), v.float(), turn)[0]
+
+            with torch.autocast(x.device.type, torch.bfloat16) if self.half else nullcontext():
+                return x - sigma * self.network.chunk_flow(x, sigma, text, attend)
+
+        return recipe(predict, noise, sigmas)
+
+
+def play(
+    network: CausalWan,
+    texts: Texts,
+    script: Script,
+    seed: int,
+    chunks: int,
+    chunk_frames: int,
+    policy: CachePolicy,
+    labels: Sequence[Sequence[str]],
+    transition: str = "soft",
+    half: bool = False,
+    prefix: Tensor | None = None,
+) -> list[Chunk]:
+    """Make a video under a script; frames of the script are counted from the first chunk. `prefix` holds true frames in
+    model space, (1, 16, frames, height, width), that come before it."""
+    segments = tuple(
+        Segment(scene.first_frame // chunk_frames, texts.tokens[texts.index(scene.prompt)][None], transition)
+        for scene in script
+    )
+    plan = RolloutPlan(chunks, *LATENT_SIZE, FOUR_STEPS, segments, prefix=prefix)
+    fitted = fit_policy(policy, chunk_frames, TRAINED_FRAMES, plan.prefix_frames + chunks * chunk_frames)
+    memory = make_memory(fitted, labels, plan, dense_attention, rotate)
+    noise = PerChunkNoise(seed, (1, LATENT_CHANNELS, chunk_frames, *LATENT_SIZE))
+    backbone = NetworkBackbone(network, memory, half)
+    return list(rollout(backbone, memory, plan, fitted, labels, noise, lambda *_: None))
+
+
+def _as_matrices(turn: Tensor) -> Tensor:
+    cos, sin = turn.unbind(-1)
+    matrix = torch.stack([cos, -sin, sin, cos], dim=-1).unflatten(-1, (2, 2))
+    return matrix[None, :, None]  # (1, tokens, 1, pairs, 2, 2)

@@ -1,0 +1,80 @@
+"""Contact sheets of videos that the model makes, above the truth where there is one: to be looked at.
+
+usage: python -m testbed.sheet WEIGHTS OUT.png [--chunks 7] [--preset full] [--rope absolute] [--seeds 0 1 2]
+"""
+
+import argparse
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from headforcing_core.geometry import TRAINED_FRAMES
+from headforcing_core.policy import PRESETS
+
+from .latents import load_basis, world_latent
+from .network import CausalWan, Shape
+from .player import play
+from .prompts import training_script
+from .text_encoder import load_texts
+from .training_state import average_weights
+from .world import World
+
+_CHUNK_FRAMES, _COLUMNS, _ZOOM = 3, 11, 1
+
+
+def main() -> None:
+    """Draw the sheet."""
+    parser = argparse.ArgumentParser(prog="python -m testbed.sheet", description=__doc__, allow_abbrev=False)
+    parser.add_argument("weights", type=Path, help="state.safetensors of a training")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--chunks", type=int, default=TRAINED_FRAMES // _CHUNK_FRAMES)
+    parser.add_argument("--prefix-chunks", type=int, default=0, help="chunks of the truth that come first")
+    parser.add_argument("--preset", default="full", choices=PRESETS)
+    parser.add_argument("--rope", default="absolute")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    network = load_network(given.weights)
+    policy = replace(PRESETS[given.preset], rope=given.rope)
+    labels = [["memory"] * (network.shape.width // 128)] * network.shape.layers
+    basis, texts = load_basis(), load_texts()
+    rows = []
+    frames = given.chunks * _CHUNK_FRAMES
+    step = max(1, math.ceil(frames / _COLUMNS))
+    for seed in given.seeds:
+        script = training_script(seed, _CHUNK_FRAMES, frames)
+        prefix = None
+        truth = world_latent(World(seed, script), range(frames), basis)
+        shown = range(0, frames, step)
+        chunks = play(
+            network, texts, script, seed, given.chunks, _CHUNK_FRAMES, policy, labels, half=True, prefix=prefix
+        )
+        made = torch.cat([chunk.latent for chunk in chunks], dim=2)[0]
+        rows += [_strip(basis.pictures(latent[:, list(shown)])) for latent in (truth, made)]
+    sheet = (np.concatenate(rows) * 255).round().astype(np.uint8)
+    Image.fromarray(sheet).resize((sheet.shape[1] * _ZOOM, sheet.shape[0] * _ZOOM)).save(given.out)
+
+
+def load_network(state: Path) -> CausalWan:
+    """The averaged weights of a training as a network."""
+    weights = average_weights(state)
+    layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
+    width = weights["head.modulation"].shape[-1]
+    network = CausalWan(Shape(width, layers, weights["blocks.0.ffn.0.weight"].shape[0]))
+    network.load_state_dict(weights)
+    return network.eval()
+
+
+def _strip(pictures: Tensor) -> np.ndarray:
+    gap = torch.ones(pictures.shape[1], 2, 3)
+    row = torch.cat([part for picture in pictures.clamp(0, 1) for part in (picture, gap)], dim=1)
+    return torch.cat([row, torch.ones(2, row.shape[1], 3)]).numpy()
+
+
+if __name__ == "__main__":
+    main()
