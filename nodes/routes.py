@@ -1,7 +1,7 @@
 """The pack's routes on the host's own server: the one place that reads what a page asks, and answers it.
 
 A route is a function in a module of its own; ROUTES lists them. They open no port, read no file and reach nothing that
-a page names. The host turns away requests of other sites; only application/json is read, which a plain form of another
+a page names; that a kept run of a plain name is there is all that they look up. The host turns away requests of other sites; only application/json is read, which a plain form of another
 site cannot send.
 """
 
