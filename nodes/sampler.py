@@ -11,11 +11,8 @@ from typing_extensions import override
 from ..headforcing_core.checkpoint import check_sigmas
 from ..headforcing_core.geometry import DEFAULT_FPS, VideoShape
 from ..headforcing_core.names import check_plain_name
-from ..headforcing_core.noise import NOISE_MODES
 from ..headforcing_core.policy import PRESETS, CachePolicy
 from ..headforcing_core.profile import HeadProfile
-from ..headforcing_core.run_folder import ON_EXISTING
-from ..headforcing_core.run_record import MOST_CHUNKS
 from . import host, progress
 from .chunk_decoder import can_stream
 from .input_checks import name_error, size_error
@@ -30,7 +27,8 @@ from .run_folder import Run, open_run
 from .run_heads import run_heads
 from .run_plan import RunPlan, plan_run
 from .run_spec import Before, run_before
-from .sockets import CATEGORY, CachePolicySocket, HeadProfileSocket, PromptSchedule, PromptScheduleSocket
+from .sampler_schema import sampler_schema
+from .sockets import PromptSchedule
 from .video_stream import VideoStream, workflow_metadata
 
 if TYPE_CHECKING:
@@ -41,163 +39,12 @@ if TYPE_CHECKING:
     from .sockets import Conditioning
 
 _VIDEO = 1
-_BIGGEST_SEED = 0xFFFFFFFFFFFFFFFF
 
 
 class HeadForcedSampler(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="HeadForcingSampler",
-            display_name="Head-Forced Sampler",
-            category=CATEGORY,
-            description="Makes a long video chunk by chunk in flat memory: each kind of attention head keeps the part "
-            "of the past that it needs.",
-            search_aliases=["long video", "self forcing", "infinite", "autoregressive", "head forcing"],
-            is_experimental=True,
-            inputs=[
-                io.Model.Input(
-                    "model", tooltip="The model, from Load AR Model; LoRA and other model nodes may stand between."
-                ),
-                PromptScheduleSocket.Input(
-                    "schedule",
-                    optional=True,
-                    tooltip="Prompts at times, from Prompt Schedule. Connect this or positive.",
-                ),
-                io.Float.Input(
-                    "seconds",
-                    default=20.0,
-                    min=0.1,
-                    max=36000.0,
-                    step=0.1,
-                    optional=True,
-                    tooltip="Length of the video. Time grows with it, memory does not. Typical: 20",
-                ),
-                io.Int.Input(
-                    "width",
-                    default=832,
-                    min=16,
-                    max=4096,
-                    step=16,
-                    optional=True,
-                    tooltip="Width in pixels. The models are trained at 832 x 480. Typical: 832",
-                ),
-                io.Int.Input(
-                    "height",
-                    default=480,
-                    min=16,
-                    max=4096,
-                    step=16,
-                    optional=True,
-                    tooltip="Height in pixels. Typical: 480",
-                ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=_BIGGEST_SEED,
-                    control_after_generate=True,
-                    optional=True,
-                    tooltip="Another seed, another take. Typical: any",
-                ),
-                HeadProfileSocket.Input(
-                    "profile",
-                    optional=True,
-                    tooltip="Which head does what, from Profile Heads or Load Head Profile. Unconnected: the newest "
-                    "saved one of this checkpoint, else one is measured first (some chunks more).",
-                ),
-                CachePolicySocket.Input(
-                    "policy",
-                    optional=True,
-                    tooltip="How much of the past each kind of head keeps, from Head Cache Policy. Unconnected: paper",
-                ),
-                io.Vae.Input(
-                    "vae", optional=True, tooltip="The Wan 2.1 VAE; needed for the video output and for start_image."
-                ),
-                io.Image.Input(
-                    "start_image",
-                    optional=True,
-                    tooltip="The picture that the video begins with. Describe it in the first prompt, or it drifts "
-                    "away.",
-                ),
-                io.Latent.Input(
-                    "previous",
-                    optional=True,
-                    tooltip="The latent of a finished video that goes on from its last chunk (whole chunks are kept). "
-                    "seconds and the schedule then count what is new.",
-                ),
-                io.Sigmas.Input(
-                    "sigmas",
-                    optional=True,
-                    tooltip="Noise levels of every chunk, from 1 down to 0; more steps take longer. Unconnected: the "
-                    "4 steps that the model was trained with.",
-                ),
-                io.Conditioning.Input(
-                    "positive", optional=True, tooltip="One prompt for the whole video, instead of a schedule."
-                ),
-                io.Float.Input(
-                    "fps",
-                    default=DEFAULT_FPS,
-                    min=1.0,
-                    max=120.0,
-                    step=0.5,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Pictures a second. Models move at natural speed at 16. Typical: 16",
-                ),
-                io.Combo.Input(
-                    "noise",
-                    options=list(NOISE_MODES),
-                    default="per_chunk",
-                    optional=True,
-                    advanced=True,
-                    tooltip="per_chunk: the noise of a chunk depends on the seed and its number alone. native repeats "
-                    "the numbers of ComfyUI's own AR sampler, for comparison. Typical: per_chunk",
-                ),
-                io.String.Input(
-                    "run_name",
-                    default="",
-                    optional=True,
-                    advanced=True,
-                    tooltip="Keeps every finished chunk, and the video so far, in output/head_forcing under this name: "
-                    "after an interrupt or a crash the next run goes on. Empty: not kept. Typical: my-film",
-                ),
-                io.Combo.Input(
-                    "on_existing_run",
-                    options=list(ON_EXISTING),
-                    default="resume",
-                    optional=True,
-                    advanced=True,
-                    tooltip="When run_name is there already. resume: go on with it, or make it longer. new: keep it "
-                    "and take the next free name. replace: delete it. Typical: resume",
-                ),
-                io.Int.Input(
-                    "from_chunk",
-                    default=-1,
-                    min=-1,
-                    max=MOST_CHUNKS,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Makes a kept run anew from this chunk on, with another seed or another prompt; the take "
-                    "before is kept beside it. -1: go on where it ended. Typical: -1",
-                ),
-            ],
-            outputs=[
-                io.Latent.Output(
-                    display_name="latent", tooltip="The whole video as a latent, for VAE Decode or Save Latent."
-                ),
-                io.Video.Output(
-                    display_name="video", tooltip="The finished video, cut to length; made while sampling. Needs a VAE."
-                ),
-                io.Image.Output(
-                    display_name="timeline", tooltip="A picture of what each kind of head read, chunk by chunk."
-                ),
-                io.String.Output(
-                    display_name="report", tooltip="All that decided about the video, and what was read, as JSON text."
-                ),
-            ],
-            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt, io.Hidden.prompt, io.Hidden.extra_pnginfo],
-        )
+        return sampler_schema()
 
     @classmethod
     @override
