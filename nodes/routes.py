@@ -1,8 +1,8 @@
 """The pack's routes on the host's own server: the one place that reads what a page asks, and answers it.
 
 A route is a function in a module of its own; ROUTES lists them. They open no port, read no file and reach nothing that
-a page names; that a kept run of a plain name is there is all that they look up. The host turns away requests of other sites; only application/json is read, which a plain form of another
-site cannot send.
+a page names; of a run's name, which must be plain, they look up whether it is kept. The host turns away requests of
+other sites; only application/json is read, which a plain form of another site cannot send.
 """
 
 from __future__ import annotations
