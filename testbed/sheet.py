@@ -24,7 +24,7 @@ from .text_encoder import load_texts
 from .training_state import average_weights
 from .world import World
 
-_CHUNK_FRAMES, _COLUMNS, _ZOOM = 3, 11, 1
+_CHUNK_FRAMES, _COLUMNS = 3, 11
 
 
 def main() -> None:
@@ -33,7 +33,6 @@ def main() -> None:
     parser.add_argument("weights", type=Path, help="state.safetensors of a training")
     parser.add_argument("out", type=Path)
     parser.add_argument("--chunks", type=int, default=TRAINED_FRAMES // _CHUNK_FRAMES)
-    parser.add_argument("--prefix-chunks", type=int, default=0, help="chunks of the truth that come first")
     parser.add_argument("--preset", default="full", choices=PRESETS)
     parser.add_argument("--rope", default="absolute")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -48,16 +47,13 @@ def main() -> None:
     step = max(1, math.ceil(frames / _COLUMNS))
     for seed in given.seeds:
         script = training_script(seed, _CHUNK_FRAMES, frames)
-        prefix = None
         truth = world_latent(World(seed, script), range(frames), basis)
         shown = range(0, frames, step)
-        chunks = play(
-            network, texts, script, seed, given.chunks, _CHUNK_FRAMES, policy, labels, half=True, prefix=prefix
-        )
+        chunks = play(network, texts, script, seed, given.chunks, _CHUNK_FRAMES, policy, labels, half=True)
         made = torch.cat([chunk.latent for chunk in chunks], dim=2)[0]
         rows += [_strip(basis.pictures(latent[:, list(shown)])) for latent in (truth, made)]
     sheet = (np.concatenate(rows) * 255).round().astype(np.uint8)
-    Image.fromarray(sheet).resize((sheet.shape[1] * _ZOOM, sheet.shape[0] * _ZOOM)).save(given.out)
+    Image.fromarray(sheet).save(given.out)
 
 
 def load_network(state: Path) -> CausalWan:

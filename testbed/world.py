@@ -41,6 +41,8 @@ _HALF = THING_SIZE / 2
 _THING_RANGE = (WIDTH - THING_SIZE, 14.0)  # how far its middle travels, across and down
 _THING_TOP = 1.0 + _HALF
 
+Cover = NDArray[np.floating]
+"""(height, width): how much of each pixel is covered, 0 to 1."""
 Picture = NDArray[np.float32]
 """(height, width, 3), 0 to 1."""
 
@@ -116,33 +118,33 @@ def _bounce(way: float, reach: float) -> float:
 
 
 def _colour(name: str) -> NDArray[np.float32]:
-    return np.array(RGB[name], np.float32) / 255
+    return np.array(RGB[name], np.float32) / np.float32(255)
 
 
 @cache
-def _grid() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _grid() -> tuple[Cover, Cover]:
     rows, columns = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32) + 0.5
     return columns, rows
 
 
-def _paint(canvas: Picture, cover: NDArray[np.float32], colour: str) -> None:
+def _paint(canvas: Picture, cover: Cover, colour: str) -> None:
     canvas += cover[..., None] * (_colour(colour) - canvas)
 
 
-def _box(middle_x: float, middle_y: float, width: float, height: float) -> NDArray[np.float32]:
+def _box(middle_x: float, middle_y: float, width: float, height: float) -> Cover:
     x, y = _grid()
     inside = np.minimum(width / 2 - abs(x - middle_x), height / 2 - abs(y - middle_y))
     return np.clip(inside + 0.5, 0, 1)
 
 
-def _triangle(middle_x: float, bottom: float, width: float, height: float) -> NDArray[np.float32]:
+def _triangle(middle_x: float, bottom: float, width: float, height: float) -> Cover:
     x, y = _grid()
     slope = width / 2 / height
     side = (slope * (y - (bottom - height)) - abs(x - middle_x)) / (1 + slope**2) ** 0.5
     return np.clip(np.minimum(side, bottom - y) + 0.5, 0, 1)
 
 
-def _landmark_cover(kind: str, middle_x: float) -> NDArray[np.float32]:
+def _landmark_cover(kind: str, middle_x: float) -> Cover:
     if kind == "house":
         return _box(middle_x, GROUND_TOP - 9, 22, 18)
     if kind == "tree":
@@ -150,7 +152,7 @@ def _landmark_cover(kind: str, middle_x: float) -> NDArray[np.float32]:
     return _box(middle_x, GROUND_TOP - 11.5, 10, 23)
 
 
-def _thing_cover(shape: str, middle_x: float, middle_y: float) -> NDArray[np.float32]:
+def _thing_cover(shape: str, middle_x: float, middle_y: float) -> Cover:
     if shape == "ball":
         x, y = _grid()
         return np.clip(_HALF + 0.5 - np.hypot(x - middle_x, y - middle_y), 0, 1)
