@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from headforcing_core.checkpoint import FOUR_STEPS
 from headforcing_core.geometry import TRAINED_FRAMES
@@ -63,6 +64,20 @@ def make_batch(seed: int, step: int, size: int, chunk_frames: int, basis: Basis,
     clean = torch.lerp(truth, torch.randn(truth.shape, generator=generator), spread(amount, truth))
     noise = torch.randn(truth.shape, generator=generator)
     return Batch(truth, clean, noise, sigmas, texts.tokens[torch.tensor(rows)])
+
+
+@dataclass(frozen=True)
+class Windows(Dataset[Batch]):
+    """The batches of a training, by step."""
+
+    seed: int
+    size: int
+    chunk_frames: int
+    basis: Basis
+    texts: Texts
+
+    def __getitem__(self, step: int) -> Batch:
+        return make_batch(self.seed, step, self.size, self.chunk_frames, self.basis, self.texts)
 
 
 def spread(values: Tensor, video: Tensor) -> Tensor:

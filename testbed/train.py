@@ -17,8 +17,9 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
+from torch.utils.data import DataLoader
 
-from .batches import LEVELS, Batch, make_batch, spread
+from .batches import LEVELS, Batch, Windows, spread
 from .latents import load_basis
 from .network import CausalWan, Shape
 from .text_encoder import load_texts
@@ -65,7 +66,7 @@ def optimizers(network: CausalWan, rate: float) -> tuple[Optimizer, Optimizer]:
         (matrices if inside else others).append(parameter)
     return (
         Muon(matrices, rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        AdamW(others, rate / 2, betas=(0.9, 0.98), weight_decay=0.01, fused=True),
+        AdamW(others, rate / 4, betas=(0.9, 0.98), weight_decay=0.01, fused=True),
     )
 
 
@@ -85,17 +86,25 @@ def train(given: argparse.Namespace) -> None:
     shape = Shape(given.width, given.layers, given.feed_forward)
     network = CausalWan(shape).to(device)
     state = TrainingState(network, optimizers(network, given.learning_rate))
-    settings = json.dumps({**asdict(shape), "chunk_frames": given.chunk_frames, "batch": given.batch})
-    path, basis, texts = folder / "state.safetensors", load_basis(), load_texts()
+    settings = json.dumps({**asdict(shape), "chunk_frames": given.chunk_frames})
+    path = folder / "state.safetensors"
     if path.exists():
         state.load(path, settings)
         log.info("going on from step %d", state.step)
     folder.mkdir(parents=True, exist_ok=True)
+    windows = Windows(given.seed, given.batch, given.chunk_frames, load_basis(), load_texts())
     started, sums = perf_counter(), LossRow()
-    while state.step < given.steps:
-        batch = make_batch(given.seed, state.step, given.batch, given.chunk_frames, basis, texts).to(device)
+    for batch in DataLoader(
+        windows,
+        batch_size=None,
+        sampler=range(state.step, given.steps),
+        num_workers=given.workers,
+        persistent_workers=given.workers > 0,
+    ):
+        batch = batch.to(device)
         own = torch.rand((), generator=torch.Generator().manual_seed(state.step)).item() < given.own_history
-        sums.add(training_step(state, network, batch, learning_rate(state.step, given.steps), own), batch.sigmas)
+        rate = learning_rate(state.step, given.steps)
+        sums.add(training_step(state, network, batch, rate, own), batch.sigmas)
         if state.step % given.log_every == 0 or state.step == given.steps:
             row = sums.take(state.step, perf_counter() - started)
             log.info("%s", row)
@@ -142,10 +151,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--feed-forward", type=int, default=512)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--learning-rate", type=float, default=4e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw windows; worth it beside a GPU")
     parser.add_argument("--log-every", type=int, default=20)
     parser.add_argument("--save-every", type=int, default=100)
     return parser.parse_args(arguments)
