@@ -1,0 +1,63 @@
+"""The network under the core's rollout does what it was trained to do on whole windows."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from headforcing_core.checkpoint import FOUR_STEPS
+from headforcing_core.noise import PerChunkNoise
+from headforcing_core.policy import PRESETS
+from testbed.network import CausalWan, Shape
+from testbed.player import play
+from testbed.prompts import Prompt, Scene
+from testbed.text_encoder import Texts
+
+LABELS = [["memory"]] * 2
+FULL = replace(PRESETS["full"], rope="absolute")
+CHUNK_FRAMES, LATENT = 3, (8, 16)
+
+
+@pytest.fixture(scope="module")
+def network() -> CausalWan:
+    torch.manual_seed(0)
+    network = CausalWan(Shape(width=128, layers=2, feed_forward=128))
+    with torch.no_grad():
+        network.head.head.weight.normal_(std=0.05)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def texts() -> Texts:
+    return Texts(torch.randn(432, 14, 64, generator=torch.Generator().manual_seed(0)))
+
+
+@torch.no_grad()
+def by_window(network: CausalWan, history: Tensor, text: Tensor, seed: int) -> Tensor:
+    """The chunk after a history of one chunk, sampled with passes over the whole window."""
+    noise = PerChunkNoise(seed, (1, 16, CHUNK_FRAMES, *LATENT))
+    x, texts = noise.initial(0), text[None, None, None].expand(1, 2, 2, -1, -1)
+    for step, (sigma, following) in enumerate(zip(FOUR_STEPS, FOUR_STEPS[1:], strict=False)):
+        clean = torch.cat([history, torch.zeros_like(x)], dim=2)
+        flow = network(clean, torch.cat([history, x], dim=2), torch.tensor([[0.5, sigma]]), texts)[:, :, CHUNK_FRAMES:]
+        x = x - sigma * flow
+        if following:
+            x = (1 - following) * x + following * noise.fresh(0, step, x)
+    return x
+
+
+def test_a_chunk_is_what_passes_over_the_whole_window_make_of_it(network: CausalWan, texts: Texts) -> None:
+    history = torch.randn(1, 16, CHUNK_FRAMES, *LATENT, generator=torch.Generator().manual_seed(1))
+    (chunk,) = play(network, texts, (Scene(0, Prompt()),), 3, 1, CHUNK_FRAMES, FULL, LABELS, prefix=history)
+    expected = by_window(network, history, texts.tokens[texts.index(Prompt())], 3)
+    assert (chunk.latent - expected).abs().max() < 1e-4
+    assert (chunk.latent - by_window(network, 0 * history, texts.tokens[0], 3)).abs().max() > 1e-2
+
+
+def test_a_scene_changes_the_video_from_its_chunk_on(network: CausalWan, texts: Texts) -> None:
+    still = (Scene(0, Prompt()),)
+    changed = (*still, Scene(6, Prompt(sky="fog")))
+    one, other = (play(network, texts, script, 3, 4, CHUNK_FRAMES, FULL, LABELS) for script in (still, changed))
+    same = [torch.equal(a.latent, b.latent) for a, b in zip(one, other, strict=True)]
+    assert same == [True, True, False, False]
