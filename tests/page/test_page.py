@@ -1,6 +1,7 @@
 """The shipped workflow in ComfyUI's own page, with classic nodes and with Vue nodes."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -89,9 +90,11 @@ def test_it_runs_with_progress_and_previews_and_shows_video_and_report(opened: O
     last = [detail for detail in finished.details("progress") if detail["node"] == sampler][-1]
     assert (last["value"], last["max"]) == (CHUNKS * STEPS, CHUNKS * STEPS)
     texts = finished.texts()[-CHUNKS:]
-    assert [text.split(",")[0] for text in texts] == [f"chunk {chunk} of {CHUNKS}" for chunk in range(1, CHUNKS + 1)]
+    assert [re.split(r",| \|", text)[0] for text in texts] == [
+        f"chunk {chunk} of {CHUNKS}" for chunk in range(1, CHUNKS + 1)
+    ]
     previews = [detail for detail in finished.details("b_preview_with_metadata") if detail["nodeId"] == sampler]
-    assert len(previews) == CHUNKS
+    assert len(previews) >= CHUNKS  # each chunk moves
 
     opened.screenshot("finished")  # brings the whole graph into view: what lies outside is not in the page
     opened.page.tab.locator("video").wait_for()

@@ -55,7 +55,7 @@ class Ruler:
     @property
     def box(self) -> Locator:
         """The text box of the schedule."""
-        return self.page.tab.locator("textarea:visible")
+        return self.page.tab.locator(":is(.dom-widget, [data-node-id]) textarea:visible")
 
     def wait_for(self, status: str) -> None:
         """Wait until the small print, or the error, holds these words."""
