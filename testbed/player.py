@@ -12,7 +12,7 @@ from headforcing_core.cache import KVMemory
 from headforcing_core.checkpoint import FOUR_STEPS
 from headforcing_core.geometry import LATENT_CHANNELS, PATCH, TRAINED_FRAMES
 from headforcing_core.noise import PerChunkNoise
-from headforcing_core.plan import RolloutPlan, Segment
+from headforcing_core.plan import Finished, RolloutPlan, Segment
 from headforcing_core.policy import CachePolicy, fit_policy
 from headforcing_core.rollout import Chunk, Recipe, make_memory, rollout
 from headforcing_core.rope import rotate
@@ -58,16 +58,20 @@ def play(
     labels: Sequence[Sequence[str]],
     transition: str = "soft",
     half: bool = False,
-    prefix: Tensor | None = None,
+    given: Tensor | None = None,
 ) -> list[Chunk]:
-    """Make a video under a script; frames of the script are counted from the first chunk. `prefix` holds true frames in
-    model space, (1, 16, frames, height, width), that come before it."""
+    """Make a video under a script. `given` holds its first chunks in model space, (1, 16, frames, height, width), for
+    instance the truth: they are remembered under the script's prompts and not made."""
     segments = tuple(
         Segment(scene.first_frame // chunk_frames, texts.tokens[texts.index(scene.prompt)][None], transition)
         for scene in script
     )
-    plan = RolloutPlan(chunks, *LATENT_SIZE, FOUR_STEPS, segments, prefix=prefix)
-    fitted = fit_policy(policy, chunk_frames, TRAINED_FRAMES, plan.prefix_frames + chunks * chunk_frames)
+    finished = Finished()
+    if given is not None:
+        ready = given.split(chunk_frames, dim=2)
+        finished = Finished(len(ready), lambda chunk: ready[chunk])
+    plan = RolloutPlan(chunks, *LATENT_SIZE, FOUR_STEPS, segments, finished=finished)
+    fitted = fit_policy(policy, chunk_frames, TRAINED_FRAMES, chunks * chunk_frames)
     memory = make_memory(fitted, labels, plan, dense_attention, rotate)
     noise = PerChunkNoise(seed, (1, LATENT_CHANNELS, chunk_frames, *LATENT_SIZE))
     backbone = NetworkBackbone(network, memory, half)

@@ -1,6 +1,6 @@
 """Contact sheets of videos that the model makes, above the truth where there is one: to be looked at.
 
-usage: python -m testbed.sheet WEIGHTS OUT.png [--chunks 7] [--preset full] [--rope absolute] [--seeds 0 1 2]
+usage: python -m testbed.sheet WEIGHTS OUT.png [--chunks 7] [--true-chunks 4] [--preset full] [--rope absolute]
 """
 
 import argparse
@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("weights", type=Path, help="state.safetensors of a training")
     parser.add_argument("out", type=Path)
     parser.add_argument("--chunks", type=int, default=TRAINED_FRAMES // _CHUNK_FRAMES)
+    parser.add_argument("--true-chunks", type=int, default=0, help="chunks of the truth that the video begins with")
     parser.add_argument("--preset", default="full", choices=PRESETS)
     parser.add_argument("--rope", default="absolute")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -49,7 +50,9 @@ def main() -> None:
         script = training_script(seed, _CHUNK_FRAMES, frames)
         truth = world_latent(World(seed, script), range(frames), basis)
         shown = range(0, frames, step)
-        chunks = play(network, texts, script, seed, given.chunks, _CHUNK_FRAMES, policy, labels, half=True)
+        given_frames = given.true_chunks * _CHUNK_FRAMES
+        true = truth[None, :, :given_frames] if given_frames else None
+        chunks = play(network, texts, script, seed, given.chunks, _CHUNK_FRAMES, policy, labels, half=True, given=true)
         made = torch.cat([chunk.latent for chunk in chunks], dim=2)[0]
         rows += [_strip(basis.pictures(latent[:, list(shown)])) for latent in (truth, made)]
     sheet = (np.concatenate(rows) * 255).round().astype(np.uint8)

@@ -37,19 +37,20 @@ def texts() -> Texts:
 def by_window(network: CausalWan, history: Tensor, text: Tensor, seed: int) -> Tensor:
     """The chunk after a history of one chunk, sampled with passes over the whole window."""
     noise = PerChunkNoise(seed, (1, 16, CHUNK_FRAMES, *LATENT))
-    x, texts = noise.initial(0), text[None, None, None].expand(1, 2, 2, -1, -1)
+    x, texts = noise.initial(1), text[None, None, None].expand(1, 2, 2, -1, -1)
     for step, (sigma, following) in enumerate(zip(FOUR_STEPS, FOUR_STEPS[1:], strict=False)):
         clean = torch.cat([history, torch.zeros_like(x)], dim=2)
         flow = network(clean, torch.cat([history, x], dim=2), torch.tensor([[0.5, sigma]]), texts)[:, :, CHUNK_FRAMES:]
         x = x - sigma * flow
         if following:
-            x = (1 - following) * x + following * noise.fresh(0, step, x)
+            x = (1 - following) * x + following * noise.fresh(1, step, x)
     return x
 
 
 def test_a_chunk_is_what_passes_over_the_whole_window_make_of_it(network: CausalWan, texts: Texts) -> None:
     history = torch.randn(1, 16, CHUNK_FRAMES, *LATENT, generator=torch.Generator().manual_seed(1))
-    (chunk,) = play(network, texts, (Scene(0, Prompt()),), 3, 1, CHUNK_FRAMES, FULL, LABELS, prefix=history)
+    (first, chunk) = play(network, texts, (Scene(0, Prompt()),), 3, 2, CHUNK_FRAMES, FULL, LABELS, given=history)
+    assert torch.equal(first.latent, history)
     expected = by_window(network, history, texts.tokens[texts.index(Prompt())], 3)
     assert (chunk.latent - expected).abs().max() < 1e-4
     assert (chunk.latent - by_window(network, 0 * history, texts.tokens[0], 3)).abs().max() > 1e-2
