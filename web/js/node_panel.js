@@ -42,6 +42,16 @@ export function addPanel(node, name, content) {
   return widget;
 }
 
+/** Do something more whenever the host calls one of a node's own functions. */
+export function chain(node, name, then) {
+  const before = node[name];
+  node[name] = function (...given) {
+    const result = before?.apply(this, given);
+    then();
+    return result;
+  };
+}
+
 function fit(node, change, grown) {
   const [width, high] = node.size;
   const least = node.computeSize()[1];

@@ -6,7 +6,7 @@ import { CostLine } from "./cost_line.js";
 import { addStyle, element } from "./elements.js";
 import { nodeOf } from "./execution_ids.js";
 import { LivePrompt } from "./live_prompt.js";
-import { addPanel } from "./node_panel.js";
+import { addPanel, chain } from "./node_panel.js";
 
 const NODE = "HeadForcingSampler";
 const SCENES = "head_forcing.scenes";
@@ -29,15 +29,6 @@ function addSamplerPanel(node) {
     panels.delete(node);
     clearInterval(timer);
   });
-}
-
-function chain(node, name, then) {
-  const before = node[name];
-  node[name] = function (...given) {
-    const result = before?.apply(this, given);
-    then();
-    return result;
-  };
 }
 
 async function hear({ detail }) {

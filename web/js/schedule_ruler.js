@@ -2,6 +2,8 @@
 // The server reads the text, so that there is one reader of it. The node works the same without this script.
 import { app } from "../../../scripts/app.js";
 import { ask } from "./ask.js";
+import { addStyle } from "./elements.js";
+import { addPanel, chain } from "./node_panel.js";
 import { RulerView } from "./ruler_view.js";
 import { scheduleQuestion } from "./schedule_question.js";
 import { goToLine, markLine, unmark } from "./text_line.js";
@@ -9,8 +11,6 @@ import { goToLine, markLine, unmark } from "./text_line.js";
 const NODE = "HeadForcingPromptSchedule";
 const ROUTE = "/head_forcing/schedule";
 const LOOK_MS = 150; // what has not changed from one look to the next is asked
-const HEIGHT = 88; // pixels, as in the style sheet
-const MARGIN = 10;
 
 class ScheduleRuler {
   constructor(node) {
@@ -28,13 +28,6 @@ class ScheduleRuler {
     return this.node.widgets.find((widget) => widget.name === "text")?.element;
   }
 
-  // After an undo the node is a new one, but Vue nodes still show the element of the one before.
-  mount() {
-    const { graph, id } = this.node;
-    if (this.view.element.isConnected || graph !== app.canvas.graph) return;
-    document.querySelector(`[data-node-id="${id}"] .hf-ruler`)?.replaceWith(this.view.element);
-  }
-
   start() {
     this.stop();
     this.timer = setInterval(() => this.look(), LOOK_MS);
@@ -47,7 +40,6 @@ class ScheduleRuler {
   }
 
   async look() {
-    this.mount();
     const { question, hasSampler, hasLoader } = scheduleQuestion(this.node);
     const now = JSON.stringify([question, hasSampler, hasLoader]);
     if (now !== this.asked && now === this.seen) {
@@ -108,40 +100,14 @@ function print(answer, question, hasSampler, hasLoader) {
 
 function addRuler(node) {
   const ruler = new ScheduleRuler(node);
-  const widget = node.addDOMWidget("schedule_ruler", "head_forcing_ruler", ruler.view.element, {
-    serialize: false, // not sent to the host
-    hideInPanel: true,
-    margin: MARGIN,
-  });
-  widget.serialize = false; // not saved with the workflow
-  widget.computeLayoutSize = undefined; // one height, whatever room there is
-  widget.computeSize = (width) => [width ?? 0, HEIGHT + 2 * MARGIN];
-  ruler.view.element.addEventListener("wheel", (event) => {
-    if (!window.LiteGraph.vueNodesMode) app.canvas.processMouseWheel(event);
-  });
+  addPanel(node, "schedule_ruler", ruler.view.element);
   chain(node, "onAdded", () => ruler.start());
   chain(node, "onRemoved", () => ruler.stop());
 }
 
-function chain(node, name, then) {
-  const before = node[name];
-  node[name] = function (...given) {
-    const result = before?.apply(this, given);
-    then();
-    return result;
-  };
-}
-
-function addStyle() {
-  const link = document.createElement("link");
-  link.rel = "stylesheet";
-  link.href = new URL("../css/schedule_ruler.css", import.meta.url).href;
-  document.head.append(link);
-}
-
 app.registerExtension({
   name: "headforcing.ScheduleRuler",
-  setup: addStyle,
+  setup: () => addStyle("schedule_ruler.css"),
   nodeCreated(node) {
     if (node.comfyClass === NODE) addRuler(node);
   },
