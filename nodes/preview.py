@@ -82,9 +82,11 @@ def show_on(node_id: str | None) -> Show:
     }
     if supports_feature(server.sockets_metadata, client, "supports_preview_metadata"):
         return lambda picture: server.send_sync(
-            BinaryEventTypes.PREVIEW_IMAGE_WITH_METADATA, (("JPEG", picture, None), dict(place)), client
+            BinaryEventTypes.PREVIEW_IMAGE_WITH_METADATA, (("JPEG", picture, _LONGEST_SIDE), dict(place)), client
         )
-    return lambda picture: server.send_sync(BinaryEventTypes.UNENCODED_PREVIEW_IMAGE, ("JPEG", picture, None), client)
+    return lambda picture: server.send_sync(
+        BinaryEventTypes.UNENCODED_PREVIEW_IMAGE, ("JPEG", picture, _LONGEST_SIDE), client
+    )
 
 
 def flipped_pictures(pictures: Tensor, fps: float) -> tuple[list[Image.Image], float]:
