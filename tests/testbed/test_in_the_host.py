@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from testbed.export import FILES, export
+from testbed.latents import load_basis
 from testbed.network import CausalWan, Shape
 from testbed.prompts import Prompt
 from testbed.text_encoder import ENCODER_FILE, TEXT_TOKENS
@@ -83,3 +84,19 @@ def test_it_decodes_in_pieces_as_in_one(vae, nodes: dict[str, type]) -> None:
         [decoder.decode(latent[:, :, :3]), decoder.decode(latent[:, :, 3:6]), decoder.decode(latent[:, :, 6:])]
     )
     assert torch.allclose(pieces, vae.decode(latent)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(("pairs", "pictures"), [(0, 1), (1, 8), (3, 8)])
+def test_the_decoder_learns_the_pictures_of_its_latent(host: None, pairs: int, pictures: int) -> None:
+    from comfy.latent_formats import Wan21
+
+    from testbed.decoder import decoder_batch
+
+    basis = load_basis()
+    seen = []
+    for seed in range(6):
+        latent, wanted = decoder_batch(seed, basis, pairs)
+        assert latent.shape == (1, 16, 1 + 2 * pairs, 8, 8) and wanted.shape == (1, 3, pictures, 64, 64)
+        shown = basis.pictures(Wan21().process_in(latent)[0])[-1]
+        seen.append(((wanted[0, :, -1].movedim(0, -1) + 1) / 2 - shown).square().mean().item())
+    assert sum(seen) / len(seen) < 0.005  # the latent of training has a little noise
