@@ -67,8 +67,8 @@ def _handler(path: str, route: Route) -> Callable[[web.Request], Awaitable[web.R
             return web.json_response(route.answer(asked))
         except ValueError as error:
             message = (
-                f"{path} cannot answer: {error}. The page asks otherwise than this server expects, as after an update "
-                "of the pack. Restart ComfyUI and reload the page."
+                f"{path} cannot answer: {error}. It reads what docs/live_prompts.md and the head of its module name. "
+                "If the page itself asked, it is older than the server: restart ComfyUI and reload the page."
             )
             return web.json_response({"error": message}, status=400)
         except NotNow as refusal:
