@@ -20,6 +20,10 @@ from .server import Server
 
 _HOST_PACKAGES = ("torch", "aiohttp")
 _TEST_PACKAGES = (*_HOST_PACKAGES, "pytest", "hypothesis", "playwright", "ruff", "basedpyright")
+_SERVED = (
+    "ComfyUI runs with tiny models of random weights until Ctrl+C; nothing that is made there is kept. In a workflow, "
+    "put Load Tiny UMT5 (test) in place of Load CLIP, and 128 x 96 into the sampler and Profile Heads."
+)
 _DEMO = "import sys; sys.path.insert(0, sys.argv.pop(1)); from devtools.demo import main; sys.exit(main(sys.argv[1:]))"
 
 
@@ -69,7 +73,9 @@ def _run(given: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _serve(installation: Installation) -> int:
+    print(f"Starting ComfyUI from {installation.host} ...", file=sys.stderr, flush=True)
     with temporary_base_directory(installation.models) as folder, Server(installation, folder) as server:
+        print(_SERVED, file=sys.stderr, flush=True)
         where = {"url": server.url, "base_directory": str(folder), "pid": server.pid}
         print(json.dumps(where), flush=True)
         raise server.problem(f"ended on its own with exit code {server.wait()}")

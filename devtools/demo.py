@@ -137,6 +137,7 @@ def report_of(workflow: Workflow, result: RunResult) -> Report:
 def print_result(video: Video, report: Report) -> None:
     """The figures of a demo run."""
     chunks = len(report["chunks"])
+    print("Coloured noise is what it should show: the weights of these tiny models are random.")
     print(f"video              {video.path}")
     print(f"duration           {video.seconds:.2f} s, {video.frames} frames")
     print(f"chunks             {chunks}")

@@ -33,6 +33,7 @@ class StepProgress:
     def __init__(self, chunks: int, steps: int, node_id: str | None, doing: str = "") -> None:
         self._chunks, self._steps, self._node_id, self._doing = chunks, steps, node_id, doing
         self._bar = comfy.utils.ProgressBar(chunks * steps, node_id=node_id)
+        self._made = 0  # chunks
         self._first: tuple[int, float] | None = None  # the first chunk of which steps were made, and when it began
 
     def step(self, chunk: int, step: int, x0: Tensor) -> None:
@@ -45,6 +46,7 @@ class StepProgress:
     def rebuilt(self, done: int, chunks: int) -> None:
         """A finished chunk of a kept run is committed again."""
         comfy.model_management.throw_exception_if_processing_interrupted()
+        self._made = done
         self._say(f"rebuilding memory {done} of {chunks}")
         self._bar.update_absolute(done * self._steps, self._chunks * self._steps)
 
@@ -83,12 +85,14 @@ class RunProgress(StepProgress):
         super().__init__(video.chunks, steps, node_id)
         self._fps = video.fps
         self._prompt_of = prompt_of
+        self._began = perf_counter()
         self._remembered = ""
         self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
         self._flipbook = Flipbook(show_on(node_id))
 
     def made(self, chunk: Chunk, pictures: Tensor | None) -> None:
         """A chunk is done, and decoded if the video is made with it."""
+        self._made = chunk.index + 1
         episodes = sum(tier == "episode" for _, _, tier in chunk.seen["memory"])
         self._remembered = f" | {episodes} episodes, {chunk.kv_bytes / 1e9:.2f} GB"
         if self._previewer is None:  # no previews are wanted
@@ -99,8 +103,12 @@ class RunProgress(StepProgress):
             self._flipbook.turn_to(*flipped_frames(chunk.latent, self._preview, self._fps))
 
     def close(self) -> None:
-        """No more is shown."""
+        """The run has ended, whole or not."""
         self._flipbook.close()
+        if self._made == self._chunks:
+            self._say(f"{self._chunks} chunks made in {_clock(perf_counter() - self._began)}")
+        else:
+            self._say(f"stopped after {self._made} of {self._chunks} chunks")
 
     def _details(self, chunk: int) -> str:
         prompt = shorten(self._prompt_of(chunk), _LONGEST_PROMPT, placeholder="...")

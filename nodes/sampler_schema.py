@@ -146,7 +146,8 @@ def sampler_schema() -> io.Schema:
                 optional=True,
                 advanced=True,
                 tooltip="Makes a kept run anew from this chunk on, with another seed or another prompt; the take "
-                "before is kept beside it. -1: go on where it ended. Typical: -1",
+                "before is kept beside it. Counted from 0: chunk 41 of 81 on the node is 40 here. -1: go on where it "
+                "ended. Typical: -1",
             ),
         ],
         outputs=[

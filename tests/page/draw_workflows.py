@@ -25,6 +25,7 @@ SCREENSHOTS = WORKFLOWS.parent / "build" / "screenshots"
 ARRANGE = Path(__file__).with_name("arrange.js")
 MARGIN = 20
 THUMBNAIL = (1200, 480)
+ZOOM, CORNER = 0.85, (90, 150)  # how a workflow opens: where its first node stands in the page, in pixels
 # classic nodes, their text drawn at any size, nothing above the canvas
 SETTINGS = {"Comfy.VueNodes.Enabled": False, "Comfy.Minimap.Visible": False, "LiteGraph.Canvas.MinFontSizeForLOD": 0}
 # the nodes of every column, from left to right
@@ -53,12 +54,20 @@ def draw(page: ComfyPage, name: str) -> None:
     page.load_workflow(workflow, name)
     page.tab.evaluate("() => window.app.extensionManager.command.execute('Comfy.Canvas.FitView')")
     page.settle()
-    fitted = page.tab.evaluate("() => JSON.parse(JSON.stringify(window.app.graph.serialize()))")
-    target.write_text(json.dumps(fitted, indent=1) + "\n", encoding="ascii")
+    form = cast(dict[str, Json], page.tab.evaluate("() => JSON.parse(JSON.stringify(window.app.graph.serialize()))"))
+    target.write_text(json.dumps(opened_at_its_beginning(form), indent=1) + "\n", encoding="ascii")
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.tab.screenshot(path=SCREENSHOTS / f"workflow_{name}.png")
     with Image.open(io.BytesIO(page.tab.screenshot())) as shot:
         thumbnail(shot.convert("RGB")).save(target.with_suffix(".jpg"), quality=85)
+
+
+def opened_at_its_beginning(form: dict[str, Json]) -> dict[str, Json]:
+    """The page's form, opening with its left end in view: at the zoom of a whole graph classic nodes show no text."""
+    places = [node["pos"] for node in form["nodes"]]
+    left, top = (min(place[axis] for place in places) for axis in (0, 1))
+    offset = [CORNER[0] / ZOOM - left, CORNER[1] / ZOOM - top]
+    return {**form, "extra": {**form["extra"], "ds": {"scale": ZOOM, "offset": offset}}}
 
 
 def thumbnail(page: Image.Image) -> Image.Image:

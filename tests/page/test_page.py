@@ -89,7 +89,8 @@ def test_it_runs_with_progress_and_previews_and_shows_video_and_report(opened: O
     sampler = only_node(API, SAMPLER)
     last = [detail for detail in finished.details("progress") if detail["node"] == sampler][-1]
     assert (last["value"], last["max"]) == (CHUNKS * STEPS, CHUNKS * STEPS)
-    texts = finished.texts()[-CHUNKS:]
+    *texts, last_text = finished.texts()[-CHUNKS - 1 :]
+    assert re.fullmatch(rf"{CHUNKS} chunks made in \d:\d\d", last_text)
     assert [re.split(r",| \|", text)[0] for text in texts] == [
         f"chunk {chunk} of {CHUNKS}" for chunk in range(1, CHUNKS + 1)
     ]

@@ -14,8 +14,6 @@ function clock(second) {
   return `${Math.floor(hundredths / 6000)}:${((hundredths % 6000) / 100).toFixed(2).padStart(5, "0")}`;
 }
 
-const whenOf = ({ second, chunk }) => `${clock(second)} (chunk ${chunk})`;
-
 /** The box of one sampler. `hear(detail)` takes the host's event head_forcing.scenes; `forget()` says that one may have
  * been missed. */
 export class LivePrompt {
@@ -53,8 +51,8 @@ export class LivePrompt {
 
   #follow({ open, chunk }) {
     const sent = this.sent;
-    if (sent && chunk === sent.chunk) this.message = [`Took over at ${whenOf(sent)}.`, false];
-    else if (sent && !open) this.message = [`The run ended before ${whenOf(sent)}.`, true];
+    if (sent && chunk === sent.chunk) this.message = [`Took over at ${clock(sent.second)}.`, false];
+    else if (sent && !open) this.message = [`The run ended before ${clock(sent.second)}.`, true];
     if (open && chunk !== sent?.chunk) return;
     this.sent = undefined;
     if (!open && this.opened && !this.box.value) this.element.open = false;
@@ -99,7 +97,7 @@ export class LivePrompt {
     try {
       this.sent = await this.#asked(question);
       const instead = this.sent.replaced ? ", instead of the one that waited" : "";
-      this.message = [`Takes over at ${whenOf(this.sent)}${instead}.`, false];
+      this.message = [`Takes over at ${clock(this.sent.second)}${instead}.`, false];
       this.box.select(); // what is typed next takes its place
     } catch (error) {
       this.message = [error.message, true];
