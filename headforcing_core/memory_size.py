@@ -1,6 +1,7 @@
 """What the KV memory of a rollout will hold: frames and bytes, before anything is allocated (method.md section 3)."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain, takewhile
 
 from .plan import prefix_chunks
 from .policy import HEAD_TYPES, FittedPolicy
@@ -17,9 +18,12 @@ def capacities(policy: FittedPolicy, labels: Sequence[Sequence[str]]) -> dict[st
 def warm_up_frames(policy: FittedPolicy, chunks: int, prefix_frames: int = 0) -> int:
     """The most history that any chunk reads before compression."""
     n = policy.chunk_frames
-    starts = [(PREFIX, own.start) for own in prefix_chunks(prefix_frames, n)]
-    starts += [(chunk, prefix_frames + n * chunk) for chunk in range(chunks)]
-    return max((first for chunk, first in starts if policy.warms_up(chunk, first)), default=0)
+    if policy.policy.keep_everything and chunks:
+        return prefix_frames + n * (chunks - 1)
+    before = ((PREFIX, own.start) for own in prefix_chunks(prefix_frames, n))
+    made = ((chunk, prefix_frames + n * chunk) for chunk in range(chunks))
+    warming = takewhile(lambda start: policy.warms_up(*start), chain(before, made))  # a later one warms up no more
+    return max((first for _, first in warming), default=0)
 
 
 def kv_bytes(labels: Sequence[Sequence[str]], capacity: Mapping[str, int], frame_head_bytes: int) -> int:

@@ -56,9 +56,8 @@ class RolloutPlan(Generic[Text]):
         return 0 if self.prefix is None else self.prefix.shape[2]
 
     def with_segment(self, segment: Segment[Text]) -> Self:
-        """The same plan with one more segment; one that began on the same chunk gives way."""
-        others = [each for each in self.segments if each.first_chunk != segment.first_chunk]
-        return replace(self, segments=tuple(sorted([*others, segment], key=lambda each: each.first_chunk)))
+        """The same plan with one more segment, on a chunk on which none begins."""
+        return replace(self, segments=tuple(sorted([*self.segments, segment], key=lambda each: each.first_chunk)))
 
     def change(self, chunk: int) -> Segment[Text] | None:
         """The segment that a chunk begins, if it is not the first."""

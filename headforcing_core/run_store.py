@@ -193,7 +193,8 @@ class RunStore:
     def note_profile(self, profile: RunProfile | None) -> None:
         """Write down the labels that the chunks are made with, when the run was opened without. RuntimeError for a run
         that has chunks, which were made with others."""
-        if profile == self._record.profile:
+        before = self._record.profile
+        if profile == before or (profile is not None and before is not None and profile.labels == before.labels):
             return
         if self._finished:
             raise RuntimeError(

@@ -19,6 +19,8 @@ MOST_CHARACTERS = 4000
 def answer(asked: Fields) -> dict[str, Json]:
     """Leave the prompt with the run. ValueError for a field that is wrong, NotNow when the run cannot take it."""
     text = " ".join(asked.text("text").split())
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError("text holds half of a character")
     if not 1 <= len(text) <= MOST_CHARACTERS:
         raise ValueError(f"text has {len(text)} characters, not 1 to {MOST_CHARACTERS}")
     transition = asked.text("transition")

@@ -5,23 +5,28 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from textwrap import shorten
+from typing import TYPE_CHECKING, cast
 
 import comfy.model_management
+import torch
 from comfy_execution.utils import get_executing_context
 
 from ..headforcing_core.plan import Segment
 from .live_prompts import LivePrompt, Mailbox, opened
-from .progress import send_event
+from .progress import say, send_event
 from .run_scenes import live_scene
 from .sockets import PromptSchedule
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .run_folder import Run
     from .run_plan import RunPlan
     from .sockets import Conditioning
 
 EVENT = "head_forcing.scenes"
+_MOST_TIMES = 20.0  # beyond the weights that anybody gives a word
 _NO_TEXT_ENCODER = (
     "The run was given its prompt by the positive input, which carries no text encoder. A live prompt has to be "
     "encoded while the video is made. Connect a Prompt Schedule instead."
@@ -76,24 +81,27 @@ class LiveScenes:
             return None
         try:
             scene, segment = live_scene(self._schedule, prompt.text, prompt.transition, chunk, self._plan.video)
-        except Exception as error:
-            comfy.model_management.raise_non_oom(error)
+            _check_text(segment.text, self._plan.scenes.segments[0].text)
+        except Exception as error:  # whatever the encoder makes of what somebody typed, the video goes on
+            reason = "out of memory" if comfy.model_management.is_oom(error) else str(error) or type(error).__name__
         else:
             self.scenes = self.scenes.with_live(scene, segment)
             self._run.note_scenes(self.scenes)
             self._show(self._mailbox.is_open, chunk)
             return segment
-        self._without(prompt)  # after the handler, since the exception holds what was allocated
+        self._without(prompt, reason)  # after the handler, since the exception holds what was allocated
         return None
 
-    def _without(self, prompt: LivePrompt) -> None:
+    def _without(self, prompt: LivePrompt, reason: str) -> None:
         comfy.model_management.soft_empty_cache()
         note = (
-            f"Out of memory when the live prompt at {prompt.second:.2f} s was encoded, so the video went on without: "
-            f"{prompt.text}"
+            f"The live prompt at {prompt.second:.2f} s could not be encoded ({shorten(reason, 120)}), so the video "
+            f"went on without: {prompt.text}"
         )
         self.notes.append(note)
         log.warning("Head forcing: %s", note)
+        say(note, self._node_id)
+        self._show(self._mailbox.is_open, prompt.chunk)
 
     def _show(self, is_open: bool, chunk: int) -> None:
         context = get_executing_context()
@@ -107,3 +115,12 @@ class LiveScenes:
                 "schedule": self.scenes.schedule(self._plan.video.start_second),
             },
         )
+
+
+def _check_text(text: Conditioning, usual: Conditioning) -> None:
+    """ValueError for a text that would spoil the chunk, as one with a weight of infinity does."""
+    size, known = (
+        torch.linalg.vector_norm(cast("Tensor", each[0][0]).float(), dim=-1).amax() for each in (text, usual)
+    )
+    if not bool(size <= _MOST_TIMES * known):
+        raise ValueError(f"its numbers are up to {float(size / known):.3g} times as large as those of the first prompt")

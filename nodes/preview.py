@@ -23,6 +23,7 @@ from ..headforcing_core.geometry import TIME_STRIDE
 
 MOST_A_SECOND = 8.0
 _LONGEST_SIDE = 384
+_MOST_WAITING = 4  # messages of the server
 
 Show = Callable[[Image.Image], None]
 
@@ -39,7 +40,9 @@ class Flipbook:
         self._closed = False
 
     def turn_to(self, pictures: Sequence[Image.Image], seconds: float) -> None:
-        """Show these from now on, each for so many seconds."""
+        """Show these from now on, each for so many seconds; with none of them, go on as before."""
+        if not pictures:
+            return
         with self._changed:
             self._pictures, self._seconds = pictures, seconds
             self._changed.notify()
@@ -80,13 +83,18 @@ def show_on(node_id: str | None) -> Show:
         "parent_node_id": prompt.get_parent_node_id(node_id),
         "real_node_id": prompt.get_real_node_id(node_id),
     }
-    if supports_feature(server.sockets_metadata, client, "supports_preview_metadata"):
-        return lambda picture: server.send_sync(
-            BinaryEventTypes.PREVIEW_IMAGE_WITH_METADATA, (("JPEG", picture, _LONGEST_SIDE), dict(place)), client
-        )
-    return lambda picture: server.send_sync(
-        BinaryEventTypes.UNENCODED_PREVIEW_IMAGE, ("JPEG", picture, _LONGEST_SIDE), client
-    )
+    takes_place = supports_feature(server.sockets_metadata, client, "supports_preview_metadata")
+
+    def show(picture: Image.Image) -> None:
+        if server.messages.qsize() > _MOST_WAITING:  # one queue serves all pages: a slow one must not hold up the rest
+            return
+        image = ("JPEG", picture, _LONGEST_SIDE)
+        if takes_place:
+            server.send_sync(BinaryEventTypes.PREVIEW_IMAGE_WITH_METADATA, (image, dict(place)), client)
+        else:
+            server.send_sync(BinaryEventTypes.UNENCODED_PREVIEW_IMAGE, image, client)
+
+    return show
 
 
 def flipped_pictures(pictures: Tensor, fps: float) -> tuple[list[Image.Image], float]:
@@ -102,7 +110,9 @@ def flipped_pictures(pictures: Tensor, fps: float) -> tuple[list[Image.Image], f
 
 
 def flipped_frames(
-    latent: Tensor, preview: Callable[[Tensor], Image.Image], fps: float
+    latent: Tensor, preview: Callable[[Tensor], Image.Image | None], fps: float
 ) -> tuple[list[Image.Image], float]:
-    """Of a chunk's latent, (1, channels, frames, height, width), a picture of every frame, and the seconds of each."""
-    return [preview(frame) for frame in latent.split(1, dim=2)], TIME_STRIDE / fps
+    """Of a chunk's latent, (1, channels, frames, height, width), a picture of every frame that `preview` draws,
+    and the seconds of each."""
+    pictures = [preview(frame) for frame in latent.split(1, dim=2)]
+    return [picture for picture in pictures if picture is not None], TIME_STRIDE / fps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from textwrap import shorten
 from time import perf_counter
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 _LONGEST_PROMPT = 48
+
+log = logging.getLogger(__name__)
 
 
 class StepProgress:
@@ -97,10 +100,14 @@ class RunProgress(StepProgress):
         self._remembered = f" | {episodes} episodes, {chunk.kv_bytes / 1e9:.2f} GB"
         if self._previewer is None:  # no previews are wanted
             return
-        if pictures is not None and len(pictures):
-            self._flipbook.turn_to(*flipped_pictures(pictures, self._fps))
-        else:
-            self._flipbook.turn_to(*flipped_frames(chunk.latent, self._preview, self._fps))
+        try:
+            if pictures is not None and len(pictures):
+                self._flipbook.turn_to(*flipped_pictures(pictures, self._fps))
+            else:
+                self._flipbook.turn_to(*flipped_frames(chunk.latent, self._preview, self._fps))
+        except Exception:  # a video is not to end for its preview, which other packs make in their own ways
+            log.warning("Head forcing: no preview, since one failed", exc_info=True)
+            self._previewer = None
 
     def close(self) -> None:
         """The run has ended, whole or not."""
@@ -114,10 +121,10 @@ class RunProgress(StepProgress):
         prompt = shorten(self._prompt_of(chunk), _LONGEST_PROMPT, placeholder="...")
         return f" | {prompt}{self._remembered}"
 
-    def _preview(self, frame: Tensor) -> Image.Image:
+    def _preview(self, frame: Tensor) -> Image.Image | None:
         assert self._previewer is not None
-        _, picture, _ = self._previewer.decode_latent_to_preview_image("JPEG", frame)
-        return cast("Image.Image", picture)
+        made = self._previewer.decode_latent_to_preview_image("JPEG", frame)
+        return None if made is None else cast("Image.Image", made[1])
 
 
 def checking(node_id: str | None) -> Callable[[int, int], None]:
@@ -147,4 +154,4 @@ def say(text: str, node_id: str | None) -> None:
     """Write a line on a node."""
     server = getattr(PromptServer, "instance", None)  # absent when nodes run without a server
     if server is not None and node_id is not None:
-        server.send_progress_text(text, node_id)
+        server.send_progress_text(text, node_id, server.client_id)

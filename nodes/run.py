@@ -82,7 +82,7 @@ def make_run(
             whole = make_report(settings, notes, segments, schedule, heads.profile, chunks, chunks, beside, taken)
         try:
             run.tell(Told(whole, timeline))
-        except RuntimeError as error:  # the chunks are there, so the video is not lost for it
+        except (RuntimeError, OSError) as error:  # the chunks are there, so the video is not lost for it
             report = with_notes(report, [str(error)])
     return Made(latent, timeline, report)
 

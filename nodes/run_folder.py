@@ -154,7 +154,7 @@ class KeptRun:
             if self.told is not None:
                 try:
                     self.tell(self.told)
-                except RuntimeError as error:
+                except (RuntimeError, OSError) as error:
                     self.notes.append(str(error))
 
     def tell(self, told: Told) -> None:

@@ -133,7 +133,7 @@ def run_scenes(
     for live in added:
         scenes = scenes.with_live(*live_scene(schedule, live.prompt, live.transition, live.first_chunk, video))
     if added:
-        notes.append(f"Live prompts of the run before are part of it ({len(added)}); the schedule has them not.")
+        notes.append(f"Live prompts of the run before are part of it ({len(added)}); the schedule does not have them.")
     return scenes
 
 

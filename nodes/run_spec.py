@@ -24,10 +24,12 @@ _FOLDER = "head_forcing"
 
 
 class Before(NamedTuple):
-    """What a run that goes on brings along: the labels that it was made with, and the prompts typed meanwhile."""
+    """What a run that goes on brings along: the labels that it was made with, the prompts typed meanwhile, and
+    sentences for the report."""
 
     profile: HeadProfile | None = None
     live: tuple[RunSegment, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def runs_folder() -> Path:
@@ -35,19 +37,23 @@ def runs_folder() -> Path:
     return Path(folder_paths.get_output_directory()) / _FOLDER
 
 
-def run_before(name: str, from_chunk: int) -> Before:
-    """What the kept run of this name brings along, up to the chunk from which it is made anew (-1: all of it). Errors
-    as of kept_run."""
+def run_before(name: str, from_chunk: int, seed: int) -> Before:
+    """What the kept run of this name brings along, up to the chunk from which it is made anew with this seed (-1: all
+    of it, as when it was made anew from there before). Errors as of kept_run."""
     kept = kept_run(runs_folder(), name)
     if kept is None:
         return Before()
-    live = tuple(
-        segment for segment in kept.segments if segment.live and (from_chunk < 0 or segment.first_chunk < from_chunk)
+    typed = tuple(segment for segment in kept.segments if segment.live)
+    goes_on = from_chunk < 0 or (from_chunk, seed) in kept.seeds
+    live = typed if goes_on else tuple(segment for segment in typed if segment.first_chunk < from_chunk)
+    left_out = len(typed) - len(live)
+    notes = (f"Live prompts from chunk {from_chunk} on are left out ({left_out}), since it is made anew.",) * bool(
+        left_out
     )
     if kept.profile is None:
-        return Before(None, live)
+        return Before(None, live, notes)
     rule = LabelRule(kept.profile.rule)
-    return Before(HeadProfile(kept.profile.fingerprint, "", rule, kept.profile.labels, None, {}), live)
+    return Before(HeadProfile(kept.profile.fingerprint, "", rule, kept.profile.labels, None, {}), live, notes)
 
 
 def run_spec(plan: RunPlan, seed: int, beginning: Tensor | None) -> RunSpec:
@@ -58,7 +64,9 @@ def run_spec(plan: RunPlan, seed: int, beginning: Tensor | None) -> RunSpec:
         segments=plan.scenes.record(),
         seed=seed,
         profile=run_profile(plan.profile),
-        prefix_hash=None if beginning is None else hashlib.sha256(beginning.cpu().numpy().tobytes()).hexdigest(),
+        prefix_hash=None
+        if beginning is None
+        else hashlib.sha256(beginning.float().cpu().numpy().tobytes()).hexdigest(),
         chunks=video.chunks,
         chunk_shape=(1, LATENT_CHANNELS, video.chunk_frames, *video.latent_size),
     )

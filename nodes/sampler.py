@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from comfy_api.latest import Input, InputImpl, io
@@ -24,7 +25,7 @@ from .profiling import to_image
 from .run import Made, make_run, take_run
 from .run_cost import tell_cost
 from .run_folder import Run, open_run
-from .run_heads import run_heads
+from .run_heads import RunHeads, run_heads
 from .run_plan import RunPlan, plan_run
 from .run_spec import Before, run_before
 from .sampler_schema import sampler_schema
@@ -94,19 +95,22 @@ class HeadForcedSampler(io.ComfyNode):
         _check_kept(run_name, from_chunk)
         check_noise(noise, video, continues=previous is not None, is_kept=bool(run_name))
         goes_on = run_name and on_existing_run == "resume"
-        before = run_before(run_name, from_chunk) if goes_on else Before()
+        before = run_before(run_name, from_chunk, seed) if goes_on else Before()
         policy = policy or PRESETS["paper"]
         plan = plan_run(model, schedule, positive, before.live, video, levels, policy, profile or before.profile)
+        plan = replace(plan, notes=(*plan.notes, *before.notes))
         prefix = prefix_samples(start_image, previous, vae, width, height)
         if prefix is not None:
             plan = plan.after(host.latent_in(model, prefix))
         beginning = start_image if previous is None else previous["samples"]
+        replaces = run_name and on_existing_run == "replace"  # then measured before the old run is deleted
+        heads = run_heads(model, plan, node_id) if replaces else None
         with open_run(run_name, plan, seed, beginning, on_existing_run, from_chunk, progress.checking(node_id)) as run:
             stream = None
             if vae is not None and can_stream(vae) and (takes_video or run_name) and not run.has_video:
                 metadata = workflow_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
                 stream = VideoStream(vae, run.video_path, fps, video.pixel_frames, metadata)
-            made = _made(model, plan, schedule, seed, noise, prefix, run, stream, node_id)
+            made = _made(model, plan, heads, schedule, seed, noise, prefix, run, stream, node_id)
         shown: Input.Video = LatentVideo(made.latent, vae, video.pixel_frames, fps)
         if run.has_video or (stream is not None and stream.failure is None):
             shown = InputImpl.VideoFromFile(str(run.video_path))
@@ -116,6 +120,7 @@ class HeadForcedSampler(io.ComfyNode):
 def _made(
     model: ModelPatcher,
     plan: RunPlan,
+    heads: RunHeads | None,
     schedule: PromptSchedule | None,
     seed: int,
     noise_mode: str,
@@ -127,7 +132,7 @@ def _made(
     told = run.told
     if told is not None:
         return take_run(model, plan, prefix, run, told, stream, progress.checking(node_id))
-    heads = run_heads(model, plan, node_id)
+    heads = heads or run_heads(model, plan, node_id)
     run.note_profile(heads.profile)
     noise = make_noise(noise_mode, plan.video, seed, run.seed_for)
     cost = tell_cost(heads.cost, model, run, stream, node_id)

@@ -321,3 +321,14 @@ def test_a_report_that_cannot_be_kept_does_not_end_the_run(
     assert not (runs / "film/report.json").exists() and pictures(runs / "film/video.mp4") == PICTURES
     assert torch.equal(keep(vae=vae)[0]["samples"], latent["samples"])
     assert (runs / "film/report.json").exists()
+
+
+def test_a_run_is_replaced_only_once_the_new_one_has_its_profile(
+    pack, runs: Path, keep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep()
+    before = {path.name: path.read_bytes() for path in (runs / "film").iterdir()}
+    monkeypatch.setattr(pack.module("nodes.profiling"), "measure", None)
+    with pytest.raises(TypeError):
+        keep(profile=None, on_existing_run="replace")
+    assert before == {path.name: path.read_bytes() for path in (runs / "film").iterdir()}

@@ -166,8 +166,17 @@ def test_an_interrupted_run_goes_on_with_its_live_prompts(
     assert [segment["prompt"] for segment in without["segments"]] == [FOX]
 
 
-def test_out_of_memory_while_a_live_prompt_is_encoded_costs_the_prompt_alone(
-    clip, make, typist: Typist, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (torch.OutOfMemoryError("no room"), "out of memory"),
+        (RecursionError("too many brackets"), "too many brackets"),
+        (float("nan"), "its numbers are up to nan times"),
+        (1e38, "its numbers are up to"),
+    ],
+)
+def test_a_live_prompt_that_cannot_be_encoded_costs_the_prompt_alone(
+    clip, make, typist: Typist, monkeypatch: pytest.MonkeyPatch, failure: Exception | float, reason: str
 ) -> None:
     plain = make()[0]
     typist.at = {1: (RIVER, "recache")}
@@ -175,12 +184,30 @@ def test_out_of_memory_while_a_live_prompt_is_encoded_costs_the_prompt_alone(
 
     def encode(tokens: object) -> object:
         encode.calls += 1
+        text = original(tokens)
         if encode.calls == 2:
-            raise torch.OutOfMemoryError("out of memory")
-        return original(tokens)
+            if isinstance(failure, Exception):
+                raise failure
+            return [[text[0][0] * failure, text[0][1]]]
+        return text
 
     encode.calls = 0
     monkeypatch.setattr(clip, "encode_from_tokens_scheduled", encode)
     latent, report = make()
     assert encode.calls == 2 and torch.equal(latent, plain)
-    assert any(note.startswith("Out of memory when the live prompt at 1.31 s") for note in report["notes"])
+    told = f"The live prompt at 1.31 s could not be encoded ({reason}"
+    assert any(note.startswith(told) and note.endswith(RIVER) for note in report["notes"])
+
+
+def test_live_prompts_before_from_chunk_and_of_a_take_that_goes_on_are_kept(
+    pack: Pack, runs: Path, make, typist: Typist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(run_name="film", seed=1)
+    typist.at = {3: (RIVER, "recache")}
+    stopped(pack, monkeypatch, 5, lambda: make(run_name="film", seed=2, from_chunk=2))
+    typist.at = {}
+    again, report = make(run_name="film", seed=2, from_chunk=2)  # Run is pressed again, with nothing changed
+    assert [segment["prompt"] for segment in report["segments"]] == [FOX, RIVER]
+    report = make(run_name="film", seed=3, from_chunk=3)[1]
+    assert any("Live prompts from chunk 3 on are left out (1)" in note for note in report["notes"])
+    assert [segment["prompt"] for segment in report["segments"]] == [FOX]

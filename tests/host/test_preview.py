@@ -63,3 +63,24 @@ def test_without_a_decoder_every_frame_gives_a_picture_a_quarter_second_long(pre
 
     pictures, each = preview.flipped_frames(torch.zeros(1, 16, 3, 6, 8), draw, 16.0)
     assert len(pictures) == 3 and each == 0.25 and seen == [(1, 16, 1, 6, 8)] * 3
+
+
+@pytest.mark.parametrize("made", [None, RuntimeError("no preview today")])
+def test_a_previewer_of_another_pack_that_makes_nothing_does_not_end_the_run(
+    pack, load, video, monkeypatch: pytest.MonkeyPatch, made: Exception | None
+) -> None:
+    import latent_preview
+
+    from tests.host.conftest import conditioning
+
+    class Other:
+        calls = 0
+
+        def decode_latent_to_preview_image(self, kind: str, x0: torch.Tensor) -> None:
+            Other.calls += 1
+            if made is not None:
+                raise made
+
+    monkeypatch.setattr(latent_preview, "get_previewer", lambda device, latent_format: Other())
+    video(load("self_forcing_dmd.safetensors"), conditioning(1), seconds=1.2)
+    assert Other.calls == (6 if made is None else 1)  # a frame each; after an error none
