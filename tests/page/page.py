@@ -11,13 +11,14 @@ from tempfile import TemporaryDirectory
 from typing import TypeAlias, cast
 from urllib.parse import urlsplit
 
-from playwright.sync_api import BrowserContext, ConsoleMessage, Error, Page, Route, sync_playwright
+from playwright.sync_api import BrowserContext, ConsoleMessage, Error, Page, Route, TimeoutError, sync_playwright
 
 Json: TypeAlias = "Mapping[str, Json] | list[Json] | str | int | float | bool | None"
 
 IN_PAGE = Path(__file__).with_name("in_page.js")
 LOOPBACK = "127.0.0.1"
 READY_SECONDS = 90.0
+SEARCH_SECONDS, DOUBLE_CLICKS = 10.0, 3
 SETTLE_SECONDS = 0.5  # the canvas is drawn a few frames after the graph has changed
 CHROMIUM_ARGUMENTS = (
     "--no-sandbox",
@@ -124,6 +125,19 @@ class ComfyPage:
         self._call("fitView")
         self.settle()
         self.tab.screenshot(path=path)
+
+    def open_search(self) -> None:
+        """Open the search for nodes by a double click on the canvas. On a busy machine the two clicks can come too far
+        apart, so it clicks again; raises playwright's TimeoutError after the last time."""
+        box = self.tab.get_by_placeholder("Add a node", exact=False)
+        for _ in range(DOUBLE_CLICKS - 1):
+            self.tab.mouse.dblclick(800, 600)
+            try:
+                return box.wait_for(timeout=SEARCH_SECONDS * 1000)
+            except TimeoutError:
+                continue
+        self.tab.mouse.dblclick(800, 600)
+        box.wait_for()
 
     def settle(self) -> None:
         """Give the page time to draw."""

@@ -66,8 +66,7 @@ def add_from_search(page: ComfyPage) -> None:
     """Find the blueprint as an artist does, and put it onto an empty canvas."""
     page.tab.evaluate("() => window.app.graph.clear()")
     page.settle()
-    page.tab.mouse.dblclick(800, 600)
-    page.tab.get_by_placeholder("Add a node", exact=False).wait_for()
+    page.open_search()
     page.tab.keyboard.type("one-minute")
     page.tab.get_by_text(NAME).first.click()
     page.tab.wait_for_function("() => window.app.graph.nodes.length === 1")

@@ -67,8 +67,7 @@ def opened(browser: Opened) -> Iterator[Opened]:
 def test_a_search_in_the_artists_words_adds_the_node(opened: Opened, words: str, title: str, node_type: str) -> None:
     tab = opened.page.tab
     opened.page.settle()
-    tab.mouse.dblclick(800, 600)
-    tab.get_by_placeholder("Add a node", exact=False).wait_for()
+    opened.page.open_search()
     tab.keyboard.type(words)
     tab.get_by_role("dialog").get_by_text(title).first.click()
     tab.wait_for_function("() => app.graph.nodes.length === 1")

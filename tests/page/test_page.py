@@ -124,8 +124,7 @@ def test_searching_for_long_video_finds_the_sampler(opened: Opened) -> None:
     page = opened.page
     page.tab.evaluate("() => window.app.graph.clear()")
     page.settle()
-    page.tab.mouse.dblclick(800, 600)
-    page.tab.get_by_placeholder("Add a node", exact=False).wait_for()
+    page.open_search()
     page.tab.keyboard.type("long video")
     page.tab.get_by_text("Head-Forced Sampler").first.click()
     page.tab.wait_for_function("() => window.app.graph.nodes.length === 1")
