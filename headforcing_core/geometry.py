@@ -125,6 +125,16 @@ class VideoShape:
         continued = self.prefix_frames and not self.counts_prefix
         return asked + (pixel_frames_of(self.prefix_frames) if continued else 0)
 
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Of the whole latent: (1, channels, frames, height, width)."""
+        return (1, LATENT_CHANNELS, self.frames, *self.latent_size)
+
+    @property
+    def chunk_shape(self) -> tuple[int, ...]:
+        """Of the latent of one chunk."""
+        return (1, LATENT_CHANNELS, self.chunk_frames, *self.latent_size)
+
     def pixel_frames_after(self, chunks: int) -> int:
         """Pixel frames that the video has once so many chunks are made, the prefix included."""
         frames = self.prefix_frames + chunks * self.chunk_frames

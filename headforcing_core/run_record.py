@@ -228,13 +228,11 @@ def _segments(values: list[tuple[str, Json]]) -> tuple[RunSegment, ...]:
 
 def _segment(value: Json, where: str) -> RunSegment:
     fields = Fields.of(value, where, tuple(RunSegment.__dataclass_fields__))
-    if fields.text("transition") not in TRANSITIONS:
-        raise expected(f"{where}.transition", fields.text("transition"), f"one of {', '.join(TRANSITIONS)}")
     return RunSegment(
         fields.text("prompt"),
         fields.text("text_hash", _HASH, "a SHA-256"),
         fields.integer("first_chunk", 0, MOST_CHUNKS),
-        fields.text("transition"),
+        fields.choice("transition", TRANSITIONS),
         fields.integer("soft_chunks", 1, MOST_CHUNKS),
         fields.flag("live"),
     )

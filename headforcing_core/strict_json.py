@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, TypeAlias
 
@@ -65,6 +65,13 @@ class Fields:
         value = self.values[name]
         if not isinstance(value, str) or (pattern is not None and not pattern.fullmatch(value)):
             raise expected(f"{self.where}.{name}", value, what)
+        return value
+
+    def choice(self, name: str, known: Sequence[str]) -> str:
+        """One of the known words."""
+        value = self.text(name)
+        if value not in known:
+            raise expected(f"{self.where}.{name}", value, f"one of {', '.join(known)}")
         return value
 
     def integer(self, name: str, least: int, most: int) -> int:

@@ -52,7 +52,7 @@ def answer(asked: Fields) -> dict[str, Json]:
         _integer(sampler, "height"),
         _text(sampler, "run_name"),
         _one_of(sampler, "on_existing_run", ON_EXISTING),
-        _known("beginning", asked.text("beginning"), BEGINNINGS),
+        asked.choice("beginning", BEGINNINGS),
     )
     loader, policy = _loader(asked), _policy(asked)
     parts: list[str] = []
@@ -136,10 +136,4 @@ def _text(given: Fields, name: str) -> str | None:
 
 
 def _one_of(given: Fields, name: str, known: tuple[str, ...]) -> str | None:
-    return None if given.values[name] is None else _known(f"{given.where}.{name}", given.text(name), known)
-
-
-def _known(where: str, value: str, known: tuple[str, ...]) -> str:
-    if value not in known:
-        raise ValueError(f"{where} is {value[:60]!r}, not one of {', '.join(known)}")
-    return value
+    return None if given.values[name] is None else given.choice(name, known)

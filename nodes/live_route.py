@@ -23,8 +23,6 @@ def answer(asked: Fields) -> dict[str, Json]:
         raise ValueError("text holds half of a character")
     if not 1 <= len(text) <= MOST_CHARACTERS:
         raise ValueError(f"text has {len(text)} characters, not 1 to {MOST_CHARACTERS}")
-    transition = asked.text("transition")
-    if transition not in TRANSITIONS:
-        raise ValueError(f"transition is {transition[:60]!r}, not one of {', '.join(TRANSITIONS)}")
+    transition = asked.choice("transition", TRANSITIONS)
     prompt, replaced = mailbox_of(asked.text("node_id")).put(text, transition)
     return {"chunk": prompt.chunk, "second": round(prompt.second, 3), "replaced": replaced}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
-from ..headforcing_core.geometry import LATENT_CHANNELS, VideoShape
+from ..headforcing_core.geometry import VideoShape
 from ..headforcing_core.noise import NativeNoise, Noise, SplicedNoise
 
 _MOST_NATIVE_BYTES = 2**32
@@ -22,8 +23,7 @@ def check_noise(mode: str, video: VideoShape, continues: bool, is_kept: bool) ->
             f"noise is native, and {what}. Native noise is drawn for a whole video at once and cannot {why}. Set noise "
             "to per_chunk."
         )
-    height, width = video.latent_size
-    size = _FLOAT * LATENT_CHANNELS * video.frames * height * width
+    size = _FLOAT * math.prod(video.latent_shape)
     if size > _MOST_NATIVE_BYTES:
         raise ValueError(
             f"noise is native, which draws all {video.frames} frames at once: {size / 1e9:.1f} GB. It is meant for "
@@ -34,6 +34,6 @@ def check_noise(mode: str, video: VideoShape, continues: bool, is_kept: bool) ->
 def make_noise(mode: str, video: VideoShape, seed: int, seed_for: Callable[[int], int]) -> Noise:
     """The noise of a run; `seed_for` gives the seed of a chunk."""
     if mode == "native":
-        whole = (1, LATENT_CHANNELS, video.frames, *video.latent_size)
+        whole = video.latent_shape
         return NativeNoise(seed, whole, video.chunk_frames, video.prefix_frames)
-    return SplicedNoise(seed_for, (1, LATENT_CHANNELS, video.chunk_frames, *video.latent_size))
+    return SplicedNoise(seed_for, video.chunk_shape)

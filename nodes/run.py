@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..headforcing_core.geometry import LATENT_CHANNELS
 from ..headforcing_core.heatmap import draw_timeline
 from ..headforcing_core.noise import Noise
 from ..headforcing_core.report import Setting, make_report, shown_chunks, with_notes
@@ -150,8 +149,7 @@ def _failures(stream: VideoStream | None) -> list[str]:
 
 def _empty_latent(plan: RunPlan) -> Tensor:
     # All of it at once: what does not fit into memory is known before the first step, and nothing is copied at the end.
-    shape = (1, LATENT_CHANNELS, plan.video.frames, *plan.video.latent_size)
-    return torch.full(shape, 0.0, device=comfy.model_management.intermediate_device())
+    return torch.full(plan.video.latent_shape, 0.0, device=comfy.model_management.intermediate_device())
 
 
 def _put(latent: Tensor, frames: slice, made: Tensor | None, stream: VideoStream | None) -> Tensor | None:

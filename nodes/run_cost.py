@@ -13,7 +13,7 @@ from ..headforcing_core.byte_words import bytes_in_words
 from ..headforcing_core.checkpoint import HEAD_DIM
 from ..headforcing_core.chunk_file import most_bytes
 from ..headforcing_core.disk_room import free_on_disk
-from ..headforcing_core.geometry import LATENT_CHANNELS, VideoShape
+from ..headforcing_core.geometry import VideoShape
 from ..headforcing_core.memory_size import capacities, expected_bytes, warm_up_frames
 from ..headforcing_core.policy import PRESETS, FittedPolicy, fit_policy
 from ..headforcing_core.rules import LabelRule, Labels, label_heads
@@ -127,7 +127,7 @@ def tell_cost(cost: RunCost, model: ModelPatcher, run: Run, stream: VideoStream 
 
 def chunk_bytes(video: VideoShape) -> int:
     """Bytes of the file of one chunk, at most."""
-    return most_bytes((1, LATENT_CHANNELS, video.chunk_frames, *video.latent_size))
+    return most_bytes(video.chunk_shape)
 
 
 def _most_bytes(fitted: FittedPolicy, labels: Labels, video: VideoShape, per_frame: int) -> int:

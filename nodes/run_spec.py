@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import folder_paths
 from torch import Tensor
 
-from ..headforcing_core.geometry import LATENT_CHANNELS
 from ..headforcing_core.profile import HeadProfile
 from ..headforcing_core.report import Setting
 from ..headforcing_core.rules import LabelRule
@@ -68,7 +67,7 @@ def run_spec(plan: RunPlan, seed: int, beginning: Tensor | None) -> RunSpec:
         if beginning is None
         else hashlib.sha256(beginning.float().cpu().numpy().tobytes()).hexdigest(),
         chunks=video.chunks,
-        chunk_shape=(1, LATENT_CHANNELS, video.chunk_frames, *video.latent_size),
+        chunk_shape=video.chunk_shape,
     )
 
 

@@ -11,7 +11,6 @@ whole text. `transition` is null for the first scene, `end_second` is null witho
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from ..headforcing_core.checkpoint import AUTO, FAMILIES, facts_for
@@ -25,15 +24,15 @@ _PREFIX_FRAMES = {"none": 0, "start_image": 1, "previous": 1}  # of a latent, an
 
 def answer(asked: Fields) -> dict[str, Json]:
     """Where the scenes fall, or the error of the text. ValueError for a field of the wrong type or range."""
-    text, transition = asked.text("text"), _one_of(asked, "transition", TRANSITIONS)
+    text, transition = asked.text("text"), asked.choice("transition", TRANSITIONS)
     facts, _ = facts_for(
         asked.text("model_name"),
-        _one_of(asked, "family", (AUTO, *FAMILIES)),
+        asked.choice("family", (AUTO, *FAMILIES)),
         asked.integer("chunk_frames", 0, TRAINED_FRAMES - 1),
         fingerprint="",
     )
     endless = asked.values["seconds"] is None
-    beginning = _one_of(asked, "beginning", tuple(_PREFIX_FRAMES))
+    beginning = asked.choice("beginning", tuple(_PREFIX_FRAMES))
     video = VideoShape(
         MOST_SECONDS if endless else asked.number("seconds", 0, MOST_SECONDS),
         asked.number("fps", 1, MOST_FPS),
@@ -69,7 +68,3 @@ def _told(scenes: Sequence[Scene], nearest: Sequence[int], video: VideoShape, tr
         }
         for scene, chunk in zip(scenes, nearest, strict=True)
     ]
-
-
-def _one_of(asked: Fields, name: str, known: Sequence[str]) -> str:
-    return asked.text(name, re.compile("|".join(map(re.escape, known))), f"one of {', '.join(known)}")
