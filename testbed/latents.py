@@ -5,6 +5,7 @@ square of 1. What lies between two frames' last pictures is for the decoder to f
 """
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -35,11 +36,15 @@ class Basis:
 
     def pictures(self, latent: Tensor) -> Tensor:
         """The nearest pictures to a latent, frame by frame, without what lies between; may leave 0 to 1 a little."""
-        patches = latent.movedim(0, -1) @ self.decode.T + self.mean
-        patches = patches.unflatten(-1, (SPACE_STRIDE, SPACE_STRIDE, 3))
-        return patches.permute(0, 1, 3, 2, 4, 5).flatten(1, 2).flatten(2, 3)
+        return _from_patches(latent.movedim(0, -1) @ self.decode.T + self.mean)
+
+    def weights(self, latent: Tensor) -> Tensor:
+        """What a change of each pixel counts towards a latent: the product of the latents of any pictures, less the
+        mean, with this one is the product of the pictures with these weights, (frames, height, width, 3)."""
+        return _from_patches(latent.movedim(0, -1) @ self.encode)
 
 
+@cache
 def load_basis() -> Basis:
     """The basis that the shipped model was trained with."""
     return Basis(**load_file(BASIS_FILE))
@@ -70,6 +75,11 @@ def _training_picture(seed: int) -> np.ndarray:
 def _patches(pictures: Tensor) -> Tensor:
     split = pictures.unflatten(1, (-1, SPACE_STRIDE)).unflatten(3, (-1, SPACE_STRIDE))
     return split.permute(0, 1, 3, 2, 4, 5).flatten(3)  # (frames, rows, columns, 192)
+
+
+def _from_patches(patches: Tensor) -> Tensor:
+    split = patches.unflatten(-1, (SPACE_STRIDE, SPACE_STRIDE, 3))
+    return split.permute(0, 1, 3, 2, 4, 5).flatten(1, 2).flatten(2, 3)
 
 
 def main() -> None:

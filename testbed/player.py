@@ -25,7 +25,8 @@ from .text_encoder import Texts
 
 @dataclass(frozen=True)
 class NetworkBackbone:
-    """The network as a rollout's backbone; a text is (batch, words, text_dim). `half` computes matrices in bfloat16."""
+    """The network as a rollout's backbone; a text is (batch, words, text_dim). `half` computes
+    matrices and keeps the past in bfloat16."""
 
     network: CausalWan
     memory: KVMemory
@@ -34,12 +35,13 @@ class NetworkBackbone:
     @torch.inference_mode()
     def sample(self, recipe: Recipe, noise: Tensor, sigmas: Tensor, text: Tensor) -> Tensor:
         """Run a recipe with the network in place."""
+        kept_as = torch.bfloat16 if self.half else torch.float32
 
         def predict(x: Tensor, sigma: Tensor) -> Tensor:
             turn = _as_matrices(rotation(x.shape[2], x.shape[3] // PATCH, x.shape[4] // PATCH, x.device))
 
             def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-                return self.memory.attend(layer, q.float(), k.float(), v.float(), turn)[0]
+                return self.memory.attend(layer, *(each.to(kept_as) for each in (q, k, v)), turn)[0]
 
             with torch.autocast(x.device.type, torch.bfloat16) if self.half else nullcontext():
                 return x - sigma * self.network.chunk_flow(x, sigma, text, attend)

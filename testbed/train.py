@@ -20,7 +20,6 @@ from torch.optim import AdamW, Muon, Optimizer
 from torch.utils.data import DataLoader
 
 from .batches import LEVELS, Batch, Windows, spread
-from .latents import load_basis
 from .network import CausalWan, Shape
 from .text_encoder import load_texts
 from .training_state import TrainingState
@@ -37,7 +36,7 @@ def losses(network: CausalWan, batch: Batch, clean: Tensor) -> Tensor:
     """Mean squared error of the flow by chunk, (batch, chunks), with this history."""
     with torch.autocast(clean.device.type, torch.bfloat16):
         flow = network(clean, batch.noisy, batch.sigmas, batch.texts)
-    error = (flow - (batch.noise - batch.truth)).square().mean(dim=(1, 3, 4))
+    error = (flow - batch.flow).square().mean(dim=(1, 3, 4))
     return error.unflatten(1, (batch.sigmas.shape[1], -1)).mean(dim=2)
 
 
@@ -92,7 +91,7 @@ def train(given: argparse.Namespace) -> None:
         state.load(path, settings)
         log.info("going on from step %d", state.step)
     folder.mkdir(parents=True, exist_ok=True)
-    windows = Windows(given.seed, given.batch, given.chunk_frames, load_basis(), load_texts())
+    windows = Windows(given.seed, given.batch, given.chunk_frames, load_texts())
     started, sums = perf_counter(), LossRow()
     for batch in DataLoader(
         windows,

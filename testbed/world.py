@@ -4,8 +4,8 @@ Everything follows from a seed and a script; any picture can be drawn without th
 whole tokens from frame to frame, so that what stands still is the same numbers one token further.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
@@ -45,31 +45,47 @@ Cover = NDArray[np.floating]
 """(height, width): how much of each pixel is covered, 0 to 1."""
 Picture = NDArray[np.float32]
 """(height, width, 3), 0 to 1."""
+Landmark = tuple[str, str]
+"""Kind and colour."""
 
 
 @dataclass(frozen=True)
 class World:
-    """A seeded landscape under a script. Pictures are counted from 0; the first frame is picture 0 alone."""
+    """A seeded landscape under a script. Pictures are counted from 0; the first frame is picture 0 alone.
+
+    `start` and `landmarks` (by slot) stand in place of what the seed draws: where the thing begins on its way across
+    and down, each 0 to 2, and what stands in the landscape.
+    """
 
     seed: int
     script: Script
+    start: tuple[float, float] | None = None
+    landmarks: Mapping[int, Landmark] = field(default_factory=dict)
 
     def camera(self, picture: int) -> int:
         """Left edge of the view in the landscape, in pixels."""
         return sum(_PAN[prompt.camera] * pictures for prompt, pictures in self._stretches(picture))
 
+    @property
+    def start_of_thing(self) -> tuple[float, float]:
+        """Where the thing begins on its way across and down, each 0 to 2."""
+        across, down = self.start or np.random.default_rng((self.seed, 1)).uniform(0, 2, 2)
+        return float(across), float(down)
+
     def thing(self, picture: int) -> tuple[float, float]:
         """Middle of the moving thing in the view, in pixels from its left and top edge."""
         way = sum(_SPEED[prompt.speed] * pictures for prompt, pictures in self._stretches(picture))
-        across, down = np.random.default_rng((self.seed, 1)).uniform(0, 2, 2)
+        across, down = self.start_of_thing
         reach_x, reach_y = _THING_RANGE
         return (
             _HALF + _bounce(across * reach_x + way, reach_x),
             _THING_TOP + _bounce(down * reach_y + way / 2, reach_y),
         )
 
-    def landmark(self, slot: int) -> tuple[str, str]:
-        """Kind and colour of the landmark in the middle of pixels slot*32 to slot*32 + 31 of the landscape."""
+    def landmark(self, slot: int) -> Landmark:
+        """The landmark in the middle of pixels slot*32 to slot*32 + 31 of the landscape."""
+        if slot in self.landmarks:
+            return self.landmarks[slot]
         draw = np.random.default_rng((self.seed, 2, abs(slot), int(slot < 0)))
         return LANDMARKS[draw.integers(len(LANDMARKS))], COLOURS[draw.integers(len(COLOURS))]
 
@@ -82,12 +98,12 @@ class World:
         """Draw one picture."""
         prompt, left = prompt_at(self.script, frame_of(picture)), self.camera(picture)
         canvas = np.empty((HEIGHT, WIDTH, 3), np.float32)
-        canvas[:] = _colour(prompt.sky)
-        canvas[GROUND_TOP:] = _colour("ground")
+        canvas[:] = rgb(prompt.sky)
+        canvas[GROUND_TOP:] = rgb("ground")
         for slot in self.slots(picture):
             kind, colour = self.landmark(slot)
             _paint(canvas, _landmark_cover(kind, slot * SLOT + SLOT / 2 - left), colour)
-        _paint(canvas, _thing_cover(prompt.shape, *self.thing(picture)), prompt.colour)
+        _paint(canvas, thing_cover(prompt.shape, *self.thing(picture)), prompt.colour)
         return canvas
 
     def _stretches(self, picture: int) -> Iterator[tuple]:
@@ -117,7 +133,8 @@ def _bounce(way: float, reach: float) -> float:
     return min(way, 2 * reach - way)
 
 
-def _colour(name: str) -> NDArray[np.float32]:
+def rgb(name: str) -> NDArray[np.float32]:
+    """A colour of the world or a sky as (3,), 0 to 1."""
     return np.array(RGB[name], np.float32) / np.float32(255)
 
 
@@ -128,7 +145,7 @@ def _grid() -> tuple[Cover, Cover]:
 
 
 def _paint(canvas: Picture, cover: Cover, colour: str) -> None:
-    canvas += cover[..., None] * (_colour(colour) - canvas)
+    canvas += cover[..., None] * (rgb(colour) - canvas)
 
 
 def _box(middle_x: float, middle_y: float, width: float, height: float) -> Cover:
@@ -152,7 +169,8 @@ def _landmark_cover(kind: str, middle_x: float) -> Cover:
     return _box(middle_x, GROUND_TOP - 11.5, 10, 23)
 
 
-def _thing_cover(shape: str, middle_x: float, middle_y: float) -> Cover:
+def thing_cover(shape: str, middle_x: float, middle_y: float) -> Cover:
+    """What the moving thing covers of a picture."""
     if shape == "ball":
         x, y = _grid()
         return np.clip(_HALF + 0.5 - np.hypot(x - middle_x, y - middle_y), 0, 1)

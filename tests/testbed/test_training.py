@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 from headforcing_core.checkpoint import unwrap
 from testbed.batches import Batch, make_batch
 from testbed.export import export
-from testbed.latents import load_basis
 from testbed.network import CausalWan, Shape
 from testbed.text_encoder import Texts
 from testbed.train import losses, optimizers, own_history, training_step
@@ -27,7 +26,7 @@ def texts() -> Texts:
 
 
 def batch_of(step: int, texts: Texts, chunk_frames: int = 3) -> Batch:
-    return make_batch(0, step, 1, chunk_frames, load_basis(), texts)
+    return make_batch(0, step, 1, chunk_frames, texts)
 
 
 def fresh(seed: int = 0) -> tuple[TrainingState, CausalWan]:
