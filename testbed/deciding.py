@@ -20,14 +20,14 @@ from headforcing_core.geometry import SPACE_STRIDE
 
 from .latents import load_basis, world_latent
 from .prompts import COLOURS, Prompt, Scene, prompt_at
-from .world import HEIGHT, LANDMARKS, SLOT, WIDTH, World, last_picture, rgb, thing_cover
+from .world import HEIGHT, LANDMARKS, SLOT, THING_ROWS, WIDTH, World, last_picture, rgb, thing_cover
 
 _UNDECIDED = 0.5  # noise level from which on it is open what is there
 _STARTS = 64  # places for the thing to choose from
-_SKY_ROWS = 32 // SPACE_STRIDE  # of a latent; nothing but the thing is there, and below it is not
+_SKY_ROWS = THING_ROWS // SPACE_STRIDE  # of a latent
 _SLOT_COLUMNS = SLOT // SPACE_STRIDE
 _COLUMNS = WIDTH // SPACE_STRIDE
-_REACH = 8  # pixels of the thing on each side of its middle
+REACH = 8  # pixels of the thing on each side of its middle
 _CHOICES = [(kind, colour) for kind in LANDMARKS for colour in COLOURS]
 
 
@@ -83,13 +83,13 @@ def _best_start(world: World, noise: Tensor, sigma: float, generator: torch.Gene
     """Where the thing begins so that the noisy first chunk resembles it most."""
     basis, prompt = load_basis(), prompt_at(world.script, 0)
     tint = torch.from_numpy(rgb(prompt.colour) - rgb(prompt.sky))
-    cover = _thing_kernel(prompt.shape)
+    cover = thing_kernel(prompt.shape)
     drawn = (2 * torch.rand(_STARTS, 2, generator=generator)).tolist()
     worlds = [world, *(replace(world, start=(across, down)) for across, down in drawn)]
     frames = range(noise.shape[1])
     thing = world_latent(world, frames, basis)[:, :, :_SKY_ROWS] - _plain_sky(prompt.sky)
     noisy = torch.lerp(thing, noise[:, :, :_SKY_ROWS], sigma)
-    alike = conv2d((basis.weights(noisy) @ tint)[:, None], cover[None, None], padding=_REACH)[:, 0]
+    alike = conv2d((basis.weights(noisy) @ tint)[:, None], cover[None, None], padding=REACH)[:, 0]
     scores = [sum(float(alike[frame][_cell(each, frame)]) for frame in frames) for each in worlds]
     return worlds[int(np.argmax(scores))].start_of_thing
 
@@ -112,10 +112,11 @@ def _plain_sky(sky: str) -> Tensor:
 
 
 @cache
-def _thing_kernel(shape: str) -> Tensor:
-    middle = 2 * _REACH
+def thing_kernel(shape: str) -> Tensor:
+    """What the thing covers around the pixel of its middle, (2 * REACH + 1, same)."""
+    middle = 2 * REACH
     cover = thing_cover(shape, middle + 0.5, middle + 0.5)
-    around = slice(middle - _REACH, middle + _REACH + 1)
+    around = slice(middle - REACH, middle + REACH + 1)
     return torch.from_numpy(cover[around, around].astype(np.float32))
 
 

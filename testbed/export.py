@@ -15,15 +15,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from .model_files import FILES, TRAINED
 from .training_state import average_weights
-
-MODELS = Path(__file__).parent / "models"
-TRAINED = Path(__file__).parents[1] / "build" / "testbed"
-FILES = {  # Load AR Model tells the chunk by these names
-    "chunk3": MODELS / "self_forcing_world.safetensors",
-    "chunk1": MODELS / "framewise_world.safetensors",
-    "decoder": MODELS / "world_vae.safetensors",
-}
 
 
 def export(state: Path, target: Path) -> None:

@@ -12,7 +12,7 @@ COLOURS = ("red", "yellow", "green", "blue", "purple", "white")
 SPEEDS = ("slow", "fast")
 SKIES = ("day", "dusk", "night", "fog")
 CAMERAS = ("pans left", "pans right", "holds still")
-_CHOICES = {"shape": SHAPES, "colour": COLOURS, "speed": SPEEDS, "sky": SKIES, "camera": CAMERAS}
+CHOICES = {"shape": SHAPES, "colour": COLOURS, "speed": SPEEDS, "sky": SKIES, "camera": CAMERAS}
 _LONGEST_PAN, _TURN_BACK, _HOLD, _OTHER_CHANGE = 4, 0.65, 0.2, 0.3
 
 
@@ -28,7 +28,7 @@ class Prompt:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value, known = getattr(self, field.name), _CHOICES[field.name]
+            value, known = getattr(self, field.name), CHOICES[field.name]
             if value not in known:
                 raise ValueError(f"{field.name} is {value!r}. The world knows {', '.join(known)}. Choose one of them.")
 
@@ -52,7 +52,7 @@ Script = tuple[Scene, ...]
 
 def every_prompt() -> list[Prompt]:
     """All prompts that there are, in a fixed order."""
-    return [Prompt(*words) for words in product(*_CHOICES.values())]
+    return [Prompt(*words) for words in product(*CHOICES.values())]
 
 
 def prompt_at(script: Script, frame: int) -> Prompt:
@@ -70,7 +70,7 @@ def training_script(seed: int, chunk_frames: int, frames: int = TRAINED_FRAMES) 
     """A random script whose camera turns back often, so that what left the view returns within the window; at times
     something else changes too."""
     rng = Random(f"script {seed}")
-    prompt = Prompt(*(rng.choice(choices) for choices in _CHOICES.values()))
+    prompt = Prompt(*(rng.choice(choices) for choices in CHOICES.values()))
     step = max(1, 3 // chunk_frames)  # chunks in three frames
     steps = -(-frames // (chunk_frames * step))
     prompts: list[Prompt] = []
@@ -79,7 +79,7 @@ def training_script(seed: int, chunk_frames: int, frames: int = TRAINED_FRAMES) 
         prompt = replace(prompt, camera=_next_camera(rng, prompt.camera))
     if rng.random() < _OTHER_CHANGE:
         start, name = rng.randrange(1, steps), rng.choice(("shape", "colour", "speed", "sky"))
-        word = rng.choice(_CHOICES[name])
+        word = rng.choice(CHOICES[name])
         prompts[start:] = [replace(each, **{name: word}) for each in prompts[start:]]
     return script_of(prompts[:steps], chunk_frames * step)
 

@@ -1,6 +1,6 @@
 """Contact sheets of videos that the model makes, above the truth where there is one: to be looked at.
 
-usage: python -m testbed.sheet WEIGHTS OUT.png [--chunks 7] [--true-chunks 4] [--preset full] [--rope absolute]
+usage: python -m testbed.sheet OUT.png [--weights FILE] [--chunks 7] [--true-chunks 4] [--preset full] [--rope absolute]
 """
 
 import argparse
@@ -17,11 +17,10 @@ from headforcing_core.geometry import TRAINED_FRAMES
 from headforcing_core.policy import PRESETS
 
 from .latents import load_basis, world_latent
-from .network import CausalWan, Shape
+from .model_files import MODEL_FILE, network_of, read_weights
 from .player import play
 from .prompts import training_script
 from .text_encoder import load_texts
-from .training_state import average_weights
 from .world import World
 
 _CHUNK_FRAMES, _COLUMNS = 3, 11
@@ -30,8 +29,8 @@ _CHUNK_FRAMES, _COLUMNS = 3, 11
 def main() -> None:
     """Draw the sheet."""
     parser = argparse.ArgumentParser(prog="python -m testbed.sheet", description=__doc__, allow_abbrev=False)
-    parser.add_argument("weights", type=Path, help="state.safetensors of a training")
     parser.add_argument("out", type=Path)
+    parser.add_argument("--weights", type=Path, default=MODEL_FILE, help="or the state.safetensors of a training")
     parser.add_argument("--chunks", type=int, default=TRAINED_FRAMES // _CHUNK_FRAMES)
     parser.add_argument("--true-chunks", type=int, default=0, help="chunks of the truth that the video begins with")
     parser.add_argument("--preset", default="full", choices=PRESETS)
@@ -39,7 +38,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     given = parser.parse_args()
     torch.set_num_threads(1)
-    network = load_network(given.weights)
+    network = network_of(read_weights(given.weights))
     policy = replace(PRESETS[given.preset], rope=given.rope)
     labels = [["memory"] * (network.shape.width // 128)] * network.shape.layers
     basis, texts = load_basis(), load_texts()
@@ -57,16 +56,6 @@ def main() -> None:
         rows += [_strip(basis.pictures(latent[:, list(shown)])) for latent in (truth, made)]
     sheet = (np.concatenate(rows) * 255).round().astype(np.uint8)
     Image.fromarray(sheet).save(given.out)
-
-
-def load_network(state: Path) -> CausalWan:
-    """The averaged weights of a training as a network."""
-    weights = average_weights(state)
-    layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
-    width = weights["head.modulation"].shape[-1]
-    network = CausalWan(Shape(width, layers, weights["blocks.0.ffn.0.weight"].shape[0]))
-    network.load_state_dict(weights)
-    return network.eval()
 
 
 def _strip(pictures: Tensor) -> np.ndarray:

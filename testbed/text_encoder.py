@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from comfy.sd import CLIP
 
 ENCODER_FILE = Path(__file__).parent / "models" / "world_umt5.safetensors"
-TEXTS_FILE = Path(__file__).parents[1] / "build" / "testbed" / "texts.safetensors"
+TEXTS_FILE = Path(__file__).parent / "models" / "world_texts.safetensors"
 TEXT_DIM, TEXT_TOKENS = 64, 512  # what the host pads every text to
 _CONFIG = {
     "d_ff": 128,
@@ -56,12 +56,7 @@ _INDEX = {prompt: index for index, prompt in enumerate(every_prompt())}
 
 
 def load_texts() -> Texts:
-    """The encodings made by this module's command; RuntimeError when they are not there."""
-    if not TEXTS_FILE.exists():
-        raise RuntimeError(
-            f"{TEXTS_FILE.name} is not there. Training reads every prompt's encoding from it. Write it with: "
-            "COMFYUI_PATH=<ComfyUI folder> python -m testbed.text_encoder"
-        )
+    """The encodings that training and evaluation read."""
     return Texts(load_file(TEXTS_FILE)["tokens"])
 
 

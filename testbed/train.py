@@ -2,16 +2,15 @@
 
 usage: python -m testbed.train --steps 20000 [--name chunk3] [--device cuda]
 
-Needs build/testbed/texts.safetensors (python -m testbed.text_encoder). Writes to build/testbed/NAME: state.safetensors
-every --save-every steps, loss.csv as it goes. A larger --steps later goes on from there; the last fifth of the steps
-lowers the learning rate to 0, and only what was trained to its end is worth shipping.
+Writes to build/testbed/NAME: state.safetensors every --save-every steps, loss.csv as it goes. A larger --steps later
+goes on from there; the last fifth of the steps lowers the learning rate to 0, and only what was trained to its end is
+worth shipping.
 """
 
 import argparse
 import json
 import logging
 from dataclasses import asdict
-from pathlib import Path
 from time import perf_counter
 
 import torch
@@ -20,11 +19,11 @@ from torch.optim import AdamW, Muon, Optimizer
 from torch.utils.data import DataLoader
 
 from .batches import LEVELS, Batch, Windows, spread
+from .model_files import TRAINED
 from .network import CausalWan, Shape
 from .text_encoder import load_texts
 from .training_state import TrainingState
 
-FOLDER = Path(__file__).parents[1] / "build" / "testbed"
 _WARM_UP, _DECAY = 200, 0.2
 _MOST_GRADIENT = 1.0
 _OWN_LEVEL = LEVELS[-1]
@@ -80,7 +79,7 @@ def training_step(state: TrainingState, network: CausalWan, batch: Batch, rate: 
 
 def train(given: argparse.Namespace) -> None:
     """Train up to a step, saving now and then."""
-    device, folder = torch.device(given.device), FOLDER / given.name
+    device, folder = torch.device(given.device), TRAINED / given.name
     torch.manual_seed(given.seed)
     shape = Shape(given.width, given.layers, given.feed_forward)
     network = CausalWan(shape).to(device)

@@ -20,6 +20,7 @@ PAN_PIXELS = 4  # a picture; one token a frame
 SLOT = 32  # pixels of the landscape for each landmark
 GROUND_TOP = 56
 THING_SIZE = 16
+THING_ROWS = 32  # from the top; no landmark reaches into them, and the thing does not leave them
 LANDMARKS = ("house", "tree", "tower")
 
 RGB = {
@@ -36,7 +37,7 @@ RGB = {
     "ground": (85, 75, 60),
 }
 _PAN = {"pans left": -PAN_PIXELS, "pans right": PAN_PIXELS, "holds still": 0}
-_SPEED = {"slow": 1.0, "fast": 2.0}  # pixels a picture across; half of it up and down
+SPEED = {"slow": 1.0, "fast": 2.0}  # pixels a picture across; half of it up and down
 _HALF = THING_SIZE / 2
 _THING_RANGE = (WIDTH - THING_SIZE, 14.0)  # how far its middle travels, across and down
 _THING_TOP = 1.0 + _HALF
@@ -74,7 +75,7 @@ class World:
 
     def thing(self, picture: int) -> tuple[float, float]:
         """Middle of the moving thing in the view, in pixels from its left and top edge."""
-        way = sum(_SPEED[prompt.speed] * pictures for prompt, pictures in self._stretches(picture))
+        way = sum(SPEED[prompt.speed] * pictures for prompt, pictures in self._stretches(picture))
         across, down = self.start_of_thing
         reach_x, reach_y = _THING_RANGE
         return (
@@ -102,7 +103,7 @@ class World:
         canvas[GROUND_TOP:] = rgb("ground")
         for slot in self.slots(picture):
             kind, colour = self.landmark(slot)
-            _paint(canvas, _landmark_cover(kind, slot * SLOT + SLOT / 2 - left), colour)
+            _paint(canvas, landmark_cover(kind, slot * SLOT + SLOT / 2 - left), colour)
         _paint(canvas, thing_cover(prompt.shape, *self.thing(picture)), prompt.colour)
         return canvas
 
@@ -161,7 +162,8 @@ def _triangle(middle_x: float, bottom: float, width: float, height: float) -> Co
     return np.clip(np.minimum(side, bottom - y) + 0.5, 0, 1)
 
 
-def _landmark_cover(kind: str, middle_x: float) -> Cover:
+def landmark_cover(kind: str, middle_x: float) -> Cover:
+    """What a landmark covers of a picture."""
     if kind == "house":
         return _box(middle_x, GROUND_TOP - 9, 22, 18)
     if kind == "tree":

@@ -9,11 +9,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from testbed.export import FILES, export
+from testbed.export import export
 from testbed.latents import load_basis
+from testbed.model_files import FILES
 from testbed.network import CausalWan, Shape
 from testbed.prompts import Prompt
-from testbed.text_encoder import ENCODER_FILE, TEXT_TOKENS
+from testbed.text_encoder import ENCODER_FILE, TEXT_TOKENS, load_texts
 from testbed.train import optimizers
 from testbed.training_state import TrainingState
 
@@ -44,7 +45,9 @@ def test_the_text_encoder_tells_prompts_apart(nodes: dict[str, type], models: Pa
         assert tokens.shape == (1, TEXT_TOKENS, 64)
         return tokens[0]
 
-    plain = encoded(Prompt())
+    plain, texts = encoded(Prompt()), load_texts()
+    kept = texts.tokens[texts.index(Prompt())]
+    assert torch.allclose(plain[: len(kept)], kept, atol=1e-4) and not plain[len(kept) :].any()
     others = (Prompt(shape="box"), Prompt(colour="blue"), Prompt(speed="fast"), Prompt(sky="fog"))
     for other in (*others, Prompt(camera="pans left"), Prompt(camera="pans right")):
         assert (encoded(other) - plain).norm() > 0.2 * plain.norm()

@@ -62,3 +62,17 @@ def test_a_scene_changes_the_video_from_its_chunk_on(network: CausalWan, texts: 
     one, other = (play(network, texts, script, 3, 4, CHUNK_FRAMES, FULL, LABELS) for script in (still, changed))
     same = [torch.equal(a.latent, b.latent) for a, b in zip(one, other, strict=True)]
     assert same == [True, True, False, False]
+
+
+def test_half_precision_stays_near_with_roles_mixed_in_a_layer(texts: Texts) -> None:
+    torch.manual_seed(0)
+    network = CausalWan(Shape(width=256, layers=2, feed_forward=128))
+    with torch.no_grad():
+        network.head.head.weight.normal_(std=0.05)
+    policy, labels = replace(PRESETS["paper"], compress_from_chunk=1), [["local", "memory"], ["anchor", "memory"]]
+    script = (Scene(0, Prompt()),)
+    whole, half = (
+        play(network, texts, script, 3, 4, CHUNK_FRAMES, policy, labels, half=each)[-1] for each in (False, True)
+    )
+    assert half.kv_bytes * 2 == whole.kv_bytes
+    assert 0 < (half.latent - whole.latent).abs().mean() < 0.1 * whole.latent.abs().mean()

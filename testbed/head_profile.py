@@ -1,0 +1,71 @@
+"""Measure which heads of the world's model are local, anchor or memory.
+
+usage: python -m testbed.head_profile
+
+By the protocol that Profile Heads has as its default, on prompts drawn from the world. Writes
+testbed/models/world_profile.safetensors, which Load Head Profile reads, and docs/quality_heads.png.
+"""
+
+from random import Random
+
+import torch
+
+from headforcing_core.attention import dense_attention
+from headforcing_core.checkpoint import FOUR_STEPS, weights_fingerprint
+from headforcing_core.geometry import LATENT_CHANNELS, TRAINED_FRAMES
+from headforcing_core.heatmap import draw_profile
+from headforcing_core.noise import PerChunkNoise
+from headforcing_core.plan import RolloutPlan, Segment
+from headforcing_core.profile import HeadProfile, save_profile
+from headforcing_core.profiling import measure, profiling_policy, watched_chunks
+from headforcing_core.rollout import make_memory
+from headforcing_core.rope import rotate
+from headforcing_core.rules import LabelRule, label_heads
+from headforcing_core.scoring import MassRecorder
+
+from .evaluation_script import CHUNK_FRAMES
+from .latents import LATENT_SIZE
+from .model_files import MODEL_FILE, MODELS, network_of, read_weights
+from .network import CausalWan
+from .player import NetworkBackbone
+from .prompts import every_prompt
+from .text_encoder import load_texts
+
+PROFILE_FILE = MODELS / "world_profile.safetensors"
+_PROMPTS, _SEED, _PROTOCOL = 20, 0, "fast"
+
+
+def watch(network: CausalWan, prompts: int = _PROMPTS) -> MassRecorder:
+    """Attention of every head while so many prompts play."""
+    shape, texts = network.shape, load_texts()
+    labels = (("memory",) * (shape.width // 128),) * shape.layers
+    recorder = MassRecorder(shape.layers, CHUNK_FRAMES, seed=_SEED)
+    for number, prompt in enumerate(Random(_SEED).sample(every_prompt(), prompts)):
+        watched = watched_chunks(_PROTOCOL, CHUNK_FRAMES, number, _SEED)
+        text = texts.tokens[texts.index(prompt)][None]
+        plan = RolloutPlan(watched[-1] + 1, *LATENT_SIZE, FOUR_STEPS, (Segment(0, text),))
+        policy = profiling_policy(_PROTOCOL, CHUNK_FRAMES, TRAINED_FRAMES, plan.chunks)
+        memory = make_memory(policy, labels, plan, dense_attention, rotate, recorder)
+        noise = PerChunkNoise(_SEED + number, (1, LATENT_CHANNELS, CHUNK_FRAMES, *LATENT_SIZE))
+        backbone = NetworkBackbone(network, memory)
+        measure(backbone, memory, plan, policy, labels, noise, recorder, number, watched, lambda *_: None)
+    return recorder
+
+
+def main() -> None:
+    """Measure, write, draw."""
+    torch.set_num_threads(1)
+    weights = read_weights(MODEL_FILE)
+    network = network_of(weights)
+    recorder, rule = watch(network), LabelRule()
+    masses = recorder.masses()
+    labels = label_heads(rule, network.shape.layers, network.shape.width // 128, masses)
+    fingerprint = weights_fingerprint(weights)
+    profile = HeadProfile(fingerprint, _PROTOCOL, rule, labels, masses, recorder.reliability())
+    save_profile(profile, PROFILE_FILE)
+    draw_profile(profile, f"Head roles of {MODEL_FILE.name}").save(MODELS.parents[1] / "docs" / "quality_heads.png")
+    print(profile.counts, profile.reliability_text)
+
+
+if __name__ == "__main__":
+    main()

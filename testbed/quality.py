@@ -1,0 +1,144 @@
+"""Tables and the figure of docs/quality.md, from the results that `evaluate` appends.
+
+usage: python -m testbed.quality RESULTS.jsonl [FIGURE.png]
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from .evaluate import read_results
+from .policies import COMPARED, MASKED
+from .statistics import ABSENCES, Interval, Result, Value, by_chance, difference, mean_of, measured, recall, recalled
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: its title, its value, and decimals; `unit` multiplies."""
+
+    title: str
+    value: Value
+    decimals: int = 2
+    unit: float = 1.0
+
+
+MEMORY = (
+    *(Column(f"recall {absence}", recall(absence)) for absence in ABSENCES),
+    Column("all", recalled),
+    Column("by chance", by_chance),
+)
+PICTURE = (
+    Column("landmarks clear", measured("landmarks_clear")),
+    Column("steady", measured("landmarks_steady")),
+    Column("thing's shape", measured("thing_shape")),
+    Column("its colour", measured("thing_colour")),
+    Column("its motion", measured("thing_motion")),
+    Column("camera", measured("camera_obeyed")),
+)
+CHANGE = (
+    Column("sky off at the end", measured("sky_error"), 1),
+    Column("drift a minute", measured("sky_drift"), 1),
+    Column("sky obeyed after", measured("sky_delay"), 1),
+    Column("thing obeyed after", measured("thing_delay"), 1),
+    Column("flicker at joins", measured("join_flicker"), 2),
+    Column("seconds", lambda result: result["seconds"], 1),
+    Column("KV in MB", lambda result: result["kv_bytes"], 2, 1e-6),
+)
+_DRAWN = ("full", "uniform_21", "uniform", "paper", "enhanced", "low_vram", "max")
+_COLOURS = ("#999999", "#56B4E9", "#0072B2", "#D55E00", "#E69F00", "#CC79A7", "#009E73")
+_BASE = "uniform"
+
+
+def table(results: Sequence[Result], policies: Sequence[str], columns: Sequence[Column]) -> str:
+    """Means with intervals, a row a policy, as Markdown."""
+    rows = [["policy", *(column.title for column in columns)], ["---"] * (1 + len(columns))]
+    for policy in policies:
+        found = [mean_of(results, policy, column.value) for column in columns]
+        if any(found):
+            cells = (_cell(each, column) for each, column in zip(found, columns, strict=True))
+            rows.append([f"`{policy}`", *cells])
+    return _markdown(rows)
+
+
+def differences(results: Sequence[Result], policies: Sequence[str], base: str, columns: Sequence[Column]) -> str:
+    """By how much each policy differs from one of them on the same seeds, as Markdown; bold where the interval leaves
+    out zero."""
+    rows = [[f"less `{base}`", *(column.title for column in columns)], ["---"] * (1 + len(columns))]
+    for policy in policies:
+        found = [difference(results, policy, base, column.value) for column in columns]
+        if policy != base and any(found):
+            rows.append([f"`{policy}`", *(_signed(each, column) for each, column in zip(found, columns, strict=True))])
+    return _markdown(rows)
+
+
+def draw_recall(results: Sequence[Result], colours: Mapping[str, str]) -> Image.Image:
+    """Recall against absence, a colour a policy, with intervals."""
+    scale, width, height, left, top, bottom = 2, 900, 460, 70, 20, 60
+    image = Image.new("RGB", (scale * width, scale * height), "#FFFFFF")
+    pen = ImageDraw.Draw(image)
+    font = ImageFont.load_default(scale * 14)
+    right, step = width - 190, (width - 190 - left) / len(ABSENCES)
+
+    def at(x: float, share: float) -> tuple[float, float]:
+        return scale * x, scale * (height - bottom - share * (height - bottom - top))
+
+    for tenth in range(0, 11, 2):
+        pen.line([at(left, tenth / 10), at(right, tenth / 10)], fill="#DDDDDD", width=scale)
+        pen.text(at(left - 10, tenth / 10), f"{tenth / 10:.1f}", fill="#1A1A1A", font=font, anchor="rm")
+    for place, absence in enumerate(ABSENCES):
+        pen.text(at(left + (place + 0.5) * step, -0.05), absence, fill="#1A1A1A", font=font, anchor="mm")
+        for number, (policy, colour) in enumerate(colours.items()):
+            found = mean_of(results, policy, recall(absence))
+            if found:
+                x = left + (place + (number + 1) / (len(colours) + 1)) * step
+                pen.line([at(x, found.low), at(x, found.high)], fill=colour, width=3 * scale)
+                (across, down), size = at(x, found.mean), 5 * scale
+                pen.ellipse((across - size, down - size, across + size, down + size), fill=colour)
+    for number, (policy, colour) in enumerate(colours.items()):
+        y = scale * (top + 10 + 22 * number)
+        pen.ellipse((scale * (right + 20), y - 5 * scale, scale * (right + 30), y + 5 * scale), fill=colour)
+        pen.text((scale * (right + 40), y), policy, fill="#1A1A1A", font=font, anchor="lm")
+    middle = (left + right) / 2
+    pen.text(at(middle, -0.12), "frames out of view", fill="#1A1A1A", font=font, anchor="mm")
+    return image.reduce(scale)
+
+
+def main() -> None:
+    """Print the tables, draw the figure."""
+    parser = argparse.ArgumentParser(prog="python -m testbed.quality", description=__doc__, allow_abbrev=False)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("figure", type=Path, nargs="?")
+    given = parser.parse_args()
+    results = read_results(given.results)
+    for columns in (MEMORY, PICTURE, CHANGE):
+        print(table(results, [*COMPARED], columns) + "\n")
+    print(differences(results, [*COMPARED], _BASE, (*MEMORY[:-1], *PICTURE)) + "\n")
+    print(table(results, ["uniform_21", *MASKED], (*MEMORY[:-1], *PICTURE)) + "\n")
+    print(differences(results, [*MASKED], "uniform_21", (*MEMORY[:-1], *PICTURE)))
+    if given.figure:
+        draw_recall(results, dict(zip(_DRAWN, _COLOURS, strict=True))).save(given.figure)
+
+
+def _cell(found: Interval | None, column: Column) -> str:
+    if found is None:
+        return ""
+    mean, low, high = (f"{each * column.unit:.{column.decimals}f}" for each in (found.mean, found.low, found.high))
+    return mean if low == high else f"{mean} ({low} to {high})"
+
+
+def _signed(found: Interval | None, column: Column) -> str:
+    if found is None:
+        return ""
+    mean, low, high = (f"{each * column.unit:+.{column.decimals}f}" for each in (found.mean, found.low, found.high))
+    return f"**{mean}** ({low} to {high})" if found.low > 0 or found.high < 0 else f"{mean} ({low} to {high})"
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+if __name__ == "__main__":
+    main()
