@@ -41,7 +41,7 @@ class NetworkBackbone:
             turn = _as_matrices(rotation(x.shape[2], x.shape[3] // PATCH, x.shape[4] // PATCH, x.device))
 
             def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-                return self.memory.attend(layer, *(each.to(kept_as) for each in (q, k, v)), turn)[0]
+                return self.memory.attend(layer, q.to(kept_as), k.to(kept_as), v.to(kept_as), turn)[0]
 
             with torch.autocast(x.device.type, torch.bfloat16) if self.half else nullcontext():
                 return x - sigma * self.network.chunk_flow(x, sigma, text, attend)
