@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.host_process import PACK, REPOSITORY, make_text
-from devtools.base_directory import fill
+from devtools.base_directory import fill, link_models
 from devtools.installation import Installation
 from devtools.pack import load_nodes
 
@@ -153,7 +153,8 @@ def _enter(folder: Path) -> dict[str, type]:
     torch.set_num_threads(1)
     import folder_paths
 
-    fill(folder, installation.models)
+    fill(folder)
+    link_models(installation.models, folder)
     models = folder / "models"
     folder_paths.models_dir = str(models)
     for kind in ("diffusion_models", "vae"):

@@ -23,19 +23,24 @@ def temporary_base_directory(models: Path) -> Generator[Path]:
     and a head profile. Removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="head-forcing-"))
     try:
-        fill(folder, models)
+        fill(folder)
+        link_models(models, folder)
         shutil.copytree(_OWN_FILES, folder, dirs_exist_ok=True)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def fill(folder: Path, models: Path) -> None:
-    """Put the pack, its test nodes and these models into a base directory; what else lies there stays."""
+def fill(folder: Path) -> None:
+    """Put the pack and its test nodes into a base directory; what else lies there stays."""
     for name in _FOLDERS:
         (folder / name).mkdir(parents=True, exist_ok=True)
     for name, source in _PACKS.items():
         link_folder(source, folder / "custom_nodes" / name)
+
+
+def link_models(models: Path, folder: Path) -> None:
+    """Put the files of a models folder into that of a base directory."""
     for source in (path for path in models.rglob("*") if path.is_file()):
         link_file(source, folder / "models" / source.relative_to(models))
 

@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from testbed.prompts import Prompt
+
 from .base_directory import temporary_base_directory
 from .chromium import ensure_chromium
 from .installation import Installation
@@ -17,13 +19,21 @@ from .lock import exclusive
 from .paths import REPOSITORY, cache_folder
 from .problem import Problem, exit_code_of
 from .server import Server
+from .tiny_workflow import TINY_HEIGHT, TINY_TEXT_ENCODER, TINY_WIDTH
+from .world_workflow import MODEL, TEXT_ENCODER, VAE, WORLD_HEIGHT, WORLD_WIDTH, link_world
 
 _HOST_PACKAGES = ("torch", "aiohttp")
 _TEST_PACKAGES = (*_HOST_PACKAGES, "pytest", "hypothesis", "playwright", "ruff", "basedpyright")
-_SERVED = (
-    "ComfyUI runs with tiny models of random weights until Ctrl+C; nothing that is made there is kept. In a workflow, "
-    "put Load Tiny UMT5 (test) in place of Load CLIP, and 128 x 96 into the sampler and Profile Heads."
-)
+_SERVED = f"""\
+ComfyUI runs until Ctrl+C; nothing that is made there is kept. It has two kinds of models. For both, put Load Tiny
+UMT5 (test) in place of Load CLIP, and set the size in the sampler and in Profile Heads.
+
+  a small world    {MODEL}, {TEXT_ENCODER}, {VAE}, {WORLD_WIDTH} x {WORLD_HEIGHT}.
+                   It knows few words; testbed/README.md lists them. A prompt that it understands:
+                   {Prompt(camera="pans left").text}
+  random weights   all others, with {TINY_TEXT_ENCODER}, {TINY_WIDTH} x {TINY_HEIGHT}, any prompt.
+                   They show coloured noise.
+"""
 _DEMO = "import sys; sys.path.insert(0, sys.argv.pop(1)); from devtools.demo import main; sys.exit(main(sys.argv[1:]))"
 
 
@@ -74,11 +84,13 @@ def _run(given: argparse.Namespace, rest: list[str]) -> int:
 
 def _serve(installation: Installation) -> int:
     print(f"Starting ComfyUI from {installation.host} ...", file=sys.stderr, flush=True)
-    with temporary_base_directory(installation.models) as folder, Server(installation, folder) as server:
-        print(_SERVED, file=sys.stderr, flush=True)
-        where = {"url": server.url, "base_directory": str(folder), "pid": server.pid}
-        print(json.dumps(where), flush=True)
-        raise server.problem(f"ended on its own with exit code {server.wait()}")
+    with temporary_base_directory(installation.models) as folder:
+        link_world(folder)
+        with Server(installation, folder) as server:
+            print(_SERVED, file=sys.stderr, flush=True)
+            where = {"url": server.url, "base_directory": str(folder), "pid": server.pid}
+            print(json.dumps(where), flush=True)
+            raise server.problem(f"ended on its own with exit code {server.wait()}")
 
 
 def _chromium() -> Path:

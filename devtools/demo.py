@@ -1,4 +1,4 @@
-"""The demo: the shipped first-minute workflow on the tiny models, run by a real ComfyUI, ending in a video file.
+"""The demo: the shipped first-minute workflow on the small world, run by a real ComfyUI, ending in a video file.
 
 Runs in the environment's python; dev.py starts it.
 """
@@ -24,9 +24,10 @@ from .installation import Installation
 from .paths import REPOSITORY
 from .problem import exit_code_of
 from .server import Server
-from .tiny_workflow import Workflow, load, only_node, tiny
+from .tiny_workflow import Workflow, load, only_node
+from .world_workflow import MINUTE, SHORT, Story, link_world, on_world
 
-_WORKFLOW = REPOSITORY / "workflows" / "api" / "first_minute.json"
+FIRST_MINUTE = REPOSITORY / "workflows" / "api" / "first_minute.json"
 _BASE_DIRECTORY = REPOSITORY / "build" / "demo"
 _CHUNK = re.compile(r"chunk \d+ of \d+")
 
@@ -72,31 +73,25 @@ def main(arguments: list[str]) -> int:
     """Run the demo; the exit code is 0 when the video is there, 1 when the run failed, 2 when ComfyUI did not start."""
     parser = argparse.ArgumentParser(prog="dev.py demo")
     parser.add_argument("--minute", action="store_true")
-    seconds = 60.0 if parser.parse_args(arguments).minute else 15.0
-    return exit_code_of(lambda: _show(seconds))
+    story = MINUTE if parser.parse_args(arguments).minute else SHORT
+    return exit_code_of(lambda: _show(story))
 
 
-def _show(seconds: float) -> int:
+def _show(story: Story) -> int:
     installation = Installation.from_environment()
-    fill(_BASE_DIRECTORY, installation.models)
-    workflow = demo_workflow(load(_WORKFLOW), seconds, secrets.randbelow(2**31))
+    fill(_BASE_DIRECTORY)
+    link_world(_BASE_DIRECTORY)
+    workflow = on_world(load(FIRST_MINUTE), story, secrets.randbelow(2**31))
     print(f"Starting ComfyUI from {installation.host} ...", flush=True)
     try:
         with Server(installation, _BASE_DIRECTORY) as server:
-            print(f"{server.url} samples {seconds:.0f} seconds of video", flush=True)
+            print(f"{server.url} samples {story.seconds:.0f} seconds of video:\n{story.text}", flush=True)
             result = Client(server.url).run(workflow, ChunkLines(), timeout_seconds=3600)
         print_result(check_video(video_path(workflow, result)), report_of(workflow, result))
     except (PromptRejected, DemoFailed, ConnectionError, TimeoutError) as failure:
         print(f"The demo failed: {failure}\nComfyUI's output: {_BASE_DIRECTORY / 'host.log'}", file=sys.stderr)
         return 1
     return 0
-
-
-def demo_workflow(shipped: Workflow, seconds: float, seed: int) -> Workflow:
-    """The shipped workflow on the tiny models, for this length and seed."""
-    workflow = tiny(shipped)
-    workflow[only_node(workflow, "HeadForcingSampler")]["inputs"].update(seconds=seconds, seed=seed)
-    return workflow
 
 
 def video_path(workflow: Workflow, result: RunResult) -> Path:
@@ -137,7 +132,7 @@ def report_of(workflow: Workflow, result: RunResult) -> Report:
 def print_result(video: Video, report: Report) -> None:
     """The figures of a demo run."""
     chunks = len(report["chunks"])
-    print("Coloured noise is what it should show: the weights of these tiny models are random.")
+    print("It shows the small world of testbed/README.md; when the camera turns back, landmarks should come back too.")
     print(f"video              {video.path}")
     print(f"duration           {video.seconds:.2f} s, {video.frames} frames")
     print(f"chunks             {chunks}")

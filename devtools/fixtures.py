@@ -1,4 +1,4 @@
-"""The tiny models that tests and the demo run on, built once per version of the scripts that make them."""
+"""The tiny models of random weights that tests run on, built once per version of the scripts that make them."""
 
 from __future__ import annotations
 
@@ -50,6 +50,6 @@ def _build(folder: Path, log: Path, python: Path, variables: dict[str, str]) -> 
     if done.returncode != 0:
         raise Problem(
             f"tests/fixtures/build.py failed (exit code {done.returncode}). The end of {log}:\n{tail_of(log)}",
-            "The tests and the demo run on tiny models that this script makes.",
+            "The tests run on tiny models that this script makes.",
             "Read the log, mend the script or the environment, and run it again.",
         )

@@ -1,4 +1,4 @@
-"""Workflows in ComfyUI's API form, and the tiny form that a shipped one takes on the test models."""
+"""Workflows in ComfyUI's API form, and the tiny form that a shipped one takes on small models."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
 TINY_WIDTH, TINY_HEIGHT = 128, 96
-_TINY_TEXT_ENCODER = "tiny_umt5.safetensors"
+TINY_TEXT_ENCODER = "tiny_umt5.safetensors"
 
 
 class Node(TypedDict):
@@ -27,19 +27,21 @@ def load(path: Path) -> Workflow:
     return cast(Workflow, json.loads(path.read_text(encoding="utf-8")))
 
 
-def tiny(workflow: Workflow) -> Workflow:
-    """The workflow on the tiny test models: their text encoder in place of the stock loader's, and a small picture in
-    every node of this pack and in those that scale pictures for it. Everything else is as shipped; the given workflow
-    is not changed."""
-    return {node_id: _tiny_node(node) for node_id, node in workflow.items()}
+def tiny(
+    workflow: Workflow, text_encoder: str = TINY_TEXT_ENCODER, width: int = TINY_WIDTH, height: int = TINY_HEIGHT
+) -> Workflow:
+    """The workflow for small models, by default those of the tests: a text encoder that the stock loader does not take,
+    and a small picture in every node of this pack and in those that scale pictures for it. Everything else is as
+    shipped; the given workflow is not changed."""
+    sizes = {"width": width, "height": height}
+    return {node_id: _tiny_node(node, text_encoder, sizes) for node_id, node in workflow.items()}
 
 
-def _tiny_node(node: Node) -> Node:
+def _tiny_node(node: Node, text_encoder: str, sizes: dict[str, int]) -> Node:
     if node["class_type"] == "CLIPLoader":
-        return {"class_type": "HeadForcingTestLoadUMT5", "inputs": {"clip_name": _TINY_TEXT_ENCODER}}
+        return {"class_type": "HeadForcingTestLoadUMT5", "inputs": {"clip_name": text_encoder}}
     small = deepcopy(node)
     if small["class_type"].startswith(("HeadForcing", "ImageScale")):
-        sizes = {"width": TINY_WIDTH, "height": TINY_HEIGHT}
         small["inputs"].update({name: size for name, size in sizes.items() if name in small["inputs"]})
     return small
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from devtools.base_directory import fill, temporary_base_directory
+from devtools.base_directory import fill, link_models, temporary_base_directory
 from devtools.installation import Installation
 from devtools.lock import exclusive
 from devtools.paths import REPOSITORY
@@ -91,7 +91,8 @@ def test_a_base_directory_links_the_pack_and_the_models_and_keeps_what_was_made(
     (models / "vae" / "a.safetensors").write_bytes(b"a")
     base = tmp_path / "base"
     for _ in range(2):
-        fill(base, models)
+        fill(base)
+        link_models(models, base)
         (base / "output" / "video.mp4").write_bytes(b"video")
     assert (base / "models" / "vae" / "a.safetensors").samefile(models / "vae" / "a.safetensors")
     assert (base / "custom_nodes" / "comfyui-head-forcing" / "dev.py").samefile(REPOSITORY / "dev.py")

@@ -1,0 +1,83 @@
+"""A model that has learned a world shows, through the real host, what its prompts say."""
+
+import io
+import json
+from dataclasses import dataclass
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from devtools.client import Client
+from devtools.demo import FIRST_MINUTE
+from devtools.server import Server
+from devtools.tiny_workflow import load, only_node
+from devtools.world_workflow import Story, link_world, on_world
+from headforcing_core.geometry import TIME_STRIDE
+from testbed.prompts import Prompt
+from testbed.world import GROUND_TOP, HEIGHT, PAN_PIXELS, WIDTH, first_picture, last_picture, rgb
+from tests.server.conftest import files, shown
+
+STORY = Story(4.0, {0: Prompt(sky="day", camera="pans right"), 2: Prompt(sky="night", camera="pans left")})
+BEFORE, AFTER = STORY.scenes.values()
+CHUNK_FRAMES = 3
+SKY = slice(0, GROUND_TOP // 2)  # rows above all landmarks
+LANDMARKS = slice(GROUND_TOP - 22, GROUND_TOP)
+NEAR = 30 / 255  # between colours; day and night are 1.03 apart
+PAN = PAN_PIXELS * TIME_STRIDE  # pixels from one frame's last picture to the next one's
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The pictures of a video (pictures, height, width, 3), 0 to 1, and the first frame of its second prompt."""
+
+    pictures: NDArray[np.float32]
+    change: int
+
+    def sky(self) -> NDArray[np.float32]:
+        """The colour of the sky in every picture."""
+        return np.median(self.pictures[:, SKY].reshape(len(self.pictures), -1, 3), axis=1)
+
+    def pans(self) -> list[int]:
+        """By how many pixels the landmarks go to the left from each frame's last picture to the next one's."""
+        last = self.pictures[::TIME_STRIDE, LANDMARKS]
+        return [_shift(here, there) for here, there in zip(last, last[1:], strict=False)]
+
+
+def _shift(here: NDArray[np.float32], there: NDArray[np.float32]) -> int:
+    def difference(left: int) -> float:
+        kept = WIDTH - abs(left)
+        from_here, from_there = here[:, max(0, left) :][:, :kept], there[:, max(0, -left) :][:, :kept]
+        return float(np.abs(from_here - from_there).mean())
+
+    return min(range(-PAN - 8, PAN + 9), key=difference)
+
+
+@pytest.fixture(scope="module")
+def video(client: Client, comfyui: Server) -> Shown:
+    """The first-minute workflow on the small world, for four seconds."""
+    link_world(comfyui.base_directory)
+    workflow = on_world(load(FIRST_MINUTE), STORY, seed=3)
+    result = client.run(workflow)
+    assert result.status == "success", result.error
+    (file,) = files(result, only_node(workflow, "SaveVideo"), "images")
+    with av.open(io.BytesIO(client.download(file))) as container:
+        pictures = np.stack([picture.to_ndarray(format="rgb24") for picture in container.decode(video=0)])
+    second = json.loads(shown(result, only_node(workflow, "PreviewAny")))["segments"][1]
+    return Shown(pictures.astype(np.float32) / 255, second["chunks"][0] * CHUNK_FRAMES)
+
+
+def test_the_sky_is_the_one_that_the_prompt_says_before_and_after_it_changes(video: Shown) -> None:
+    sky, change = video.sky(), first_picture(video.change)
+    assert video.pictures.shape[1:] == (HEIGHT, WIDTH, 3)
+    assert 0 < change < len(sky) - TIME_STRIDE * CHUNK_FRAMES
+    assert np.linalg.norm(sky[:change] - rgb(BEFORE.sky), axis=1).max() < NEAR
+    assert np.linalg.norm(sky[last_picture(video.change + CHUNK_FRAMES) :] - rgb(AFTER.sky), axis=1).max() < NEAR
+
+
+def test_landmarks_pass_as_fast_as_the_camera_pans_and_the_way_that_the_prompt_says(video: Shown) -> None:
+    pans = video.pans()
+    before, after = pans[: video.change - 1], pans[video.change :]
+    assert np.mean(np.array(before) == PAN) > 0.8
+    assert np.mean(np.array(after) == -PAN) > 0.8
