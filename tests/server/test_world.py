@@ -19,7 +19,7 @@ from testbed.prompts import Prompt
 from testbed.world import GROUND_TOP, HEIGHT, PAN_PIXELS, WIDTH, first_picture, last_picture, rgb
 from tests.server.conftest import files, shown
 
-STORY = Story(4.0, {0: Prompt(sky="day", camera="pans right"), 2: Prompt(sky="night", camera="pans left")})
+STORY = Story(3.0, {0: Prompt(sky="day", camera="pans right"), 1.5: Prompt(sky="night", camera="pans left")})
 BEFORE, AFTER = STORY.scenes.values()
 CHUNK_FRAMES = 3
 SKY = slice(0, GROUND_TOP // 2)  # rows above all landmarks
@@ -56,7 +56,7 @@ def _shift(here: NDArray[np.float32], there: NDArray[np.float32]) -> int:
 
 @pytest.fixture(scope="module")
 def video(client: Client, comfyui: Server) -> Shown:
-    """The first-minute workflow on the small world, for four seconds."""
+    """The first-minute workflow on the small world, for three seconds."""
     link_world(comfyui.base_directory)
     workflow = on_world(load(FIRST_MINUTE), STORY, seed=3)
     result = client.run(workflow)
