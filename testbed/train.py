@@ -11,6 +11,7 @@ import argparse
 import json
 import logging
 from dataclasses import asdict
+from random import Random
 from time import perf_counter
 
 import torch
@@ -26,7 +27,7 @@ from .training_state import TrainingState
 
 _WARM_UP, _DECAY = 200, 0.2
 _MOST_GRADIENT = 1.0
-_OWN_LEVEL = LEVELS[-1]
+_OWN_LEVELS = LEVELS[-2:]  # before them the noise decides, and not the truth
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +41,20 @@ def losses(network: CausalWan, batch: Batch, clean: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def own_history(network: CausalWan, batch: Batch) -> Tensor:
-    """What the network itself makes of the window from the last noise level, in place of the clean history: its own
-    errors, from which it then learns to go on to the truth."""
-    sigmas = torch.full_like(batch.sigmas, _OWN_LEVEL)
-    noisy = torch.lerp(batch.truth, batch.noise, _OWN_LEVEL)
+def own_history(network: CausalWan, batch: Batch, level: float) -> Tensor:
+    """What the network itself makes of the window from a noise level, in place of the clean history: its own errors,
+    from which it then learns to go on to the truth."""
+    sigmas = torch.full_like(batch.sigmas, level)
+    noisy = torch.lerp(batch.truth, batch.noise, level)
     with torch.autocast(noisy.device.type, torch.bfloat16):
         flow = network(batch.clean, noisy, sigmas, batch.texts)
     return noisy - spread(sigmas, noisy) * flow
+
+
+def draw_own_level(step: int, share: float) -> float:
+    """The noise level from which a step's history is made, 0 for a clean one; so many of all steps have their own."""
+    drawn = Random(step)
+    return drawn.choice(_OWN_LEVELS) if drawn.random() < share else 0.0
 
 
 def learning_rate(step: int, steps: int) -> float:
@@ -68,9 +75,10 @@ def optimizers(network: CausalWan, rate: float) -> tuple[Optimizer, Optimizer]:
     )
 
 
-def training_step(state: TrainingState, network: CausalWan, batch: Batch, rate: float, own: bool) -> Tensor:
-    """Learn from one batch, with the network's own history or the clean one; the losses by chunk before the step."""
-    clean = own_history(network, batch) if own else batch.clean
+def training_step(state: TrainingState, network: CausalWan, batch: Batch, rate: float, own_level: float) -> Tensor:
+    """Learn from one batch, with the history that the network makes from a noise level, or the clean one at level 0;
+    the losses by chunk before the step."""
+    clean = own_history(network, batch, own_level) if own_level else batch.clean
     by_chunk = losses(network, batch, clean)
     by_chunk.mean().backward()
     state.update(rate, _MOST_GRADIENT)
@@ -100,9 +108,8 @@ def train(given: argparse.Namespace) -> None:
         persistent_workers=given.workers > 0,
     ):
         batch = batch.to(device)
-        own = torch.rand((), generator=torch.Generator().manual_seed(state.step)).item() < given.own_history
-        rate = learning_rate(state.step, given.steps)
-        sums.add(training_step(state, network, batch, rate, own), batch.sigmas)
+        rate, own_level = learning_rate(state.step, given.steps), draw_own_level(state.step, given.own_history)
+        sums.add(training_step(state, network, batch, rate, own_level), batch.sigmas)
         if state.step % given.log_every == 0 or state.step == given.steps:
             row = sums.take(state.step, perf_counter() - started)
             log.info("%s", row)

@@ -35,7 +35,7 @@ def fresh(seed: int = 0) -> tuple[TrainingState, CausalWan]:
 
 
 def learn(state: TrainingState, network: CausalWan, batches: list[Batch]) -> list[float]:
-    return [training_step(state, network, batch, 1.0, own=False).mean().item() for batch in batches]
+    return [training_step(state, network, batch, 1.0, own_level=0.0).mean().item() for batch in batches]
 
 
 def test_the_loss_on_one_batch_falls(texts: Texts) -> None:
@@ -87,7 +87,7 @@ def test_a_network_that_knows_nothing_makes_nothing_of_the_window_and_one_that_k
     with torch.no_grad():
         # the flow of a new network is 0: then what it makes is what it was given
         given = torch.lerp(batch.truth, batch.noise, 0.625)
-        assert torch.allclose(own_history(network, batch), given, atol=1e-5)
+        assert torch.allclose(own_history(network, batch, 0.625), given, atol=1e-5)
         error = losses(network, batch, batch.clean)
     assert torch.allclose(error.mean(), (batch.noise - batch.truth).square().mean(), rtol=1e-2)
 
