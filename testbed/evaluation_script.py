@@ -6,7 +6,7 @@ from random import Random
 from .prompts import CHOICES, Prompt, Script, script_of
 
 CHUNK_FRAMES = 3
-_STAY = 2  # chunks at home, at first and between journeys
+_AT_FIRST, _AT_HOME = 2, 1  # chunks of rest before the first journey and after each
 _JOURNEYS = ((3, 0), (3, 3), (7, 0), (4, 8), (14, 0))  # chunks of the pan away and back, and between them
 _SKY_CHANGE, _THING_CHANGE = (0.25, 0.4), (0.5, 0.7)  # shares of the video within which they come
 
@@ -16,10 +16,10 @@ def evaluation_script(seed: int, frames: int) -> Script:
     rng = Random(f"evaluation {seed}")
     first = Prompt(**{name: rng.choice(words) for name, words in CHOICES.items()})
     chunks = -(-frames // CHUNK_FRAMES)
-    cameras = ["holds still"] * _STAY
+    cameras = ["holds still"] * _AT_FIRST
     for pan, between in rng.sample(_JOURNEYS, len(_JOURNEYS)):
         away, back = rng.sample(("pans left", "pans right"), 2)
-        cameras += [away] * pan + ["holds still"] * between + [back] * pan + ["holds still"] * (_STAY - 1)
+        cameras += [away] * pan + ["holds still"] * between + [back] * pan + ["holds still"] * _AT_HOME
     prompts = [replace(first, camera=camera) for camera in cameras[:chunks]]
     prompts += [replace(first, camera="holds still")] * (chunks - len(prompts))
     for names, (earliest, latest) in ((("sky",), _SKY_CHANGE), (("shape", "colour"), _THING_CHANGE)):

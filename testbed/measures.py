@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import median
 
 import torch
 from torch import Tensor
@@ -29,6 +28,7 @@ from .reading import (
 )
 from .world import SLOT, SPEED, WIDTH, Landmark, World, last_picture
 
+SETTLED = 6  # frames until the thing counts
 END_FRAMES = 60  # the last quarter of a minute
 FRAMES_A_MINUTE = 240
 MOST_CHUNKS = 8  # to wait for a prompt to be obeyed
@@ -37,18 +37,19 @@ _ARRIVAL = 3  # frames of a visit that count as what came back
 
 @dataclass(frozen=True)
 class Return:
-    """A landmark that came back: for how many frames nothing of it was in view, whether its kind and its colour are
-    those of the visit before, and the share of other places in the same video where that very landmark stands."""
+    """A landmark that came back.
 
+    `slot` is its place and `frame` the first in which it is whole again, after `absence` frames in which nothing of it
+    was in view. `was` stood there on the visit before and `came` does now, None where none was clear. `held`: whether a
+    frame that shows it whole could still be read when the chunk of its return began.
+    """
+
+    slot: int
+    frame: int
     absence: int
-    kind: bool
-    colour: bool
-    elsewhere: float
-
-    @property
-    def right(self) -> bool:
-        """Kind and colour."""
-        return self.kind and self.colour
+    was: Landmark | None
+    came: Landmark | None
+    held: bool
 
 
 @dataclass(frozen=True)
@@ -59,42 +60,47 @@ class Measured:
     returns: Sequence[Return]
 
 
-def measure(pictures: Tensor, script: Script, chunk_frames: int) -> Measured:
-    """Compare a video, one picture a frame as `Basis.pictures` gives them, with its script."""
+def measure(pictures: Tensor, script: Script, chunk_frames: int, held: Sequence[Sequence[int]] = ()) -> Measured:
+    """Compare a video, one picture a frame as `Basis.pictures` gives them, with its script. `held`: the frames that
+    memory heads could read, for each chunk."""
     frames = len(pictures)
     prompts = [prompt_at(script, frame) for frame in range(frames)]
     things = [read_thing(picture) for picture in pictures]
-    skies = [nearest_sky(colour) for colour in sky_colours(pictures)]
+    colours = sky_colours(pictures)
+    skies = [nearest_sky(colour) for colour in colours]
     errors = sky_errors(pictures, [prompt.sky for prompt in prompts])
-    visits = _visits(pictures, World(0, script))
     camera = [World(0, script).camera(last_picture(frame)) for frame in range(frames)]
     shifts = [after - before for before, after in pairwise(camera)]
     seen = [(*pair, shift) for pair, shift in zip(pairwise(pictures), shifts, strict=True)]
     changes = [255 * landscape_change(*each).item() for each in seen]
-    joins = range(chunk_frames - 1, frames - 1, chunk_frames)  # the pairs of frames that lie in two chunks
+    jumps = [255 * (after - before).square().mean().sqrt().item() for before, after in pairwise(colours)]
+    calm = [pair for pair in range(frames - 1) if prompts[pair] == prompts[pair + 1]]
+    visits = _visits(pictures, World(0, script))
+    new_sky, new_thing = _first_frames(prompts, "sky"), _first_frames(prompts, "shape")
+    settled = range(SETTLED, min(new_thing, default=frames))
     end = range(max(0, frames - END_FRAMES), frames)
     values = {
         "landmarks_clear": _mean(found is not None for each in visits for frame, found in each.seen if frame in end),
         "landmarks_steady": _mean(_steady(visits)),
-        "thing_shape": _mean(_has(things[frame], "shape", prompts[frame]) for frame in end),
-        "thing_colour": _mean(_has(things[frame], "colour", prompts[frame]) for frame in end),
-        "thing_motion": _mean(_motion(things, prompts, end)),
         "camera_obeyed": _mean(camera_shift(before, after) == shift for before, after, shift in seen),
+        "thing_shape": _mean(_has(things[frame], "shape", prompts[frame]) for frame in settled),
+        "thing_colour": _mean(_has(things[frame], "colour", prompts[frame]) for frame in settled),
+        "new_shape": _mean(_has(things[frame], "shape", prompts[frame]) for frame in end),
+        "new_colour": _mean(_has(things[frame], "colour", prompts[frame]) for frame in end),
+        "thing_motion": _mean(_moves_right(things, prompts, end)),
         "sky_error": errors[list(end)].mean().item(),
-        "sky_drift": _slope(errors) * FRAMES_A_MINUTE,
-        "sky_delay": _delay(
-            _first_frames(prompts, "sky"), chunk_frames, frames, lambda frame: skies[frame] == prompts[frame].sky
-        ),
+        "sky_drift": _drift(errors, new_sky, chunk_frames),
+        "sky_delay": _delay(new_sky, chunk_frames, frames, lambda frame: skies[frame] == prompts[frame].sky),
         "thing_delay": _delay(
-            _first_frames(prompts, "shape"),
+            new_thing,
             chunk_frames,
             frames,
             lambda frame: all(_has(things[frame], name, prompts[frame]) for name in ("shape", "colour")),
         ),
-        "join_flicker": median(changes[pair] for pair in joins)
-        - median(change for pair, change in enumerate(changes) if pair not in joins),
+        "join_flicker": _at_joins(changes, calm, chunk_frames),
+        "sky_flicker": _at_joins(jumps, calm, chunk_frames),
     }
-    return Measured(values, list(_returns(visits)))
+    return Measured(values, list(_returns(visits, chunk_frames, held)))
 
 
 @dataclass(frozen=True)
@@ -124,17 +130,21 @@ def _visits(pictures: Tensor, world: World) -> list[_Visit]:
     return visits
 
 
-def _returns(visits: Sequence[_Visit]) -> Iterator[Return]:
-    usual = {each.slot: _most_common(seen for _, seen in each.seen) for each in visits}
+def _returns(visits: Sequence[_Visit], chunk_frames: int, held: Sequence[Sequence[int]]) -> Iterator[Return]:
+    whole = {
+        each.slot: {frame for other in visits if other.slot == each.slot for frame, _ in other.seen} for each in visits
+    }
     for before, after in pairwise(visits):
-        was = _most_common(seen for _, seen in before.seen)
-        if before.slot != after.slot or was is None or not after.seen:
-            continue
-        others = [seen for slot, seen in usual.items() if slot != before.slot]
-        elsewhere = sum(seen == was for seen in others) / max(1, len(others))
-        came = _most_common(seen for _, seen in after.seen[:_ARRIVAL])
-        kind, colour = came or ("", "")
-        yield Return(after.first - before.last - 1, kind == was[0], colour == was[1], elsewhere)
+        if before.slot == after.slot and before.seen and after.seen:
+            readable = held[after.first // chunk_frames] if held else ()
+            yield Return(
+                after.slot,
+                after.seen[0][0],
+                after.first - before.last - 1,
+                _most_common(landmark for _, landmark in before.seen),
+                _most_common(landmark for _, landmark in after.seen[:_ARRIVAL]),
+                not whole[after.slot].isdisjoint(readable),
+            )
 
 
 def _steady(visits: Sequence[_Visit]) -> Iterator[bool]:
@@ -148,13 +158,37 @@ def _has(thing: Thing | None, name: str, prompt: Prompt) -> bool:
     return thing is not None and getattr(thing, name) == getattr(prompt, name)
 
 
-def _motion(things: Sequence[Thing | None], prompts: Sequence[Prompt], end: range) -> Iterator[float]:
-    """How far the thing moved across between neighbouring frames, as a share of what its prompt says; not near the
-    sides, where it turns back."""
+def _moves_right(things: Sequence[Thing | None], prompts: Sequence[Prompt], end: range) -> Iterator[bool]:
+    """Whether the thing is there and goes as far across as its prompt says, give or take a half, from frame to frame;
+    not near the sides, where it turns back."""
     for frame in end[1:]:
         before, after, step = things[frame - 1], things[frame], TIME_STRIDE * SPEED[prompts[frame].speed]
-        if before and after and REACH + step <= before.x <= WIDTH - REACH - step:
-            yield abs(after.x - before.x) / step
+        if before is None or after is None:
+            yield False
+        elif REACH + step <= before.x <= WIDTH - REACH - step:
+            yield abs(abs(after.x - before.x) / step - 1) <= 0.5
+
+
+def _drift(errors: Tensor, changes: Sequence[int], chunk_frames: int) -> float | None:
+    """Change of the sky's error a minute, by least squares within each stretch of one sky; what comes right after a
+    change is the prompt's delay and left out."""
+    starts = [0, *(change + MOST_CHUNKS * chunk_frames for change in changes)]
+    product, square = 0.0, 0.0
+    for start, stop in zip(starts, [*changes, len(errors)], strict=True):
+        stretch = errors[start:stop].double()
+        if len(stretch) > 1:
+            frames = torch.arange(len(stretch), dtype=torch.float64)
+            frames -= frames.mean()
+            product += float((stretch * frames).sum())
+            square += float(frames.square().sum())
+    return FRAMES_A_MINUTE * product / square if square else None
+
+
+def _at_joins(changes: Sequence[float], calm: Sequence[int], chunk_frames: int) -> float | None:
+    """How much more changes between the frames of two chunks than within a chunk, where the prompt stays."""
+    joins = _mean(changes[pair] for pair in calm if (pair + 1) % chunk_frames == 0)
+    within = _mean(changes[pair] for pair in calm if (pair + 1) % chunk_frames)
+    return None if joins is None or within is None else joins - within
 
 
 def _first_frames(prompts: Sequence[Prompt], name: str) -> list[int]:
@@ -177,13 +211,6 @@ def _most_common(seen: Iterable[Landmark | None]) -> Landmark | None:
     """The landmark that was read most often, of those that were clear."""
     counts = Counter(each for each in seen if each is not None)
     return counts.most_common(1)[0][0] if counts else None
-
-
-def _slope(values: Tensor) -> float:
-    """Change a frame, by least squares."""
-    frames = torch.arange(len(values), dtype=torch.float32)
-    frames -= frames.mean()
-    return ((values * frames).sum() / frames.square().sum()).item()
 
 
 def _mean(values: Iterable[float]) -> float | None:

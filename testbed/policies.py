@@ -8,19 +8,20 @@ from headforcing_core.rules import LabelRule
 
 _PAPER, _WINDOW = PRESETS["paper"], PRESETS["uniform_21"]
 _WHOLE = _WINDOW.memory
-_LAST_FRAME, _NO_SINK = Tiers(0, 0, 1), Tiers(0, 0, _WHOLE.frames)
-MEASURED, RANDOM = LabelRule(), LabelRule("random")
+_LAST_FRAME, _NO_SINK, _NO_MIDDLE = Tiers(0, 0, 1), Tiers(0, 0, _WHOLE.frames), Tiers(_WHOLE.sink, 0, 1)
+MEASURED, RANDOM, EVERY_HEAD = LabelRule(), LabelRule("random"), LabelRule("all_memory")
+THIRDS, RANDOM_THIRDS = (LabelRule(rule, 1 / 3, 1 / 2) for rule in ("head_forcing", "random"))
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A policy and the rule of its head labels."""
+    """A policy and the rule of its head labels. The rule `random` draws anew for every video."""
 
     policy: CachePolicy
     rule: LabelRule = MEASURED
 
 
-def _masked(head_type: str, tiers: Tiers, rule: LabelRule = MEASURED) -> Compared:
+def _masked(head_type: str, tiers: Tiers, rule: LabelRule = THIRDS) -> Compared:
     """The whole window for every head but those of one type."""
     return Compared(replace(_WINDOW, **{head_type: tiers}), rule)
 
@@ -30,26 +31,30 @@ COMPARED: Mapping[str, Compared] = {
     "uniform_21": Compared(_WINDOW),
     "uniform_21_no_sink": Compared(replace(_WINDOW, local=_NO_SINK, anchor=_NO_SINK, memory=_NO_SINK)),
     "uniform": Compared(PRESETS["uniform"]),
+    "uniform_episodes": Compared(replace(_PAPER, memory=Tiers(3, 3, 4)), EVERY_HEAD),
     "paper": Compared(_PAPER),
     "enhanced": Compared(PRESETS["enhanced"]),
     "low_vram": Compared(PRESETS["low_vram"]),
     "max": Compared(PRESETS["max"]),
     "paper_random": Compared(_PAPER, RANDOM),
     "paper_swap": Compared(_PAPER, LabelRule("swap")),
-    "paper_all_memory": Compared(_PAPER, LabelRule("all_memory")),
+    "paper_all_memory": Compared(_PAPER, EVERY_HEAD),
     "paper_clamp": Compared(replace(_PAPER, rope="clamp")),
     "paper_tied": Compared(replace(_PAPER, rope="tied")),
     "paper_absolute": Compared(replace(_PAPER, rope="absolute")),
 }
-"""The comparison of policies. The first five need no profile."""
+"""The comparison of policies. `uniform_episodes` gives every head what `paper` gives its memory heads, made as small as
+`uniform`: between the two lies what episodes do, between it and `paper` what roles do."""
 
 MASKED: Mapping[str, Compared] = {
     "local_last_frame": _masked("local", _LAST_FRAME),
-    "local_last_frame_random": _masked("local", _LAST_FRAME, RANDOM),
     "anchor_last_frame": _masked("anchor", _LAST_FRAME),
-    "anchor_last_frame_random": _masked("anchor", _LAST_FRAME, RANDOM),
-    "anchor_no_sink": _masked("anchor", _NO_SINK),
     "memory_last_frame": _masked("memory", _LAST_FRAME),
-    "memory_last_frame_random": _masked("memory", _LAST_FRAME, RANDOM),
+    "random_last_frame": _masked("memory", _LAST_FRAME, RANDOM_THIRDS),
+    "anchor_no_sink": _masked("anchor", _NO_SINK),
+    "memory_no_sink": _masked("memory", _NO_SINK),
+    "anchor_no_middle": _masked("anchor", _NO_MIDDLE),
+    "memory_no_middle": _masked("memory", _NO_MIDDLE),
 }
-"""What each role needs: the whole window, but for the heads of one role, or for as many heads drawn at random."""
+"""What each role needs: the whole window, but for one third of the heads. For this the heads are told apart by the same
+rule into thirds, so that harm does not follow size."""

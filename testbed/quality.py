@@ -1,9 +1,10 @@
 """Tables and the figure of docs/quality.md, from the results that `evaluate` appends.
 
-usage: python -m testbed.quality RESULTS.jsonl [FIGURE.png]
+usage: python -m testbed.quality RESULTS.jsonl [MORE.jsonl] [--figure FIGURE.png]
 """
 
 import argparse
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,22 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .evaluate import read_results
 from .policies import COMPARED, MASKED
-from .statistics import ABSENCES, Interval, Result, Value, by_chance, difference, mean_of, measured, recall, recalled
+from .statistics import (
+    ABSENCES,
+    Interval,
+    Result,
+    Value,
+    above_chance,
+    asked,
+    by_chance,
+    check_comparable,
+    difference,
+    held,
+    mean_of,
+    measured,
+    recall,
+    recalled_where,
+)
 
 
 @dataclass(frozen=True)
@@ -25,31 +41,49 @@ class Column:
     unit: float = 1.0
 
 
+ABOVE_CHANCE = Column("above chance", above_chance)
+BY_ABSENCE = tuple(Column(f"recall {absence}", recall(absence)) for absence in ABSENCES)
 MEMORY = (
-    *(Column(f"recall {absence}", recall(absence)) for absence in ABSENCES),
-    Column("all", recalled),
+    Column("frames read", lambda result: result["frames_read"], 1),
+    *BY_ABSENCE,
+    Column("10 to 84", recalled_where()),
     Column("by chance", by_chance),
+    ABOVE_CHANCE,
+)
+WHERE = (
+    Column("at home", recalled_where(home=True)),
+    Column("on the way", recalled_where(home=False)),
+    Column("still held", held),
+    Column("recall of held", recalled_where(held=True)),
+    Column("recall of others", recalled_where(held=False)),
+    Column("clear before", asked),
 )
 PICTURE = (
     Column("landmarks clear", measured("landmarks_clear")),
     Column("steady", measured("landmarks_steady")),
-    Column("thing's shape", measured("thing_shape")),
-    Column("its colour", measured("thing_colour")),
-    Column("its motion", measured("thing_motion")),
     Column("camera", measured("camera_obeyed")),
+    Column("shape", measured("thing_shape")),
+    Column("colour", measured("thing_colour")),
+    Column("new shape", measured("new_shape")),
+    Column("new colour", measured("new_colour")),
+    Column("motion", measured("thing_motion")),
 )
 CHANGE = (
-    Column("sky off at the end", measured("sky_error"), 1),
+    Column("sky off", measured("sky_error"), 1),
     Column("drift a minute", measured("sky_drift"), 1),
     Column("sky obeyed after", measured("sky_delay"), 1),
     Column("thing obeyed after", measured("thing_delay"), 1),
-    Column("flicker at joins", measured("join_flicker"), 2),
-    Column("seconds", lambda result: result["seconds"], 1),
-    Column("KV in MB", lambda result: result["kv_bytes"], 2, 1e-6),
+    Column("flicker at joins", measured("join_flicker"), 1),
+    Column("of the sky", measured("sky_flicker"), 1),
+)
+COST = (
+    Column("seconds", lambda result: result["seconds"], 0),
+    Column("KV in MB", lambda result: result["kv_bytes"], 1, 1e-6),
 )
 _DRAWN = ("full", "uniform_21", "uniform", "paper", "enhanced", "low_vram", "max")
 _COLOURS = ("#999999", "#56B4E9", "#0072B2", "#D55E00", "#E69F00", "#CC79A7", "#009E73")
-_BASE = "uniform"
+_BASE, _PAPER, _WINDOW = "uniform", "paper", "uniform_21"
+_VARIANTS = [name for name, each in COMPARED.items() if name != _PAPER and each.policy.local != each.policy.memory]
 
 
 def table(results: Sequence[Result], policies: Sequence[str], columns: Sequence[Column]) -> str:
@@ -109,15 +143,18 @@ def draw_recall(results: Sequence[Result], colours: Mapping[str, str]) -> Image.
 def main() -> None:
     """Print the tables, draw the figure."""
     parser = argparse.ArgumentParser(prog="python -m testbed.quality", description=__doc__, allow_abbrev=False)
-    parser.add_argument("results", type=Path)
-    parser.add_argument("figure", type=Path, nargs="?")
+    parser.add_argument("results", type=Path, nargs="+")
+    parser.add_argument("--figure", type=Path)
     given = parser.parse_args()
-    results = read_results(given.results)
-    for columns in (MEMORY, PICTURE, CHANGE):
+    results = [line for path in given.results for line in read_results(path)]
+    check_comparable(results)
+    print(f"Videos by policy: {dict(Counter(line['policy'] for line in results))}\n")
+    for columns in (MEMORY, WHERE, PICTURE, (*CHANGE, *COST)):
         print(table(results, [*COMPARED], columns) + "\n")
-    print(differences(results, [*COMPARED], _BASE, (*MEMORY[:-1], *PICTURE)) + "\n")
-    print(table(results, ["uniform_21", *MASKED], (*MEMORY[:-1], *PICTURE)) + "\n")
-    print(differences(results, [*MASKED], "uniform_21", (*MEMORY[:-1], *PICTURE)))
+    compared = (ABOVE_CHANCE, *BY_ABSENCE, *PICTURE, *CHANGE)
+    for base, policies in ((_BASE, [*COMPARED]), (_PAPER, _VARIANTS), (_WINDOW, [*MASKED])):
+        print(differences(results, policies, base, compared) + "\n")
+    print(table(results, [_WINDOW, *MASKED], (*MEMORY[1:], *PICTURE, *CHANGE[:2])))
     if given.figure:
         draw_recall(results, dict(zip(_DRAWN, _COLOURS, strict=True))).save(given.figure)
 

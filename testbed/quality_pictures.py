@@ -1,13 +1,15 @@
 """Strips of evaluated videos, one row a policy under the truth, for docs/quality.md.
 
-usage: python -m testbed.quality_pictures RESULTS.jsonl docs
+usage: python -m testbed.quality_pictures RESULTS.jsonl [MORE.jsonl] --folder docs
 
 Of the seeds in the results it takes the one with the middle recall of `paper` for the typical strip, and the one with
-the lowest for the worst. Every row shows the same frames; the truth's landmarks are those of the world, which a model
-that begins from nothing cannot know: compare a row with itself.
+the lowest for the worst. Every column is a moment at home, before or after a journey, and the last one the end: so the
+landmarks of one row should stay the same. Those of the truth are the world's, which a model that begins from nothing
+cannot know.
 """
 
 import argparse
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,28 +19,29 @@ from torch import Tensor
 
 from headforcing_core.profile import load_profile
 
-from .evaluate import FRAMES, POLICIES, labels_for, make_video, pictures_of, read_results
+from .evaluate import FRAMES, kept_video, pictures_of, read_results
 from .evaluation_script import evaluation_script
 from .head_profile import PROFILE_FILE
 from .latents import load_basis, world_latent
 from .model_files import MODEL_FILE, network_of, read_weights
 from .network import CausalWan
-from .statistics import recalled
-from .world import HEIGHT, WIDTH, World
+from .statistics import recalled_where
+from .world import HEIGHT, WIDTH, World, last_picture
 
 _SHOWN = ("full", "uniform_21", "uniform", "paper", "enhanced")
-_CHOSEN_BY, _COLUMNS, _NAMES = "paper", 9, 100
+_CHOSEN_BY, _NAMES = "paper", 100
 
 
 def strips(seed: int, network: CausalWan) -> Image.Image:
     """The videos of a seed."""
-    frames = [round(each) for each in np.linspace(0, FRAMES - 1, _COLUMNS)]
     script, profile = evaluation_script(seed, FRAMES), load_profile(PROFILE_FILE)
-    rows = {"truth": load_basis().pictures(world_latent(World(seed, script), range(FRAMES), load_basis()))}
+    world = World(seed, script)
+    home = [frame for frame in range(FRAMES) if world.camera(last_picture(frame)) == 0]
+    frames = [frame for frame, after in pairwise([*home, FRAMES + 1]) if after > frame + 1]
+    rows = {"truth": load_basis().pictures(world_latent(world, range(FRAMES), load_basis()))}
     for name in _SHOWN:
-        compared = POLICIES[name]
-        rows[name] = pictures_of(make_video(network, compared, labels_for(compared.rule, profile), seed, FRAMES))
-    image = Image.new("RGB", (_NAMES + _COLUMNS * (WIDTH + 2), 20 + len(rows) * (HEIGHT + 2)), "#FFFFFF")
+        rows[name] = pictures_of(kept_video(name, seed, FRAMES, network, profile))
+    image = Image.new("RGB", (_NAMES + len(frames) * (WIDTH + 2), 20 + len(rows) * (HEIGHT + 2)), "#FFFFFF")
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(14)
     for column, frame in enumerate(frames):
         pen.text((_NAMES + column * (WIDTH + 2), 2), f"frame {frame}", fill="#1A1A1A", font=font)
@@ -53,18 +56,17 @@ def strips(seed: int, network: CausalWan) -> Image.Image:
 def main() -> None:
     """Draw both strips."""
     parser = argparse.ArgumentParser(prog="python -m testbed.quality_pictures", description=__doc__, allow_abbrev=False)
-    parser.add_argument("results", type=Path)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("results", type=Path, nargs="+")
+    parser.add_argument("--folder", type=Path, required=True)
     given = parser.parse_args()
     torch.set_num_threads(1)
     network = network_of(read_weights(MODEL_FILE))
-    chosen = [
-        each for each in read_results(given.results) if each["policy"] == _CHOSEN_BY and recalled(each) is not None
-    ]
-    chosen.sort(key=lambda each: (recalled(each), each["seed"]))
-    for name, line in (("typical", chosen[len(chosen) // 2]), ("worst", chosen[0])):
-        strips(line["seed"], network).save(given.folder / f"quality_{name}.png")
-        print(f"{name}: seed {line['seed']}, recall {recalled(line):.2f}")
+    lines = [line for path in given.results for line in read_results(path) if line["policy"] == _CHOSEN_BY]
+    found = [(recalled_where()(line), line["seed"]) for line in lines]
+    chosen = sorted((recall, seed) for recall, seed in found if recall is not None)
+    for name, (recall, seed) in (("typical", chosen[len(chosen) // 2]), ("worst", chosen[0])):
+        strips(seed, network).save(given.folder / f"quality_{name}.png")
+        print(f"{name}: seed {seed}, recall {recall:.2f}")
 
 
 def _picture(picture: Tensor) -> Image.Image:

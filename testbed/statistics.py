@@ -6,8 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-ABSENCES = {"10": (6, 15), "21": (16, 30), "42": (31, 60), "84": (61, 10**6)}
-"""Names of absences, and from how many frames to how many each stands for."""
+ABSENCES = {"3": (1, 5), "10": (6, 15), "21": (16, 30), "42": (31, 60), "84": (61, 10**6)}
+"""Names of absences, and from how many frames to how many each stands for. After the first every policy still reads
+frames that show what left: whoever fails there has forgotten nothing, it cannot read."""
+GONE = 6
+"""From so many frames on an absence counts as one."""
+HOME_SLOTS = range(4)
+"""Slots in view of the first frames, which a sink keeps."""
 _DRAWS, _PERCENTILES = 4000, (2.5, 97.5)
 
 Result = Mapping
@@ -32,22 +37,60 @@ def measured(name: str) -> Value:
 
 
 def recall(absence: str) -> Value:
-    """Share of the landmarks absent for so long that came back in kind and colour."""
+    """Share of the landmarks absent for so long that came back in kind and colour. Where none was clear before, none
+    came back."""
     shortest, longest = ABSENCES[absence]
-    return lambda result: _share(
-        [each["kind"] and each["colour"] for each in result["returns"] if shortest <= each["absence"] <= longest]
+    return _recall(lambda each: shortest <= each["absence"] <= longest)
+
+
+def recalled_where(home: bool | None = None, held: bool | None = None) -> Value:
+    """The same for all absences that count, at home or on the way, with or without a frame that could be read."""
+    return _recall(
+        lambda each: (
+            each["absence"] >= GONE
+            and (home is None or (each["slot"] in HOME_SLOTS) == home)
+            and (held is None or each["held"] == held)
+        )
     )
 
 
-def recalled(result: Result) -> float | None:
-    """Share of all landmarks absent for 6 frames or more that came back in kind and colour."""
-    shortest = min(least for least, _ in ABSENCES.values())
-    return _share([each["kind"] and each["colour"] for each in result["returns"] if each["absence"] >= shortest])
-
-
 def by_chance(result: Result) -> float | None:
-    """Share of other places in the video that show the very landmark that should have come back."""
-    return _share([each["elsewhere"] for each in result["returns"]])
+    """What would come back right if every slot got the landmark that came back in another one."""
+    gone = [each for each in result["returns"] if each["absence"] >= GONE]
+    shares = []
+    for each in gone:
+        others = [other["came"] for other in gone if other["slot"] != each["slot"]]
+        if others:
+            shares.append(0 if each["was"] is None else sum(came == each["was"] for came in others) / len(others))
+    return _share(shares)
+
+
+def above_chance(result: Result) -> float | None:
+    """Recall over all absences that count, less what chance gives this video."""
+    found, chance = recalled_where()(result), by_chance(result)
+    return None if found is None or chance is None else found - chance
+
+
+def asked(result: Result) -> float | None:
+    """Share of the returns before which the landmark was clear."""
+    return _share([each["was"] is not None for each in result["returns"] if each["absence"] >= GONE])
+
+
+def held(result: Result) -> float | None:
+    """Share of the returns for which a frame that shows the landmark could be read."""
+    return _share([each["held"] for each in result["returns"] if each["absence"] >= GONE])
+
+
+def check_comparable(results: Sequence[Result]) -> None:
+    """ValueError for results of several models or lengths, or of one video twice."""
+    kinds = {(each["model"], each["frames"]) for each in results}
+    videos = [(each["policy"], each["seed"]) for each in results]
+    again = len(videos) - len(set(videos))
+    if len(kinds) > 1 or again:
+        raise ValueError(
+            f"The results hold {len(kinds)} kinds of model and length, and {again} videos more than once. "
+            "Their mean would say nothing. Use files of one model and one length, each video in one of them."
+        )
 
 
 def mean_of(results: Sequence[Result], policy: str, value: Value) -> Interval | None:
@@ -70,6 +113,14 @@ def _interval(values: Sequence[float | None]) -> Interval | None:
     drawn = np.random.default_rng(0).integers(known.size, size=(_DRAWS, known.size))
     low, high = np.percentile(known[drawn].mean(axis=1), _PERCENTILES)
     return Interval(float(known.mean()), float(low), float(high), known.size)
+
+
+def _recall(counts: Callable[[Mapping], bool]) -> Value:
+    def value(result: Result) -> float | None:
+        found = [each for each in result["returns"] if counts(each)]
+        return _share([each["was"] is not None and each["came"] == each["was"] for each in found])
+
+    return value
 
 
 def _share(values: Sequence[float]) -> float | None:

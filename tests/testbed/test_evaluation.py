@@ -1,6 +1,5 @@
 """The measures find what is there and what is not, and an evaluation goes on where it was stopped."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,21 +7,38 @@ import pytest
 import torch
 from torch import Tensor
 
-from testbed.evaluate import main, read_results
+from headforcing_core.profile import load_profile
+from testbed.evaluate import POLICIES, frames_read, labels_for, main, read_results
 from testbed.evaluation_script import CHUNK_FRAMES, evaluation_script
+from testbed.head_profile import PROFILE_FILE
 from testbed.latents import load_basis, world_latent
-from testbed.measures import Measured, measure
+from testbed.measures import Measured, Return, measure
 from testbed.policies import COMPARED
 from testbed.prompts import Prompt, Scene, Script
-from testbed.quality import CHANGE, MEMORY, PICTURE, differences, draw_recall, table
-from testbed.statistics import ABSENCES, Result, difference, mean_of, measured, recall
+from testbed.quality import CHANGE, MEMORY, PICTURE, WHERE, differences, draw_recall, table
+from testbed.statistics import (
+    ABSENCES,
+    HOME_SLOTS,
+    Result,
+    above_chance,
+    asked,
+    by_chance,
+    check_comparable,
+    difference,
+    held,
+    mean_of,
+    measured,
+    recall,
+    recalled_where,
+)
 from testbed.world import World
 
 PERFECT = {
     "landmarks_clear": 1,
-    "landmarks_steady": 1,
-    "thing_shape": 1,
     "thing_colour": 1,
+    "new_colour": 1,
+    "thing_motion": 1,
+    "landmarks_steady": 1,
     "camera_obeyed": 1,
     "sky_delay": 0,
     "thing_delay": 0,
@@ -38,13 +54,17 @@ def measure_world(world: World, frames: int, script: Script | None = None) -> Me
     return measure(shown(world, frames), script or world.script, CHUNK_FRAMES)
 
 
+def right(each: Return) -> bool:
+    return each.was is not None and each.came == each.was
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_truth_is_perfect(seed: int) -> None:
     found = measure_world(World(seed, evaluation_script(seed, 240)), 240)
     assert {name: found.values[name] for name in PERFECT} == PERFECT
-    assert found.values["thing_motion"] == pytest.approx(1, abs=0.02)
+    assert min(found.values["thing_shape"] or 0, found.values["new_shape"] or 0) > 0.9  # a box is much like a ball
     assert abs(found.values["sky_drift"] or 0) < 0.5 and abs(found.values["join_flicker"] or 0) < 0.5
-    assert len(found.returns) > 40 and all(each.right for each in found.returns)
+    assert len(found.returns) > 40 and all(map(right, found.returns))
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -67,26 +87,34 @@ def test_another_landscape_on_the_way_back_is_no_recall() -> None:
     found = measure(pictures, AWAY, CHUNK_FRAMES)
     world, other = World(1, AWAY), World(2, AWAY)
     same = sum(world.landmark(slot) == other.landmark(slot) for slot in range(8))
-    assert sum(each.right for each in found.returns) <= same < len(found.returns)
-    assert all(each.right for each in measure_world(world, 30).returns)
+    assert sum(map(right, found.returns)) <= same < len(found.returns)
+    assert all(map(right, measure_world(world, 30).returns))
 
 
-def test_a_landscape_of_one_landmark_everywhere_is_told_by_chance() -> None:
-    same = {slot: ("tree", "red") for slot in range(-40, 41)}
-    found = measure_world(World(1, AWAY, landmarks=same), 30)
-    assert found.returns and all(each.right and each.elsewhere == 1 for each in found.returns)
+def test_a_return_says_where_when_and_whether_it_could_be_read() -> None:
+    world = World(1, AWAY)
+    held = [range(3) for _ in range(10)]
+    found = measure(shown(world, 30), AWAY, CHUNK_FRAMES, held).returns
+    home, away = ([each for each in found if (each.slot in HOME_SLOTS) == at_home] for at_home in (True, False))
+    assert all(each.held for each in home) and not any(each.held for each in away)
+    assert all(each.was == world.landmark(each.slot) for each in found)
+    # the camera goes two slots in four frames; slot 0 is gone from the second frame of the way until the second last
+    first = home[0]
+    assert (first.slot, first.absence) == (0, 21) and first.frame == 26
 
 
 def test_a_frozen_video_has_neither_motion_nor_camera() -> None:
     first = shown(World(1, AWAY), 1)
     found = measure(first.expand(30, -1, -1, -1), AWAY, CHUNK_FRAMES).values
-    assert found["thing_motion"] in (None, 0) and (found["camera_obeyed"] or 0) < 0.3
+    assert not found["thing_motion"] and (found["camera_obeyed"] or 0) < 0.3
 
 
 def test_an_empty_video_shows_nothing() -> None:
     found = measure(torch.full((30, 64, 128, 3), 0.5), AWAY, CHUNK_FRAMES)
-    assert not found.returns
-    assert {found.values[name] for name in ("landmarks_clear", "landmarks_steady", "thing_shape")} == {0}
+    assert found.returns and not any(each.was or each.came for each in found.returns)
+    assert {found.values[name] for name in ("landmarks_clear", "landmarks_steady", "thing_shape", "thing_motion")} == {
+        0
+    }
 
 
 def test_a_prompt_that_is_obeyed_late_has_its_delay() -> None:
@@ -95,7 +123,7 @@ def test_a_prompt_that_is_obeyed_late_has_its_delay() -> None:
 
     found = measure_world(World(1, script(15)), 30, script=script(9))
     assert found.values["sky_delay"] == found.values["thing_delay"] == 2
-    assert (found.values["sky_error"] or 0) > 5
+    assert (found.values["sky_error"] or 0) > 5 and found.values["sky_drift"] == pytest.approx(0, abs=0.5)
 
 
 def test_a_fading_sky_drifts() -> None:
@@ -109,18 +137,56 @@ def test_a_jump_at_every_join_is_flicker() -> None:
     script = (Scene(0, Prompt(sky="day")),)
     step = (torch.arange(30) // CHUNK_FRAMES % 2)[:, None, None, None] * 0.1
     found = measure(shown(World(1, script), 30) + step, script, CHUNK_FRAMES).values
-    assert found["join_flicker"] == pytest.approx(25.5, abs=0.5)
+    assert found["join_flicker"] == pytest.approx(25.5, abs=0.5) == found["sky_flicker"]
 
 
-def result(policy: str, seed: int, clear: float, absent: int, right: bool) -> Result:
-    returned = {"absence": absent, "kind": right, "colour": right, "elsewhere": 0.0}
-    return {"policy": policy, "seed": seed, "measures": {"landmarks_clear": clear}, "returns": [returned]}
+def returned(slot: int, absence: int, was: str | None, came: str | None, held: bool = False) -> dict[str, object]:
+    return {
+        "slot": slot,
+        "absence": absence,
+        "was": was and ["tree", was],
+        "came": came and ["tree", came],
+        "held": held,
+    }
+
+
+def result(policy: str, seed: int, clear: float, *returns: dict[str, object]) -> Result:
+    measures = {"landmarks_clear": clear}
+    return {"policy": policy, "seed": seed, "model": "", "frames": 240, "measures": measures, "returns": returns}
+
+
+def test_recall_counts_what_came_back_and_chance_what_would_have_anyway() -> None:
+    video = result(
+        "one",
+        0,
+        1.0,
+        returned(0, 3, "red", "blue"),
+        returned(0, 12, "red", "red", held=True),
+        returned(7, 40, "red", "blue"),
+        returned(8, 70, "red", "red"),
+        returned(9, 70, None, "red"),
+    )
+    assert [recall(name)(video) for name in ABSENCES] == [0, 1, None, 0, 0.5]
+    assert recalled_where()(video) == 0.5 and asked(video) == 0.75 and held(video) == 0.25
+    assert recalled_where(home=True)(video) == recalled_where(held=True)(video) == 1
+    assert recalled_where(home=False)(video) == pytest.approx(1 / 3)
+    # of the others' three: two red for the first, three for the second, two for the third; the last had nothing
+    assert by_chance(video) == pytest.approx((2 / 3 + 1 + 2 / 3 + 0) / 4)
+    assert above_chance(video) == pytest.approx(0.5 - (2 / 3 + 1 + 2 / 3) / 4)
+
+
+def test_results_that_cannot_be_compared_are_refused() -> None:
+    one, twice = result("one", 0, 1.0), result("one", 0, 0.5)
+    check_comparable([one, result("other", 0, 1.0)])
+    for wrong in ([one, twice], [one, {**twice, "seed": 1, "model": "another"}]):
+        with pytest.raises(ValueError, match="Their mean would say nothing"):
+            check_comparable(wrong)
 
 
 def test_intervals_hold_the_mean_and_pairs_are_of_one_seed() -> None:
     values = [0.1, 0.4, 0.7, 0.8]
-    results = [result("one", seed, value, 10, True) for seed, value in enumerate(values)]
-    results += [result("other", seed, value - 0.05, 80, False) for seed, value in enumerate(values)]
+    results = [result("one", seed, value, returned(0, 10, "red", "red")) for seed, value in enumerate(values)]
+    results += [result("other", seed, value - 0.05) for seed, value in enumerate(values)]
     clear = measured("landmarks_clear")
     found, less = mean_of(results, "one", clear), difference(results, "one", "other", clear)
     assert found and less
@@ -130,9 +196,10 @@ def test_intervals_hold_the_mean_and_pairs_are_of_one_seed() -> None:
     assert difference(results, "one", "other", recall("10")) is None
 
 
-def test_a_small_evaluation_runs_goes_on_and_is_told(tmp_path: Path) -> None:
+def test_a_small_evaluation_runs_goes_on_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "results.jsonl"
     policies = ("paper", "uniform")
+    monkeypatch.setattr("testbed.evaluate.VIDEOS", tmp_path / "videos")
 
     def evaluate(seeds: str) -> None:
         main(["--seeds", seeds, "--json", str(path), "--frames", "60", "--policies", *policies])
@@ -144,15 +211,37 @@ def test_a_small_evaluation_runs_goes_on_and_is_told(tmp_path: Path) -> None:
     assert path.read_text().startswith(first)
     results = read_results(path)
     assert {(line["policy"], line["seed"]) for line in results} == {(p, s) for p in policies for s in range(4)}
-    assert len(results) == 8 and all(line["kv_bytes"] > 0 for line in results)
+    check_comparable(results)
+    assert all(line["kv_bytes"] > 0 and line["frames_read"] < 14 for line in results)
     assert any(line["returns"] for line in results)
-    assert json.loads(first.splitlines()[0]) == results[0]
     for line in results:  # a broken model, decoder or player would not show a landscape that pans
         assert line["measures"]["camera_obeyed"] > 0.9 and line["measures"]["landmarks_clear"] > 0.5
-    text = "\n".join(table(results, [*COMPARED], columns) for columns in (MEMORY, PICTURE, CHANGE))
-    assert text.count("`paper`") == text.count("`uniform`") == 3 and "`max`" not in text
+    text = "\n".join(table(results, [*COMPARED], columns) for columns in (MEMORY, WHERE, PICTURE, CHANGE))
+    assert text.count("`paper`") == text.count("`uniform`") == 4 and "`max`" not in text
     assert "`paper`" in differences(results, policies, "uniform", PICTURE)
-    assert draw_recall(results, {"paper": "#D55E00"}).getcolors(2**16) != draw_recall([], {}).getcolors(2**16)
+    colours = {"paper": "#D55E00"}
+    assert draw_recall(results, colours).tobytes() != draw_recall([], colours).tobytes()
+    path.unlink()
+    evaluate("0:1")  # of the videos that were kept
+    assert read_results(path) == [line for line in results if line["seed"] == 0]
+
+
+def test_policies_have_the_budgets_that_they_are_compared_by() -> None:
+    profile = load_profile(PROFILE_FILE)
+
+    def read(name: str, seed: int = 0) -> float:
+        return frames_read(POLICIES[name], labels_for(POLICIES[name].rule, profile, seed)) or 0
+
+    assert read("uniform") == read("uniform_episodes") == 13
+    assert read("paper") == read("enhanced") == read("paper_random") == read("paper_random", 5)
+    assert read("paper") == pytest.approx(read("uniform"), rel=0.02)
+    assert read("uniform_21") == read("uniform_21_no_sink") == read("anchor_no_sink") == 21
+    thirds = {read(name) for name in POLICIES if name.endswith("_last_frame")}
+    assert len(thirds) == 1 and read("anchor_no_middle") == read("memory_no_middle")
+    assert labels_for(POLICIES["paper_random"].rule, profile, 0) != labels_for(
+        POLICIES["paper_random"].rule, profile, 1
+    )
+    assert labels_for(POLICIES["paper"].rule, profile, 0) == profile.labels
 
 
 @pytest.mark.parametrize("frames", ["0", "3", "61"])
