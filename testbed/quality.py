@@ -1,9 +1,13 @@
 """Tables and the figure of docs/quality.md, from the results that `evaluate` appends.
 
-usage: python -m testbed.quality RESULTS.jsonl [MORE.jsonl] [--figure FIGURE.png]
+usage: python -m testbed.quality RESULTS.jsonl [MORE.jsonl] [--docs docs]
+
+Prints the tables. With --docs it writes them into quality.md of that folder, each between the comments with its name,
+and draws quality_recall.png there.
 """
 
 import argparse
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -76,14 +80,22 @@ CHANGE = (
     Column("flicker at joins", measured("join_flicker"), 1),
     Column("of the sky", measured("sky_flicker"), 1),
 )
+COMPARED_BY = (
+    ABOVE_CHANCE,
+    *BY_ABSENCE[1:3],
+    Column("steady", measured("landmarks_steady")),
+    Column("new shape", measured("new_shape")),
+    Column("motion", measured("thing_motion")),
+    *CHANGE[:2],
+    *CHANGE[3:5],
+)
 COST = (
     Column("seconds", lambda result: result["seconds"], 0),
     Column("KV in MB", lambda result: result["kv_bytes"], 1, 1e-6),
 )
 _DRAWN = ("full", "uniform_21", "uniform", "paper", "enhanced", "low_vram", "max")
 _COLOURS = ("#999999", "#56B4E9", "#0072B2", "#D55E00", "#E69F00", "#CC79A7", "#009E73")
-_BASE, _PAPER, _WINDOW = "uniform", "paper", "uniform_21"
-_VARIANTS = [name for name, each in COMPARED.items() if name != _PAPER and each.policy.local != each.policy.memory]
+_VARIANTS = ("enhanced", "low_vram", "max", *(name for name in COMPARED if name.startswith("paper_")))
 
 
 def table(results: Sequence[Result], policies: Sequence[str], columns: Sequence[Column]) -> str:
@@ -140,23 +152,46 @@ def draw_recall(results: Sequence[Result], colours: Mapping[str, str]) -> Image.
     return image.reduce(scale)
 
 
+def tables(results: Sequence[Result]) -> dict[str, str]:
+    """All tables by name, as Markdown."""
+    return {
+        "memory": table(results, [*COMPARED], MEMORY),
+        "where": table(results, [*COMPARED], WHERE),
+        "picture": table(results, [*COMPARED], PICTURE),
+        "change": table(results, [*COMPARED], (*CHANGE, *COST)),
+        "less uniform": differences(results, [*COMPARED], "uniform", COMPARED_BY),
+        "less paper": differences(results, _VARIANTS, "paper", COMPARED_BY),
+        "masked": table(results, ["uniform_21", *MASKED], (*BY_ABSENCE[:2], *COMPARED_BY[1:])),
+        "less uniform_21": differences(results, [*MASKED], "uniform_21", COMPARED_BY),
+    }
+
+
+def fill_in(page: str, found: Mapping[str, str]) -> str:
+    """A page with each table between the two comments that bear its name. ValueError when a name has no such place."""
+    for name, text in found.items():
+        page, places = re.subn(rf"(<!-- {name} -->\n).*?(<!-- / -->)", rf"\1\n{text}\n\n\2", page, flags=re.S)
+        if places != 1:
+            raise ValueError(
+                f"The page has {places} places for the table {name}. Put one <!-- {name} --> <!-- / --> in."
+            )
+    return page
+
+
 def main() -> None:
-    """Print the tables, draw the figure."""
+    """Print the tables, or write them and draw the figure."""
     parser = argparse.ArgumentParser(prog="python -m testbed.quality", description=__doc__, allow_abbrev=False)
     parser.add_argument("results", type=Path, nargs="+")
-    parser.add_argument("--figure", type=Path)
+    parser.add_argument("--docs", type=Path)
     given = parser.parse_args()
     results = [line for path in given.results for line in read_results(path)]
     check_comparable(results)
     print(f"Videos by policy: {dict(Counter(line['policy'] for line in results))}\n")
-    for columns in (MEMORY, WHERE, PICTURE, (*CHANGE, *COST)):
-        print(table(results, [*COMPARED], columns) + "\n")
-    compared = (ABOVE_CHANCE, *BY_ABSENCE, *PICTURE, *CHANGE)
-    for base, policies in ((_BASE, [*COMPARED]), (_PAPER, _VARIANTS), (_WINDOW, [*MASKED])):
-        print(differences(results, policies, base, compared) + "\n")
-    print(table(results, [_WINDOW, *MASKED], (*MEMORY[1:], *PICTURE, *CHANGE[:2])))
-    if given.figure:
-        draw_recall(results, dict(zip(_DRAWN, _COLOURS, strict=True))).save(given.figure)
+    found = tables(results)
+    print("\n\n".join(found.values()))
+    if given.docs:
+        page = given.docs / "quality.md"
+        page.write_text(fill_in(page.read_text(encoding="utf-8"), found), encoding="utf-8")
+        draw_recall(results, dict(zip(_DRAWN, _COLOURS, strict=True))).save(given.docs / "quality_recall.png")
 
 
 def _cell(found: Interval | None, column: Column) -> str:

@@ -15,7 +15,7 @@ from testbed.latents import load_basis, world_latent
 from testbed.measures import Measured, Return, measure
 from testbed.policies import COMPARED
 from testbed.prompts import Prompt, Scene, Script
-from testbed.quality import CHANGE, MEMORY, PICTURE, WHERE, differences, draw_recall, table
+from testbed.quality import CHANGE, MEMORY, PICTURE, WHERE, differences, draw_recall, fill_in, table, tables
 from testbed.statistics import (
     ABSENCES,
     HOME_SLOTS,
@@ -224,6 +224,20 @@ def test_a_small_evaluation_runs_goes_on_and_is_told(tmp_path: Path, monkeypatch
     path.unlink()
     evaluate("0:1")  # of the videos that were kept
     assert read_results(path) == [line for line in results if line["seed"] == 0]
+
+
+def test_tables_go_between_their_comments_and_nowhere_else() -> None:
+    page = "a\n<!-- one -->\nold\n<!-- / -->\nb\n<!-- two -->\n<!-- / -->\nc\n"
+    filled = fill_in(page, {"one": "| 1 |", "two": "| 2 |"})
+    assert filled == "a\n<!-- one -->\n\n| 1 |\n\n<!-- / -->\nb\n<!-- two -->\n\n| 2 |\n\n<!-- / -->\nc\n"
+    assert fill_in(filled, {"one": "| 1 |", "two": "| 2 |"}) == filled
+    with pytest.raises(ValueError, match="0 places for the table three"):
+        fill_in(page, {"three": ""})
+
+
+def test_the_page_has_a_place_for_every_table() -> None:
+    page = Path(__file__).parents[2] / "docs" / "quality.md"
+    fill_in(page.read_text(), tables([]))
 
 
 def test_policies_have_the_budgets_that_they_are_compared_by() -> None:
