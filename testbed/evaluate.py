@@ -167,7 +167,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m testbed.evaluate", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--seeds", type=_seeds, required=True, metavar="FROM:TO", help="without TO")
+    parser.add_argument("--seeds", type=seed_range, required=True, metavar="FROM:TO", help="without TO")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE")
     parser.add_argument("--policies", nargs="+", default=[*COMPARED], choices=POLICIES, metavar="NAME")
     parser.add_argument("--frames", type=int, default=FRAMES, help="a multiple of 3")
@@ -177,7 +177,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return given
 
 
-def _seeds(text: str) -> range:
+def seed_range(text: str) -> range:
+    """Seeds of the command line, FROM:TO without TO."""
     first, _, end = text.partition(":")
     return range(int(first), int(end))
 

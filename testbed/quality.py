@@ -161,7 +161,7 @@ def tables(results: Sequence[Result]) -> dict[str, str]:
         "change": table(results, [*COMPARED], (*CHANGE, *COST)),
         "less uniform": differences(results, [*COMPARED], "uniform", COMPARED_BY),
         "less paper": differences(results, _VARIANTS, "paper", COMPARED_BY),
-        "masked": table(results, ["uniform_21", *MASKED], (*BY_ABSENCE[:2], *COMPARED_BY[1:])),
+        "masked": table(results, ["uniform_21", *MASKED], (BY_ABSENCE[0], *COMPARED_BY[1:])),
         "less uniform_21": differences(results, [*MASKED], "uniform_21", COMPARED_BY),
     }
 
