@@ -134,6 +134,7 @@ def draw_recall(results: Sequence[Result], colours: Mapping[str, str]) -> Image.
     for tenth in range(0, 11, 2):
         pen.line([at(left, tenth / 10), at(right, tenth / 10)], fill="#DDDDDD", width=scale)
         pen.text(at(left - 10, tenth / 10), f"{tenth / 10:.1f}", fill="#1A1A1A", font=font, anchor="rm")
+    pen.text(at(10, 1), "recall", fill="#1A1A1A", font=font, anchor="lb")
     for place, absence in enumerate(ABSENCES):
         pen.text(at(left + (place + 0.5) * step, -0.05), absence, fill="#1A1A1A", font=font, anchor="mm")
         for number, (policy, colour) in enumerate(colours.items()):
