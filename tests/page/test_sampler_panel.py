@@ -2,11 +2,12 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from playwright.sync_api import Locator, Request, expect
+from playwright.sync_api import Locator, Request, Route, expect
 
 from devtools.server import Server
 from headforcing_core.checkpoint import HEAD_DIM
@@ -269,6 +270,27 @@ def test_the_box_is_closed_until_a_run_begins_and_again_when_it_was_not_used(ope
     opened.page.wait_for_end(LONGEST_RUN)
     expect(opened.box).to_be_hidden()
     assert high and opened.panel.bounding_box()["height"] == pytest.approx(high["height"], abs=2)
+
+
+def test_a_prompt_that_took_over_before_the_answer_was_here_is_told_so(opened: Opened) -> None:
+    def answer_late(route: Route) -> None:
+        answer = route.fetch()
+        time.sleep(2)  # some chunks
+        route.fulfill(response=answer)
+
+    tab, address = opened.page.tab, "**/head_forcing/live_prompt"
+    opened.make_tiny(24.0, seed=53)
+    opened.show_live()
+    opened.box.fill(RIVER)
+    tab.route(address, answer_late)
+    try:
+        assert opened.page.queue(), opened.page.node_errors()
+        tab.wait_for_function("() => !document.querySelector('.hf-live-copy').disabled", timeout=LONGEST_RUN * 1000)
+        opened.send.click()
+        expect(opened.told).to_have_text(re.compile(r"^Took over at 0:\d\d\.\d\d\.$"))
+    finally:
+        tab.unroute(address)
+    opened.page.wait_for_end(LONGEST_RUN)
 
 
 def test_a_prompt_sent_while_a_run_goes_on_is_in_its_report(opened: Opened) -> None:

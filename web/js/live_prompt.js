@@ -98,6 +98,7 @@ export class LivePrompt {
       this.sent = await this.#asked(question);
       const instead = this.sent.replaced ? ", instead of the one that waited" : "";
       this.message = [`Takes over at ${clock(this.sent.second)}${instead}.`, false];
+      if (this.run?.open) this.#follow(this.run); // it may have taken over before the answer was here
       this.box.select(); // what is typed next takes its place
     } catch (error) {
       this.message = [error.message, true];
