@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 
 from headforcing_core.policy import PRESETS, CachePolicy, Tiers
+from headforcing_core.rules import label_heads
 
 from .evaluate import seed_range
 from .evaluation_script import CHUNK_FRAMES
@@ -20,6 +21,7 @@ from .latents import load_basis, world_latent
 from .model_files import MODEL_FILE, network_of, read_weights
 from .network import CausalWan
 from .player import play
+from .policies import EVERY_HEAD
 from .prompts import Prompt, Scene
 from .reading import read_landmark
 from .statistics import HOME_SLOTS
@@ -51,7 +53,7 @@ CASES: Mapping[str, CachePolicy] = {
 def recall(network: CausalWan, policy: CachePolicy, seeds: Sequence[int]) -> float:
     """Share of home's landmarks that come back right, of those out of view in the last true frame."""
     basis, texts = load_basis(), load_texts()
-    labels = (("memory",) * (network.shape.width // 128),) * network.shape.layers
+    labels = label_heads(EVERY_HEAD, network.shape.layers, network.shape.heads, None)
     right = []
     for seed in seeds:
         world = World(seed, _SCRIPT)

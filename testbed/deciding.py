@@ -19,8 +19,8 @@ from torch.nn.functional import conv2d
 from headforcing_core.geometry import SPACE_STRIDE
 
 from .latents import load_basis, world_latent
-from .prompts import COLOURS, Prompt, Scene, prompt_at
-from .world import HEIGHT, LANDMARKS, SLOT, THING_ROWS, WIDTH, World, last_picture, rgb, thing_cover
+from .prompts import Prompt, Scene, prompt_at
+from .world import EVERY_LANDMARK, HEIGHT, SLOT, THING_ROWS, WIDTH, World, last_picture, rgb, thing_cover
 
 _UNDECIDED = 0.5  # noise level from which on it is open what is there
 _STARTS = 64  # places for the thing to choose from
@@ -28,7 +28,6 @@ _SKY_ROWS = THING_ROWS // SPACE_STRIDE  # of a latent
 _SLOT_COLUMNS = SLOT // SPACE_STRIDE
 _COLUMNS = WIDTH // SPACE_STRIDE
 REACH = 8  # pixels of the thing on each side of its middle
-_CHOICES = [(kind, colour) for kind in LANDMARKS for colour in COLOURS]
 
 
 def decide(world: World, noise: Tensor, sigmas: Sequence[float], generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -50,9 +49,9 @@ def decide(world: World, noise: Tensor, sigmas: Sequence[float], generator: torc
         in_view = {frame: world.slots(last_picture(frame)) for frame in frames}
         for slot in sorted(set().union(*in_view.values()) - seen):
             places = {frame: _first_column(world, slot, frame) for frame in frames if slot in in_view[frame]}
-            first = _CHOICES.index(world.landmark(slot))
+            first = EVERY_LANDMARK.index(world.landmark(slot))
             best = _most_alike(blocks, first, noise, places, sigma) if sigma >= _UNDECIDED else first
-            landmarks[slot] = _CHOICES[best]
+            landmarks[slot] = EVERY_LANDMARK[best]
             offered += [(frame, column, blocks[first] - blocks[best]) for frame, column in places.items()]
             seen.add(slot)
     decided = replace(decided, landmarks=landmarks)
@@ -98,7 +97,7 @@ def _best_start(world: World, noise: Tensor, sigma: float, generator: torch.Gene
 def _landmark_blocks(sky: str) -> Tensor:
     """The landscape around each landmark below the sky's rows, (choices, 16, rows, columns of a slot)."""
     blocks = []
-    for choice in _CHOICES:
+    for choice in EVERY_LANDMARK:
         world = World(0, (Scene(0, Prompt(sky=sky)),), landmarks={0: choice})
         blocks.append(world_latent(world, range(1), load_basis())[:, 0, _SKY_ROWS:, :_SLOT_COLUMNS])
     return torch.stack(blocks)

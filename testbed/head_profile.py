@@ -28,6 +28,7 @@ from .latents import LATENT_SIZE
 from .model_files import MODEL_FILE, MODELS, network_of, read_weights
 from .network import CausalWan
 from .player import NetworkBackbone
+from .policies import EVERY_HEAD
 from .prompts import every_prompt
 from .text_encoder import load_texts
 
@@ -38,7 +39,7 @@ _PROMPTS, _SEED, _PROTOCOL = 20, 0, "fast"
 def watch(network: CausalWan, prompts: int = _PROMPTS) -> MassRecorder:
     """Attention of every head while so many prompts play."""
     shape, texts = network.shape, load_texts()
-    labels = (("memory",) * (shape.width // 128),) * shape.layers
+    labels = label_heads(EVERY_HEAD, shape.layers, shape.heads, None)
     recorder = MassRecorder(shape.layers, CHUNK_FRAMES, seed=_SEED)
     for number, prompt in enumerate(Random(_SEED).sample(every_prompt(), prompts)):
         watched = watched_chunks(_PROTOCOL, CHUNK_FRAMES, number, _SEED)
@@ -59,7 +60,7 @@ def main() -> None:
     network = network_of(weights)
     recorder, rule = watch(network), LabelRule()
     masses = recorder.masses()
-    labels = label_heads(rule, network.shape.layers, network.shape.width // 128, masses)
+    labels = label_heads(rule, network.shape.layers, network.shape.heads, masses)
     fingerprint = weights_fingerprint(weights)
     profile = HeadProfile(fingerprint, _PROTOCOL, rule, labels, masses, recorder.reliability())
     save_profile(profile, PROFILE_FILE)

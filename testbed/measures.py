@@ -69,13 +69,14 @@ def measure(pictures: Tensor, script: Script, chunk_frames: int, held: Sequence[
     colours = sky_colours(pictures)
     skies = [nearest_sky(colour) for colour in colours]
     errors = sky_errors(pictures, [prompt.sky for prompt in prompts])
-    camera = [World(0, script).camera(last_picture(frame)) for frame in range(frames)]
+    world = World(0, script)  # for its camera alone
+    camera = [world.camera(last_picture(frame)) for frame in range(frames)]
     shifts = [after - before for before, after in pairwise(camera)]
     seen = [(*pair, shift) for pair, shift in zip(pairwise(pictures), shifts, strict=True)]
     changes = [255 * landscape_change(*each).item() for each in seen]
     jumps = [255 * (after - before).square().mean().sqrt().item() for before, after in pairwise(colours)]
     calm = [pair for pair in range(frames - 1) if prompts[pair] == prompts[pair + 1]]
-    visits = _visits(pictures, World(0, script))
+    visits = _visits(pictures, world)
     new_sky, new_thing = _first_frames(prompts, "sky"), _first_frames(prompts, "shape")
     settled = range(SETTLED, min(new_thing, default=frames))
     end = range(max(0, frames - END_FRAMES), frames)

@@ -35,6 +35,11 @@ class Shape:
     text_dim: int = 64
     text_tokens: int = 512
 
+    @property
+    def heads(self) -> int:
+        """Heads a layer."""
+        return self.width // HEAD_DIM
+
 
 @dataclass(frozen=True)
 class Text:

@@ -170,11 +170,14 @@ def tables(results: Sequence[Result]) -> dict[str, str]:
 def fill_in(page: str, found: Mapping[str, str]) -> str:
     """A page with each table between the two comments that bear its name. ValueError when a name has no such place."""
     for name, text in found.items():
-        page, places = re.subn(rf"(<!-- {name} -->\n).*?(<!-- / -->)", rf"\1\n{text}\n\n\2", page, flags=re.S)
-        if places != 1:
+        begin, end = f"<!-- {name} -->\n", "<!-- / -->"
+        parts = re.split(f"{begin}.*?{end}", page, flags=re.S)
+        if len(parts) != 2:
             raise ValueError(
-                f"The page has {places} places for the table {name}. Put one <!-- {name} --> <!-- / --> in."
+                f"The page has {len(parts) - 1} places for the table {name}. A table goes between two comments. "
+                f"Put {begin.strip()} and {end} where it belongs, once."
             )
+        page = f"{begin}\n{text}\n\n{end}".join(parts)
     return page
 
 

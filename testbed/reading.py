@@ -13,14 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from headforcing_core.geometry import TIME_STRIDE
+
 from .deciding import REACH, thing_kernel
 from .prompts import COLOURS, SHAPES, SKIES
-from .world import HEIGHT, LANDMARKS, SLOT, THING_ROWS, WIDTH, Landmark, landmark_cover, rgb
+from .world import EVERY_LANDMARK, HEIGHT, LANDMARKS, PAN_PIXELS, SLOT, THING_ROWS, WIDTH, Landmark, landmark_cover, rgb
 
 CLEAR = 0.5  # share of a picture's part that a drawing must explain to count
-_SHIFTS = (-16, 0, 16)  # pixels that a camera can move in a frame
+_SHIFTS = (-PAN_PIXELS * TIME_STRIDE, 0, PAN_PIXELS * TIME_STRIDE)  # of the camera, from frame to frame
 _LANDSCAPE = slice(THING_ROWS, HEIGHT)
-_CHOICES = [(kind, colour) for kind in LANDMARKS for colour in COLOURS]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def read_landmark(picture: Tensor, left: int) -> Landmark | None:
     left_over = (part - drawn).square().sum(dim=(2, 3, 4)).flatten()
     best = int(left_over.argmin())
     explained = 1 - left_over[best] / part.square().sum().clamp(min=1e-6)
-    return _CHOICES[best] if explained >= CLEAR else None
+    return EVERY_LANDMARK[best] if explained >= CLEAR else None
 
 
 def read_thing(picture: Tensor) -> Thing | None:

@@ -15,15 +15,18 @@ from torch import Tensor
 
 from headforcing_core.geometry import TRAINED_FRAMES
 from headforcing_core.policy import PRESETS
+from headforcing_core.rules import label_heads
 
+from .evaluation_script import CHUNK_FRAMES
 from .latents import load_basis, world_latent
 from .model_files import MODEL_FILE, network_of, read_weights
 from .player import play
+from .policies import EVERY_HEAD
 from .prompts import training_script
 from .text_encoder import load_texts
 from .world import World
 
-_CHUNK_FRAMES, _COLUMNS = 3, 11
+_COLUMNS = 11
 
 
 def main() -> None:
@@ -31,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m testbed.sheet", description=__doc__, allow_abbrev=False)
     parser.add_argument("out", type=Path)
     parser.add_argument("--weights", type=Path, default=MODEL_FILE, help="or the state.safetensors of a training")
-    parser.add_argument("--chunks", type=int, default=TRAINED_FRAMES // _CHUNK_FRAMES)
+    parser.add_argument("--chunks", type=int, default=TRAINED_FRAMES // CHUNK_FRAMES)
     parser.add_argument("--true-chunks", type=int, default=0, help="chunks of the truth that the video begins with")
     parser.add_argument("--preset", default="full", choices=PRESETS)
     parser.add_argument("--rope", default="absolute")
@@ -40,18 +43,18 @@ def main() -> None:
     torch.set_num_threads(1)
     network = network_of(read_weights(given.weights))
     policy = replace(PRESETS[given.preset], rope=given.rope)
-    labels = [["memory"] * (network.shape.width // 128)] * network.shape.layers
+    labels = label_heads(EVERY_HEAD, network.shape.layers, network.shape.heads, None)
     basis, texts = load_basis(), load_texts()
     rows = []
-    frames = given.chunks * _CHUNK_FRAMES
+    frames = given.chunks * CHUNK_FRAMES
     step = max(1, math.ceil(frames / _COLUMNS))
     for seed in given.seeds:
-        script = training_script(seed, _CHUNK_FRAMES, frames)
+        script = training_script(seed, CHUNK_FRAMES, frames)
         truth = world_latent(World(seed, script), range(frames), basis)
         shown = range(0, frames, step)
-        given_frames = given.true_chunks * _CHUNK_FRAMES
+        given_frames = given.true_chunks * CHUNK_FRAMES
         true = truth[None, :, :given_frames] if given_frames else None
-        chunks = play(network, texts, script, seed, given.chunks, _CHUNK_FRAMES, policy, labels, half=True, given=true)
+        chunks = play(network, texts, script, seed, given.chunks, CHUNK_FRAMES, policy, labels, half=True, given=true)
         made = torch.cat([chunk.latent for chunk in chunks], dim=2)[0]
         rows += [_strip(basis.pictures(latent[:, list(shown)])) for latent in (truth, made)]
     sheet = (np.concatenate(rows) * 255).round().astype(np.uint8)

@@ -10,7 +10,6 @@ import argparse
 import json
 import logging
 import math
-from pathlib import Path
 from time import perf_counter
 
 import torch
@@ -19,10 +18,11 @@ from torch.optim import AdamW
 
 from .decoder import DIM, PAIRS_SEEN, decode, decoder_batch, new_vae
 from .latents import load_basis
+from .model_files import TRAINED
 from .text_encoder import enter_host
 from .training_state import TrainingState
 
-FOLDER = Path(__file__).parents[1] / "build" / "testbed" / "decoder"
+FOLDER = TRAINED / "decoder"
 _FIRST_SEED = 2_000_000
 _WARM_UP = 50
 _RATE = 1.5e-3

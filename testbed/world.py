@@ -4,9 +4,10 @@ Everything follows from a seed and a script; any picture can be drawn without th
 whole tokens from frame to frame, so that what stands still is the same numbers one token further.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,7 @@ Picture = NDArray[np.float32]
 """(height, width, 3), 0 to 1."""
 Landmark = tuple[str, str]
 """Kind and colour."""
+EVERY_LANDMARK: Sequence[Landmark] = tuple(product(LANDMARKS, COLOURS))
 
 
 @dataclass(frozen=True)

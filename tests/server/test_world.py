@@ -3,10 +3,12 @@
 import io
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 
 import av
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from devtools.client import Client
@@ -16,6 +18,7 @@ from devtools.tiny_workflow import load, only_node
 from devtools.world_workflow import Story, link_world, on_world
 from headforcing_core.geometry import TIME_STRIDE
 from testbed.prompts import Prompt
+from testbed.reading import landscape_change
 from testbed.world import GROUND_TOP, HEIGHT, PAN_PIXELS, WIDTH, first_picture, last_picture, rgb
 from tests.server.conftest import files, shown
 
@@ -23,7 +26,6 @@ STORY = Story(3.0, {0: Prompt(sky="day", camera="pans right"), 1.5: Prompt(sky="
 BEFORE, AFTER = STORY.scenes.values()
 CHUNK_FRAMES = 3
 SKY = slice(0, GROUND_TOP // 2)  # rows above all landmarks
-LANDMARKS = slice(GROUND_TOP - 22, GROUND_TOP)
 NEAR = 30 / 255  # between colours; day and night are 1.03 apart
 PAN = PAN_PIXELS * TIME_STRIDE  # pixels from one frame's last picture to the next one's
 
@@ -41,17 +43,11 @@ class Shown:
 
     def pans(self) -> list[int]:
         """By how many pixels the landmarks go to the left from each frame's last picture to the next one's."""
-        last = self.pictures[::TIME_STRIDE, LANDMARKS]
-        return [_shift(here, there) for here, there in zip(last, last[1:], strict=False)]
-
-
-def _shift(here: NDArray[np.float32], there: NDArray[np.float32]) -> int:
-    def difference(left: int) -> float:
-        kept = WIDTH - abs(left)
-        from_here, from_there = here[:, max(0, left) :][:, :kept], there[:, max(0, -left) :][:, :kept]
-        return float(np.abs(from_here - from_there).mean())
-
-    return min(range(-PAN - 8, PAN + 9), key=difference)
+        shifts = range(-PAN - 8, PAN + 9)
+        return [
+            min(shifts, key=lambda shift: float(landscape_change(here, there, shift)))
+            for here, there in pairwise(torch.from_numpy(self.pictures[::TIME_STRIDE]))
+        ]
 
 
 @pytest.fixture(scope="module")
