@@ -132,7 +132,7 @@ def report_of(workflow: Workflow, result: RunResult) -> Report:
 def print_result(video: Video, report: Report) -> None:
     """The figures of a demo run."""
     chunks = len(report["chunks"])
-    print("It shows the small world of testbed/README.md. What left a moment ago should come back in its place.")
+    print("It shows the small world of testbed/README.md. A place that the prompt returns to should look as before.")
     print(f"video              {video.path}")
     print(f"duration           {video.seconds:.2f} s, {video.frames} frames")
     print(f"chunks             {chunks}")

@@ -33,16 +33,19 @@ class Story:
         return "\n".join(f"[{second:g}s] {prompt.text}" for second, prompt in self.scenes.items())
 
 
-SHORT = Story(18.0, {0: _OUT, 9: replace(_BACK, sky="dusk")})
+_MEADOW = Prompt(sky="dusk", place="meadow")
+_NIGHT = Prompt(sky="night", colour="white", shape="box")
+SHORT = Story(18.0, {0: _OUT, 6: _MEADOW, 12: _BACK})
 MINUTE = Story(
     60.0,
     {
         0: _OUT,
-        10: _BACK,
-        20: replace(_BACK, sky="dusk"),
-        30: replace(_OUT, sky="dusk", colour="blue", shape="box"),
-        40: replace(_OUT, sky="night", colour="blue", shape="box"),
-        50: replace(_BACK, sky="night", colour="white"),
+        8: _MEADOW,
+        18: _BACK,
+        26: replace(_NIGHT, place="desert", camera="pans left"),
+        36: replace(_NIGHT, place="meadow"),
+        44: replace(_NIGHT, place="desert", camera="pans right"),
+        52: replace(_NIGHT, camera="pans left"),
     },
 )
 

@@ -20,7 +20,7 @@ from headforcing_core.geometry import SPACE_STRIDE
 
 from .latents import load_basis, world_latent
 from .prompts import Prompt, Scene, prompt_at
-from .world import EVERY_LANDMARK, HEIGHT, SLOT, THING_ROWS, WIDTH, World, last_picture, rgb, thing_cover
+from .world import EVERY_LANDMARK, HEIGHT, SLOT, THING_ROWS, WIDTH, Slot, World, last_picture, rgb, thing_cover
 
 _UNDECIDED = 0.5  # noise level from which on it is open what is there
 _STARTS = 64  # places for the thing to choose from
@@ -42,7 +42,7 @@ def decide(world: World, noise: Tensor, sigmas: Sequence[float], generator: torc
     if sigmas[0] >= _UNDECIDED:
         decided = replace(world, start=_best_start(world, noise[:, :chunk_frames], sigmas[0], generator))
     landmarks, offered = {}, []
-    seen: set[int] = set()
+    seen: set[Slot] = set()
     for chunk, sigma in enumerate(sigmas):
         frames = range(chunk * chunk_frames, (chunk + 1) * chunk_frames)
         blocks = _landmark_blocks(prompt_at(world.script, frames[0]).sky)
@@ -98,7 +98,7 @@ def _landmark_blocks(sky: str) -> Tensor:
     """The landscape around each landmark below the sky's rows, (choices, 16, rows, columns of a slot)."""
     blocks = []
     for choice in EVERY_LANDMARK:
-        world = World(0, (Scene(0, Prompt(sky=sky)),), landmarks={0: choice})
+        world = World(0, (Scene(0, Prompt(sky=sky)),), landmarks={(Prompt().place, 0): choice})
         blocks.append(world_latent(world, range(1), load_basis())[:, 0, _SKY_ROWS:, :_SLOT_COLUMNS])
     return torch.stack(blocks)
 
@@ -124,8 +124,8 @@ def _cell(world: World, frame: int) -> tuple[int, int]:
     return int(y), int(x)
 
 
-def _first_column(world: World, slot: int, frame: int) -> int:
-    return (slot * SLOT - world.camera(last_picture(frame))) // SPACE_STRIDE
+def _first_column(world: World, slot: Slot, frame: int) -> int:
+    return world.left_of(slot, last_picture(frame)) // SPACE_STRIDE
 
 
 def _visible(column: int) -> tuple[slice, slice]:

@@ -27,7 +27,7 @@ from headforcing_core.checkpoint import weights_fingerprint
 from headforcing_core.profile import HeadProfile, load_profile
 from headforcing_core.rules import LabelRule, Labels, label_heads
 
-from .evaluation_script import CHUNK_FRAMES, evaluation_script
+from .evaluation_script import CHUNK_FRAMES, TRANSITION, evaluation_script
 from .head_profile import PROFILE_FILE
 from .latents import load_basis
 from .measures import measure
@@ -68,7 +68,7 @@ def make_video(network: CausalWan, compared: Compared, labels: Labels, seed: int
         CHUNK_FRAMES,
         compared.policy,
         labels,
-        "recache",
+        TRANSITION,
         half=True,
     )
     held = [[frame for frame, *_ in chunk.seen["memory"]] for chunk in chunks]

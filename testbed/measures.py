@@ -7,7 +7,8 @@ video itself showed on the visit before: the model is free to invent, and then h
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import compress, pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ from .reading import (
     sky_colours,
     sky_errors,
 )
-from .world import SLOT, SPEED, WIDTH, Landmark, World, last_picture
+from .world import SLOT, SPEED, WIDTH, Landmark, Slot, World, last_picture
 
 SETTLED = 6  # frames until the thing counts
 END_FRAMES = 60  # the last quarter of a minute
@@ -39,17 +40,20 @@ _ARRIVAL = 3  # frames of a visit that count as what came back
 class Return:
     """A landmark that came back.
 
-    `slot` is its place and `frame` the first in which it is whole again, after `absence` frames in which nothing of it
-    was in view. `was` stood there on the visit before and `came` does now, None where none was clear. `held`: whether a
-    frame that shows it whole could still be read when the chunk of its return began.
+    `slot` is where it stands and `frame` the first in which it is whole again, after `absence` frames in which nothing
+    of it was in view. `was` stood there on the visit before and `came` does now, None where none was clear. `held`:
+    whether a frame that shows it whole could still be read when the chunk of its return began. `home`: whether it was
+    in view in the first frame. `way`: how it came back, by a pan or because the prompt returned to its place.
     """
 
-    slot: int
+    slot: Slot
     frame: int
     absence: int
     was: Landmark | None
     came: Landmark | None
     held: bool
+    home: bool
+    way: Literal["pan", "place"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,8 @@ def measure(pictures: Tensor, script: Script, chunk_frames: int, held: Sequence[
     world = World(0, script)  # for its camera alone
     camera = [world.camera(last_picture(frame)) for frame in range(frames)]
     shifts = [after - before for before, after in pairwise(camera)]
-    seen = [(*pair, shift) for pair, shift in zip(pairwise(pictures), shifts, strict=True)]
+    stays = [one.place == other.place for one, other in pairwise(prompts)]
+    seen = [(*pair, shift * stay) for pair, shift, stay in zip(pairwise(pictures), shifts, stays, strict=True)]
     changes = [255 * landscape_change(*each).item() for each in seen]
     jumps = [255 * (after - before).square().mean().sqrt().item() for before, after in pairwise(colours)]
     calm = [pair for pair in range(frames - 1) if prompts[pair] == prompts[pair + 1]]
@@ -83,7 +88,7 @@ def measure(pictures: Tensor, script: Script, chunk_frames: int, held: Sequence[
     values = {
         "landmarks_clear": _mean(found is not None for each in visits for frame, found in each.seen if frame in end),
         "landmarks_steady": _mean(_steady(visits)),
-        "camera_obeyed": _mean(camera_shift(before, after) == shift for before, after, shift in seen),
+        "camera_obeyed": _mean(camera_shift(*pair) == shift for *pair, shift in compress(seen, stays)),
         "thing_shape": _mean(_has(things[frame], "shape", prompts[frame]) for frame in settled),
         "thing_colour": _mean(_has(things[frame], "colour", prompts[frame]) for frame in settled),
         "new_shape": _mean(_has(things[frame], "shape", prompts[frame]) for frame in end),
@@ -101,7 +106,7 @@ def measure(pictures: Tensor, script: Script, chunk_frames: int, held: Sequence[
         "join_flicker": _at_joins(changes, calm, chunk_frames),
         "sky_flicker": _at_joins(jumps, calm, chunk_frames),
     }
-    return Measured(values, list(_returns(visits, chunk_frames, held)))
+    return Measured(values, list(_returns(visits, world, chunk_frames, held)))
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ class _Visit:
     """One stretch in which something of a slot is in view: its first and last frame, and what was read in each frame
     that showed all of it."""
 
-    slot: int
+    slot: Slot
     first: int
     last: int
     seen: Sequence[tuple[int, Landmark | None]]
@@ -117,21 +122,22 @@ class _Visit:
 
 def _visits(pictures: Tensor, world: World) -> list[_Visit]:
     """All visits, by slot and then in time order."""
-    left = [world.camera(last_picture(frame)) for frame in range(len(pictures))]
     in_view = [world.slots(last_picture(frame)) for frame in range(len(pictures))]
     visits = []
     for slot in sorted(set().union(*in_view)):
         shown = [frame for frame in range(len(pictures)) if slot in in_view[frame]]
         starts = [0, *(place for place in range(1, len(shown)) if shown[place] > shown[place - 1] + 1), len(shown)]
         for begin, stop in pairwise(starts):
-            whole = [(frame, slot * SLOT - left[frame]) for frame in shown[begin:stop]]
+            whole = [(frame, world.left_of(slot, last_picture(frame))) for frame in shown[begin:stop]]
             whole = [(frame, at) for frame, at in whole if 0 <= at <= WIDTH - SLOT]
             seen = [(frame, read_landmark(pictures[frame], at)) for frame, at in whole]
             visits.append(_Visit(slot, shown[begin], shown[stop - 1], seen))
     return visits
 
 
-def _returns(visits: Sequence[_Visit], chunk_frames: int, held: Sequence[Sequence[int]]) -> Iterator[Return]:
+def _returns(
+    visits: Sequence[_Visit], world: World, chunk_frames: int, held: Sequence[Sequence[int]]
+) -> Iterator[Return]:
     whole = {
         each.slot: {frame for other in visits if other.slot == each.slot for frame, _ in other.seen} for each in visits
     }
@@ -145,6 +151,10 @@ def _returns(visits: Sequence[_Visit], chunk_frames: int, held: Sequence[Sequenc
                 _most_common(landmark for _, landmark in before.seen),
                 _most_common(landmark for _, landmark in after.seen[:_ARRIVAL]),
                 not whole[after.slot].isdisjoint(readable),
+                after.slot in world.slots(0),
+                "pan"
+                if world.place(last_picture(after.first - 1)) == world.place(last_picture(after.first))
+                else "place",
             )
 
 

@@ -1,6 +1,6 @@
-"""What can be said about the world: a prompt of five words that matter, and a script of prompts over time."""
+"""What can be said about the world: a prompt of six words that matter, and a script of prompts over time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from random import Random
@@ -11,9 +11,11 @@ SHAPES = ("ball", "box", "triangle")
 COLOURS = ("red", "yellow", "green", "blue", "purple", "white")
 SPEEDS = ("slow", "fast")
 SKIES = ("day", "dusk", "night", "fog")
+PLACES = ("harbour", "meadow", "desert")
 CAMERAS = ("pans left", "pans right", "holds still")
-CHOICES = {"shape": SHAPES, "colour": COLOURS, "speed": SPEEDS, "sky": SKIES, "camera": CAMERAS}
+CHOICES = {"shape": SHAPES, "colour": COLOURS, "speed": SPEEDS, "sky": SKIES, "place": PLACES, "camera": CAMERAS}
 _LONGEST_PAN, _TURN_BACK, _HOLD, _OTHER_CHANGE = 4, 0.65, 0.2, 0.3
+_TRAVEL, _LONGEST_STAY = 0.6, 4  # share of scripts with other places, and chunks that a stay takes at most
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Prompt:
     colour: str = "red"
     speed: str = "slow"
     sky: str = "day"
+    place: str = "harbour"
     camera: str = "holds still"
 
     def __post_init__(self) -> None:
@@ -35,7 +38,8 @@ class Prompt:
     @property
     def text(self) -> str:
         """The words that the text encoder reads; as many for every prompt."""
-        return f"a {self.speed} {self.colour} {self.shape} under a {self.sky} sky , the camera {self.camera}"
+        thing = f"a {self.speed} {self.colour} {self.shape}"
+        return f"{thing} under a {self.sky} sky at the {self.place} , the camera {self.camera}"
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,8 @@ def script_of(prompts: Sequence[Prompt], chunk_frames: int) -> Script:
 
 
 def training_script(seed: int, chunk_frames: int, frames: int = TRAINED_FRAMES) -> Script:
-    """A random script whose camera turns back often, so that what left the view returns within the window; at times
-    something else changes too."""
+    """A random script whose camera turns back often, and which often returns to a place, so that what left the view
+    comes back within the window; at times something else changes too."""
     rng = Random(f"script {seed}")
     prompt = Prompt(*(rng.choice(choices) for choices in CHOICES.values()))
     step = max(1, 3 // chunk_frames)  # chunks in three frames
@@ -77,11 +81,20 @@ def training_script(seed: int, chunk_frames: int, frames: int = TRAINED_FRAMES) 
     while len(prompts) < steps:
         prompts += [prompt] * rng.randint(1, _LONGEST_PAN)
         prompt = replace(prompt, camera=_next_camera(rng, prompt.camera))
+    if rng.random() < _TRAVEL:
+        prompts = [replace(each, place=place) for each, place in zip(prompts, _places(rng, prompt.place), strict=False)]
     if rng.random() < _OTHER_CHANGE:
         start, name = rng.randrange(1, steps), rng.choice(("shape", "colour", "speed", "sky"))
         word = rng.choice(CHOICES[name])
         prompts[start:] = [replace(each, **{name: word}) for each in prompts[start:]]
     return script_of(prompts[:steps], chunk_frames * step)
+
+
+def _places(rng: Random, home: str) -> Iterator[str]:
+    """Home and elsewhere by turns, for ever."""
+    while True:
+        yield from [home] * rng.randint(1, _LONGEST_STAY)
+        yield from [rng.choice([place for place in PLACES if place != home])] * rng.randint(1, _LONGEST_STAY)
 
 
 def _next_camera(rng: Random, camera: str) -> str:

@@ -10,7 +10,7 @@ import argparse
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -19,9 +19,11 @@ from .evaluate import read_results
 from .policies import COMPARED, MASKED
 from .statistics import (
     ABSENCES,
+    REMEMBERED,
     Interval,
     Result,
     Value,
+    Which,
     above_chance,
     asked,
     by_chance,
@@ -31,7 +33,6 @@ from .statistics import (
     mean_of,
     measured,
     recall,
-    recalled_where,
 )
 
 
@@ -45,22 +46,29 @@ class Column:
     unit: float = 1.0
 
 
-ABOVE_CHANCE = Column("above chance", above_chance)
-BY_ABSENCE = tuple(Column(f"recall {absence}", recall(absence)) for absence in ABSENCES)
+_PANS, _HOME = Which("pan"), Which("place", home=True)
+ABOVE_CHANCE = Column("above chance", above_chance())
+BY_ABSENCE = tuple(Column(f"recall {absence}", recall(absence=absence)) for absence in [*ABSENCES][1:])
 MEMORY = (
     Column("frames read", lambda result: result["frames_read"], 1),
     *BY_ABSENCE,
-    Column("10 to 84", recalled_where()),
-    Column("by chance", by_chance),
+    Column("10 to 84", recall()),
+    Column("by chance", by_chance()),
     ABOVE_CHANCE,
 )
-WHERE = (
-    Column("at home", recalled_where(home=True)),
-    Column("on the way", recalled_where(home=False)),
-    Column("still held", held),
-    Column("recall of held", recalled_where(held=True)),
-    Column("recall of others", recalled_where(held=False)),
+HELD = (
+    Column("still held", held()),
+    Column("recall of held", recall(replace(REMEMBERED, held=True))),
+    Column("recall of others", recall(replace(REMEMBERED, held=False))),
+    Column("home", recall(_HOME)),
+    Column("home by chance", by_chance(_HOME)),
     Column("clear before", asked),
+)
+PANS = (
+    *(Column(f"recall {absence}", recall(_PANS, absence)) for absence in ABSENCES),
+    Column("10 to 84", recall(_PANS)),
+    Column("by chance", by_chance(_PANS)),
+    Column("above chance", above_chance(_PANS)),
 )
 PICTURE = (
     Column("landmarks clear", measured("landmarks_clear")),
@@ -82,7 +90,8 @@ CHANGE = (
 )
 COMPARED_BY = (
     ABOVE_CHANCE,
-    *BY_ABSENCE[1:3],
+    *BY_ABSENCE,
+    Column("pan 10", recall(_PANS, "10")),
     Column("steady", measured("landmarks_steady")),
     Column("new shape", measured("new_shape")),
     Column("motion", measured("thing_motion")),
@@ -121,12 +130,13 @@ def differences(results: Sequence[Result], policies: Sequence[str], base: str, c
 
 
 def draw_recall(results: Sequence[Result], colours: Mapping[str, str]) -> Image.Image:
-    """Recall against absence, a colour a policy, with intervals."""
+    """Recall of a place that the prompt returns to against absence, a colour a policy, with intervals."""
     scale, width, height, left, top, bottom = 2, 900, 460, 70, 20, 60
     image = Image.new("RGB", (scale * width, scale * height), "#FFFFFF")
     pen = ImageDraw.Draw(image)
     font = ImageFont.load_default(scale * 14)
-    right, step = width - 190, (width - 190 - left) / len(ABSENCES)
+    drawn = [*ABSENCES][1:]
+    right, step = width - 190, (width - 190 - left) / len(drawn)
 
     def at(x: float, share: float) -> tuple[float, float]:
         return scale * x, scale * (height - bottom - share * (height - bottom - top))
@@ -135,10 +145,10 @@ def draw_recall(results: Sequence[Result], colours: Mapping[str, str]) -> Image.
         pen.line([at(left, tenth / 10), at(right, tenth / 10)], fill="#DDDDDD", width=scale)
         pen.text(at(left - 10, tenth / 10), f"{tenth / 10:.1f}", fill="#1A1A1A", font=font, anchor="rm")
     pen.text(at(10, 1), "recall", fill="#1A1A1A", font=font, anchor="lb")
-    for place, absence in enumerate(ABSENCES):
+    for place, absence in enumerate(drawn):
         pen.text(at(left + (place + 0.5) * step, -0.05), absence, fill="#1A1A1A", font=font, anchor="mm")
         for number, (policy, colour) in enumerate(colours.items()):
-            found = mean_of(results, policy, recall(absence))
+            found = mean_of(results, policy, recall(absence=absence))
             if found:
                 x = left + (place + (number + 1) / (len(colours) + 1)) * step
                 pen.line([at(x, found.low), at(x, found.high)], fill=colour, width=3 * scale)
@@ -149,7 +159,7 @@ def draw_recall(results: Sequence[Result], colours: Mapping[str, str]) -> Image.
         pen.ellipse((scale * (right + 20), y - 5 * scale, scale * (right + 30), y + 5 * scale), fill=colour)
         pen.text((scale * (right + 40), y), policy, fill="#1A1A1A", font=font, anchor="lm")
     middle = (left + right) / 2
-    pen.text(at(middle, -0.12), "frames out of view", fill="#1A1A1A", font=font, anchor="mm")
+    pen.text(at(middle, -0.12), "frames at other places", fill="#1A1A1A", font=font, anchor="mm")
     return image.reduce(scale)
 
 
@@ -157,12 +167,13 @@ def tables(results: Sequence[Result]) -> dict[str, str]:
     """All tables by name, as Markdown."""
     return {
         "memory": table(results, [*COMPARED], MEMORY),
-        "where": table(results, [*COMPARED], WHERE),
+        "pans": table(results, [*COMPARED], PANS),
+        "held": table(results, [*COMPARED], HELD),
         "picture": table(results, [*COMPARED], PICTURE),
         "change": table(results, [*COMPARED], (*CHANGE, *COST)),
         "less uniform": differences(results, [*COMPARED], "uniform", COMPARED_BY),
         "less paper": differences(results, _VARIANTS, "paper", COMPARED_BY),
-        "masked": table(results, ["uniform_21", *MASKED], (BY_ABSENCE[0], *COMPARED_BY[1:])),
+        "masked": table(results, ["uniform_21", *MASKED], COMPARED_BY[1:]),
         "less uniform_21": differences(results, [*MASKED], "uniform_21", COMPARED_BY),
     }
 

@@ -3,13 +3,12 @@
 usage: python -m testbed.quality_pictures RESULTS.jsonl [MORE.jsonl] --folder docs
 
 Of the seeds in the results it takes the one with the middle recall of `paper` for the typical strip, and the one with
-the lowest for the worst. Every column is a moment at home, before or after a journey, and the last one the end: so the
-landmarks of one row should stay the same. Those of the truth are the world's, which a model that begins from nothing
-cannot know.
+the lowest for the worst. Every column is the end of a visit to the place that the film returns to: so the landmarks of
+one row should stay the same. Those of the truth are the world's, which a model that begins from nothing cannot know.
 """
 
 import argparse
-from itertools import pairwise
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +24,9 @@ from .head_profile import PROFILE_FILE
 from .latents import load_basis, world_latent
 from .model_files import MODEL_FILE, network_of, read_weights
 from .network import CausalWan
-from .statistics import recalled_where
-from .world import HEIGHT, WIDTH, World, last_picture
+from .prompts import Script, prompt_at
+from .statistics import recall
+from .world import HEIGHT, WIDTH, World
 
 _SHOWN = ("full", "uniform_21", "uniform", "paper", "enhanced")
 _CHOSEN_BY, _NAMES = "paper", 100
@@ -35,9 +35,7 @@ _CHOSEN_BY, _NAMES = "paper", 100
 def strips(seed: int, network: CausalWan) -> Image.Image:
     """The videos of a seed."""
     script, profile = evaluation_script(seed, FRAMES), load_profile(PROFILE_FILE)
-    world = World(seed, script)
-    home = [frame for frame in range(FRAMES) if world.camera(last_picture(frame)) == 0]
-    frames = [frame for frame, after in pairwise([*home, FRAMES + 1]) if after > frame + 1]
+    world, frames = World(seed, script), ends_of_visits(script)
     rows = {"truth": load_basis().pictures(world_latent(world, range(FRAMES), load_basis()))}
     for name in _SHOWN:
         rows[name] = pictures_of(kept_video(name, seed, FRAMES, network, profile))
@@ -53,6 +51,14 @@ def strips(seed: int, network: CausalWan) -> Image.Image:
     return image
 
 
+def ends_of_visits(script: Script) -> list[int]:
+    """The last frame of each visit to the place where the script is most often, home excepted."""
+    places = [prompt_at(script, frame).place for frame in range(FRAMES)]
+    ends = [frame for frame in range(FRAMES) if places[frame : frame + 1] != places[frame + 1 : frame + 2]]
+    counts = Counter(places[frame] for frame in ends if places[frame] != places[0])
+    return [frame for frame in ends if places[frame] == counts.most_common(1)[0][0]]
+
+
 def main() -> None:
     """Draw both strips."""
     parser = argparse.ArgumentParser(prog="python -m testbed.quality_pictures", description=__doc__, allow_abbrev=False)
@@ -62,11 +68,11 @@ def main() -> None:
     torch.set_num_threads(1)
     network = network_of(read_weights(MODEL_FILE))
     lines = [line for path in given.results for line in read_results(path) if line["policy"] == _CHOSEN_BY]
-    found = [(recalled_where()(line), line["seed"]) for line in lines]
-    chosen = sorted((recall, seed) for recall, seed in found if recall is not None)
-    for name, (recall, seed) in (("typical", chosen[len(chosen) // 2]), ("worst", chosen[0])):
+    found = [(recall()(line), line["seed"]) for line in lines]
+    chosen = sorted((share, seed) for share, seed in found if share is not None)
+    for name, (share, seed) in (("typical", chosen[len(chosen) // 2]), ("worst", chosen[0])):
         strips(seed, network).save(given.folder / f"quality_{name}.png")
-        print(f"{name}: seed {seed}, recall {recall:.2f}")
+        print(f"{name}: seed {seed}, recall {share:.2f}")
 
 
 def _picture(picture: Tensor) -> Image.Image:

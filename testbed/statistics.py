@@ -1,7 +1,7 @@
 """Means over seeds with bootstrap intervals, of the results that `evaluate` appends."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,6 @@ ABSENCES = {"3": (1, 5), "10": (6, 15), "21": (16, 30), "42": (31, 60), "84": (6
 frames that show what left: whoever fails there has forgotten nothing, it cannot read."""
 GONE = 6
 """From so many frames on an absence counts as one."""
-HOME_SLOTS = range(4)
-"""Slots in view of the first frames, which a sink keeps."""
 _DRAWS, _PERCENTILES = 4000, (2.5, 97.5)
 
 Result = Mapping
@@ -36,49 +34,75 @@ def measured(name: str) -> Value:
     return lambda result: result["measures"][name]
 
 
-def recall(absence: str) -> Value:
-    """Share of the landmarks absent for so long that came back in kind and colour. Where none was clear before, none
-    came back."""
-    shortest, longest = ABSENCES[absence]
-    return _recall(lambda each: shortest <= each["absence"] <= longest)
+@dataclass(frozen=True)
+class Which:
+    """Some of the landmarks that came back: those that came back one way, that were in the first frames or not, of
+    which a frame could be read or not. None: all."""
+
+    way: str | None = None
+    home: bool | None = None
+    held: bool | None = None
+
+    def of(self, result: Result) -> list[Mapping]:
+        """Those of a video that were away long enough."""
+        return [each for each in self.at_all(result) if each["absence"] >= GONE]
+
+    def at_all(self, result: Result) -> list[Mapping]:
+        """Those of a video after any absence."""
+        wanted = [(name, value) for name, value in asdict(self).items() if value is not None]
+        return [each for each in result["returns"] if all(each[name] == value for name, value in wanted)]
 
 
-def recalled_where(home: bool | None = None, held: bool | None = None) -> Value:
-    """The same for all absences that count, at home or on the way, with or without a frame that could be read."""
-    return _recall(
-        lambda each: (
-            each["absence"] >= GONE
-            and (home is None or (each["slot"] in HOME_SLOTS) == home)
-            and (held is None or each["held"] == held)
-        )
-    )
+REMEMBERED = Which("place", home=False)
+"""Places that the prompt returns to, and that no sink holds: what only memory can bring back."""
 
 
-def by_chance(result: Result) -> float | None:
+def recall(which: Which = REMEMBERED, absence: str | None = None) -> Value:
+    """Share of these landmarks that came back in kind and colour, after all absences that count or one. Where none was
+    clear before, none came back."""
+
+    def value(result: Result) -> float | None:
+        found = which.of(result)
+        if absence is not None:
+            shortest, longest = ABSENCES[absence]
+            found = [each for each in which.at_all(result) if shortest <= each["absence"] <= longest]
+        return _share([each["was"] is not None and each["came"] == each["was"] for each in found])
+
+    return value
+
+
+def by_chance(which: Which = REMEMBERED) -> Value:
     """What would come back right if every slot got the landmark that came back in another one."""
-    gone = [each for each in result["returns"] if each["absence"] >= GONE]
-    shares = []
-    for each in gone:
-        others = [other["came"] for other in gone if other["slot"] != each["slot"]]
-        if others:
-            shares.append(0 if each["was"] is None else sum(came == each["was"] for came in others) / len(others))
-    return _share(shares)
+
+    def value(result: Result) -> float | None:
+        gone, shares = which.of(result), []
+        for each in gone:
+            others = [other["came"] for other in gone if other["slot"] != each["slot"]]
+            if others:
+                shares.append(0 if each["was"] is None else sum(came == each["was"] for came in others) / len(others))
+        return _share(shares)
+
+    return value
 
 
-def above_chance(result: Result) -> float | None:
+def above_chance(which: Which = REMEMBERED) -> Value:
     """Recall over all absences that count, less what chance gives this video."""
-    found, chance = recalled_where()(result), by_chance(result)
-    return None if found is None or chance is None else found - chance
+
+    def value(result: Result) -> float | None:
+        found, chance = recall(which)(result), by_chance(which)(result)
+        return None if found is None or chance is None else found - chance
+
+    return value
 
 
 def asked(result: Result) -> float | None:
     """Share of the returns before which the landmark was clear."""
-    return _share([each["was"] is not None for each in result["returns"] if each["absence"] >= GONE])
+    return _share([each["was"] is not None for each in Which().of(result)])
 
 
-def held(result: Result) -> float | None:
-    """Share of the returns for which a frame that shows the landmark could be read."""
-    return _share([each["held"] for each in result["returns"] if each["absence"] >= GONE])
+def held(which: Which = REMEMBERED) -> Value:
+    """Share of these landmarks of which a frame that shows them could be read."""
+    return lambda result: _share([each["held"] for each in which.of(result)])
 
 
 def check_comparable(results: Sequence[Result]) -> None:
@@ -113,14 +137,6 @@ def _interval(values: Sequence[float | None]) -> Interval | None:
     drawn = np.random.default_rng(0).integers(known.size, size=(_DRAWS, known.size))
     low, high = np.percentile(known[drawn].mean(axis=1), _PERCENTILES)
     return Interval(float(known.mean()), float(low), float(high), known.size)
-
-
-def _recall(counts: Callable[[Mapping], bool]) -> Value:
-    def value(result: Result) -> float | None:
-        found = [each for each in result["returns"] if counts(each)]
-        return _share([each["was"] is not None and each["came"] == each["was"] for each in found])
-
-    return value
 
 
 def _share(values: Sequence[float]) -> float | None:

@@ -57,7 +57,7 @@ _INDEX = {prompt: index for index, prompt in enumerate(every_prompt())}
 
 def load_texts() -> Texts:
     """The encodings that training and evaluation read."""
-    return Texts(load_file(TEXTS_FILE)["tokens"])
+    return Texts(load_file(TEXTS_FILE)["tokens"].float())
 
 
 def write_encoder() -> None:
@@ -102,12 +102,12 @@ def encode(clip: "CLIP", text: str) -> Tensor:
 
 
 def write_texts() -> None:
-    """Write every prompt's encoding, cut to its words."""
+    """Write every prompt's encoding, cut to its words, in half precision."""
     clip = load_encoder()
     texts = torch.stack([encode(clip, prompt.text) for prompt in every_prompt()])
     words = int((texts != 0).any(dim=-1).sum(dim=-1).max())
     TEXTS_FILE.parent.mkdir(parents=True, exist_ok=True)
-    save_file({"tokens": texts[:, :words].contiguous()}, TEXTS_FILE)
+    save_file({"tokens": texts[:, :words].half().contiguous()}, TEXTS_FILE)
 
 
 def _fill(empty: Mapping[str, Tensor]) -> dict[str, Tensor]:

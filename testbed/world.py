@@ -1,4 +1,4 @@
-"""The world: an endless landscape with landmarks, one thing bouncing in the sky, and a camera that obeys the prompt.
+"""The world: places with landmarks and no end, one thing bouncing in the sky, and a camera that obeys the prompt.
 
 Everything follows from a seed and a script; any picture can be drawn without those before it. The camera moves by
 whole tokens from frame to frame, so that what stands still is the same numbers one token further.
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from headforcing_core.geometry import TIME_STRIDE
 
-from .prompts import COLOURS, Script, prompt_at
+from .prompts import COLOURS, PLACES, Script, prompt_at
 
 WIDTH, HEIGHT = 128, 64
 PAN_PIXELS = 4  # a picture; one token a frame
@@ -35,7 +35,9 @@ RGB = {
     "dusk": (240, 160, 110),
     "night": (25, 28, 60),
     "fog": (150, 150, 155),
-    "ground": (85, 75, 60),
+    "harbour": (30, 95, 120),
+    "meadow": (85, 130, 45),
+    "desert": (205, 165, 105),
 }
 _PAN = {"pans left": -PAN_PIXELS, "pans right": PAN_PIXELS, "holds still": 0}
 SPEED = {"slow": 1.0, "fast": 2.0}  # pixels a picture across; half of it up and down
@@ -49,6 +51,8 @@ Picture = NDArray[np.float32]
 """(height, width, 3), 0 to 1."""
 Landmark = tuple[str, str]
 """Kind and colour."""
+Slot = tuple[str, int]
+"""Place, and where in its landscape: pixels 32 * n to 32 * n + 31."""
 EVERY_LANDMARK: Sequence[Landmark] = tuple(product(LANDMARKS, COLOURS))
 
 
@@ -56,18 +60,25 @@ EVERY_LANDMARK: Sequence[Landmark] = tuple(product(LANDMARKS, COLOURS))
 class World:
     """A seeded landscape under a script. Pictures are counted from 0; the first frame is picture 0 alone.
 
-    `start` and `landmarks` (by slot) stand in place of what the seed draws: where the thing begins on its way across
-    and down, each 0 to 2, and what stands in the landscape.
+    Each place has a landscape and a view of its own: who returns finds the camera where it was left. The thing in the
+    sky is the same everywhere. `start` and `landmarks` stand in place of what the seed draws: where the thing begins on
+    its way across and down, each 0 to 2, and what stands in a slot.
     """
 
     seed: int
     script: Script
     start: tuple[float, float] | None = None
-    landmarks: Mapping[int, Landmark] = field(default_factory=dict)
+    landmarks: Mapping[Slot, Landmark] = field(default_factory=dict)
 
     def camera(self, picture: int) -> int:
-        """Left edge of the view in the landscape, in pixels."""
-        return sum(_PAN[prompt.camera] * pictures for prompt, pictures in self._stretches(picture))
+        """Left edge of the view in the landscape of the picture's place, in pixels."""
+        place = self.place(picture)
+        stretches = self._stretches(picture)
+        return sum(_PAN[prompt.camera] * pictures for prompt, pictures in stretches if prompt.place == place)
+
+    def place(self, picture: int) -> str:
+        """Where a picture is."""
+        return prompt_at(self.script, frame_of(picture)).place
 
     @property
     def start_of_thing(self) -> tuple[float, float]:
@@ -85,27 +96,32 @@ class World:
             _THING_TOP + _bounce(down * reach_y + way / 2, reach_y),
         )
 
-    def landmark(self, slot: int) -> Landmark:
-        """The landmark in the middle of pixels slot*32 to slot*32 + 31 of the landscape."""
+    def landmark(self, slot: Slot) -> Landmark:
+        """The landmark in the middle of a slot."""
         if slot in self.landmarks:
             return self.landmarks[slot]
-        draw = np.random.default_rng((self.seed, 2, abs(slot), int(slot < 0)))
+        place, number = slot
+        draw = np.random.default_rng((self.seed, 2, PLACES.index(place), abs(number), int(number < 0)))
         return LANDMARKS[draw.integers(len(LANDMARKS))], COLOURS[draw.integers(len(COLOURS))]
 
-    def slots(self, picture: int) -> range:
+    def slots(self, picture: int) -> list[Slot]:
         """Slots of which something is in view."""
-        left = self.camera(picture)
-        return range(left // SLOT, (left + WIDTH - 1) // SLOT + 1)
+        place, left = self.place(picture), self.camera(picture)
+        return [(place, number) for number in range(left // SLOT, (left + WIDTH - 1) // SLOT + 1)]
+
+    def left_of(self, slot: Slot, picture: int) -> int:
+        """Left edge of a slot in a picture of its place, in pixels."""
+        return slot[1] * SLOT - self.camera(picture)
 
     def picture(self, picture: int) -> Picture:
         """Draw one picture."""
-        prompt, left = prompt_at(self.script, frame_of(picture)), self.camera(picture)
+        prompt = prompt_at(self.script, frame_of(picture))
         canvas = np.empty((HEIGHT, WIDTH, 3), np.float32)
         canvas[:] = rgb(prompt.sky)
-        canvas[GROUND_TOP:] = rgb("ground")
+        canvas[GROUND_TOP:] = rgb(prompt.place)
         for slot in self.slots(picture):
             kind, colour = self.landmark(slot)
-            _paint(canvas, landmark_cover(kind, slot * SLOT + SLOT / 2 - left), colour)
+            _paint(canvas, landmark_cover(kind, self.left_of(slot, picture) + SLOT / 2), colour)
         _paint(canvas, thing_cover(prompt.shape, *self.thing(picture)), prompt.colour)
         return canvas
 

@@ -22,8 +22,15 @@ from testbed.reading import landscape_change
 from testbed.world import GROUND_TOP, HEIGHT, PAN_PIXELS, WIDTH, first_picture, last_picture, rgb
 from tests.server.conftest import files, shown
 
-STORY = Story(3.0, {0: Prompt(sky="day", camera="pans right"), 1.5: Prompt(sky="night", camera="pans left")})
-BEFORE, AFTER = STORY.scenes.values()
+STORY = Story(
+    4.5,
+    {
+        0: Prompt(sky="day", camera="pans right"),
+        1.5: Prompt(sky="night", place="meadow", camera="pans left"),
+        3: Prompt(sky="day", camera="holds still"),
+    },
+)
+BEFORE, AWAY, BACK = STORY.scenes.values()
 CHUNK_FRAMES = 3
 SKY = slice(0, GROUND_TOP // 2)  # rows above all landmarks
 NEAR = 30 / 255  # between colours; day and night are 1.03 apart
@@ -32,10 +39,11 @@ PAN = PAN_PIXELS * TIME_STRIDE  # pixels from one frame's last picture to the ne
 
 @dataclass(frozen=True)
 class Shown:
-    """The pictures of a video (pictures, height, width, 3), 0 to 1, and the first frame of its second prompt."""
+    """The pictures of a video (pictures, height, width, 3), 0 to 1, and where its second and third prompt begin."""
 
     pictures: NDArray[np.float32]
-    change: int
+    away: int
+    back: int
 
     def sky(self) -> NDArray[np.float32]:
         """The colour of the sky in every picture."""
@@ -52,7 +60,7 @@ class Shown:
 
 @pytest.fixture(scope="module")
 def video(client: Client, comfyui: Server) -> Shown:
-    """The first-minute workflow on the small world, for three seconds."""
+    """The first-minute workflow on the small world, for a few seconds."""
     link_world(comfyui.base_directory)
     workflow = on_world(load(FIRST_MINUTE), STORY, seed=3)
     result = client.run(workflow)
@@ -60,20 +68,30 @@ def video(client: Client, comfyui: Server) -> Shown:
     (file,) = files(result, only_node(workflow, "SaveVideo"), "images")
     with av.open(io.BytesIO(client.download(file))) as container:
         pictures = np.stack([picture.to_ndarray(format="rgb24") for picture in container.decode(video=0)])
-    second = json.loads(shown(result, only_node(workflow, "PreviewAny")))["segments"][1]
-    return Shown(pictures.astype(np.float32) / 255, second["chunks"][0] * CHUNK_FRAMES)
+    segments = json.loads(shown(result, only_node(workflow, "PreviewAny")))["segments"]
+    _, away, back = (segment["chunks"][0] * CHUNK_FRAMES for segment in segments)
+    return Shown(pictures.astype(np.float32) / 255, away, back)
 
 
-def test_the_sky_is_the_one_that_the_prompt_says_before_and_after_it_changes(video: Shown) -> None:
-    sky, change = video.sky(), first_picture(video.change)
+def test_the_sky_is_the_one_that_each_prompt_says(video: Shown) -> None:
+    sky, (away, back) = video.sky(), map(first_picture, (video.away, video.back))
     assert video.pictures.shape[1:] == (HEIGHT, WIDTH, 3)
-    assert 0 < change < len(sky) - TIME_STRIDE * CHUNK_FRAMES
-    assert np.linalg.norm(sky[:change] - rgb(BEFORE.sky), axis=1).max() < NEAR
-    assert np.linalg.norm(sky[last_picture(video.change + CHUNK_FRAMES) :] - rgb(AFTER.sky), axis=1).max() < NEAR
+    settled = TIME_STRIDE * CHUNK_FRAMES  # a prompt may take a chunk
+    for prompt, pictures in ((BEFORE, sky[:away]), (AWAY, sky[away:back][settled:]), (BACK, sky[back:][settled:])):
+        assert len(pictures) > 0
+        assert np.linalg.norm(pictures - rgb(prompt.sky), axis=1).max() < NEAR
 
 
 def test_landmarks_pass_as_fast_as_the_camera_pans_and_the_way_that_the_prompt_says(video: Shown) -> None:
     pans = video.pans()
-    before, after = pans[: video.change - 1], pans[video.change :]
+    before, away = pans[: video.away - 1], pans[video.away : video.back - 1]
     assert np.mean(np.array(before) == PAN) > 0.8
-    assert np.mean(np.array(after) == -PAN) > 0.8
+    assert np.mean(np.array(away) == -PAN) > 0.8
+
+
+def test_who_returns_finds_the_place_as_it_was_left(video: Shown) -> None:
+    left, meadow, back = (
+        video.pictures[last_picture(frame)] for frame in (video.away - 1, video.back - 1, video.back + CHUNK_FRAMES)
+    )
+    same, other = (float(np.abs(left - each)[GROUND_TOP - 20 :].mean()) for each in (back, meadow))
+    assert same < other / 4

@@ -1,5 +1,7 @@
 """Noise decides what is new in a chunk, and nothing else."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -58,6 +60,17 @@ def test_noisy_chunks_hold_what_was_there_and_not_what_they_ask_for() -> None:
     first_chunk = slice(0, 3)  # what comes later goes on from the first chunk's truth
     assert (truth - plain(world))[:, first_chunk].abs().max() > 0.5
     assert (shown - plain(world))[:, first_chunk].abs().max() < 1e-3
+
+
+def test_a_place_that_the_prompt_returns_to_is_not_decided_again() -> None:
+    elsewhere = replace(STILL, place="meadow")
+    world = World(5, (Scene(0, STILL), Scene(3, elsewhere), Scene(6, STILL)))
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(16, 9, 8, 16, generator=generator)
+    truth, _ = decide(world, noise, (0.3, 1.0, 1.0), generator)
+    first, there, back = truth[:, :, 4:].split(3, dim=1)
+    assert torch.equal(first, plain(world)[:, :3, 4:]) and torch.equal(back, first)
+    assert (there - plain(world)[:, 3:, 4:]).abs().max() > 0.5
 
 
 def test_the_thing_begins_where_the_noise_looks_like_it() -> None:

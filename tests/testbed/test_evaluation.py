@@ -15,11 +15,11 @@ from testbed.latents import load_basis, world_latent
 from testbed.measures import Measured, Return, measure
 from testbed.policies import COMPARED
 from testbed.prompts import Prompt, Scene, Script
-from testbed.quality import CHANGE, MEMORY, PICTURE, WHERE, differences, draw_recall, fill_in, table, tables
+from testbed.quality import CHANGE, HELD, MEMORY, PANS, PICTURE, differences, draw_recall, fill_in, table, tables
 from testbed.statistics import (
     ABSENCES,
-    HOME_SLOTS,
     Result,
+    Which,
     above_chance,
     asked,
     by_chance,
@@ -29,7 +29,6 @@ from testbed.statistics import (
     mean_of,
     measured,
     recall,
-    recalled_where,
 )
 from testbed.world import World
 
@@ -62,16 +61,18 @@ def right(each: Return) -> bool:
 def test_the_truth_is_perfect(seed: int) -> None:
     found = measure_world(World(seed, evaluation_script(seed, 240)), 240)
     assert {name: found.values[name] for name in PERFECT} == PERFECT
-    assert min(found.values["thing_shape"] or 0, found.values["new_shape"] or 0) > 0.9  # a box is much like a ball
+    assert min(found.values["thing_shape"] or 0, found.values["new_shape"] or 0) > 0.8  # a box is much like a ball
     assert abs(found.values["sky_drift"] or 0) < 0.5 and abs(found.values["join_flicker"] or 0) < 0.5
     assert len(found.returns) > 40 and all(map(right, found.returns))
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_every_script_takes_landmarks_away_for_each_length(seed: int) -> None:
-    found = measure_world(World(seed, evaluation_script(seed, 240)), 240)
-    for shortest, longest in ABSENCES.values():
-        assert sum(shortest <= each.absence <= longest for each in found.returns) >= 4
+def test_every_script_returns_to_a_place_that_no_sink_holds_after_each_absence(seed: int) -> None:
+    found = measure_world(World(seed, evaluation_script(seed, 240)), 240).returns
+    for shortest, longest in [*ABSENCES.values()][1:]:
+        returns = [each for each in found if each.way == "place" and shortest <= each.absence <= longest]
+        assert sum(not each.home for each in returns) >= 4
+    assert sum(each.way == "pan" for each in found) >= 10
 
 
 AWAY = (
@@ -86,7 +87,8 @@ def test_another_landscape_on_the_way_back_is_no_recall() -> None:
     pictures = torch.cat([shown(World(1, AWAY), 30)[:15], shown(World(2, AWAY), 30)[15:]])
     found = measure(pictures, AWAY, CHUNK_FRAMES)
     world, other = World(1, AWAY), World(2, AWAY)
-    same = sum(world.landmark(slot) == other.landmark(slot) for slot in range(8))
+    slots = [(Prompt().place, number) for number in range(8)]
+    same = sum(world.landmark(slot) == other.landmark(slot) for slot in slots)
     assert sum(map(right, found.returns)) <= same < len(found.returns)
     assert all(map(right, measure_world(world, 30).returns))
 
@@ -95,12 +97,21 @@ def test_a_return_says_where_when_and_whether_it_could_be_read() -> None:
     world = World(1, AWAY)
     held = [range(3) for _ in range(10)]
     found = measure(shown(world, 30), AWAY, CHUNK_FRAMES, held).returns
-    home, away = ([each for each in found if (each.slot in HOME_SLOTS) == at_home] for at_home in (True, False))
+    home, away = ([each for each in found if each.home == at_home] for at_home in (True, False))
     assert all(each.held for each in home) and not any(each.held for each in away)
     assert all(each.was == world.landmark(each.slot) for each in found)
     # the camera goes two slots in four frames; slot 0 is gone from the second frame of the way until the second last
     first = home[0]
-    assert (first.slot, first.absence) == (0, 21) and first.frame == 26
+    assert (first.slot[1], first.absence, first.way) == (0, 21, "pan") and first.frame == 26
+
+
+def test_a_return_to_a_place_is_told_from_a_pan() -> None:
+    script = (Scene(0, Prompt()), Scene(3, Prompt(place="meadow", camera="pans left")), Scene(15, Prompt()))
+    found = measure_world(World(1, script), 18).returns
+    assert {(each.slot, each.absence, each.way, each.frame) for each in found} == {
+        (("harbour", number), 12, "place", 15) for number in range(4)
+    }
+    assert all(each.home and right(each) for each in found)
 
 
 def test_a_frozen_video_has_neither_motion_nor_camera() -> None:
@@ -140,9 +151,13 @@ def test_a_jump_at_every_join_is_flicker() -> None:
     assert found["join_flicker"] == pytest.approx(25.5, abs=0.5) == found["sky_flicker"]
 
 
-def returned(slot: int, absence: int, was: str | None, came: str | None, held: bool = False) -> dict[str, object]:
+def returned(
+    slot: int, absence: int, was: str | None, came: str | None, held: bool = False, way: str = "place"
+) -> dict[str, object]:
     return {
-        "slot": slot,
+        "slot": ["harbour", slot],
+        "home": slot < 4,
+        "way": way,
         "absence": absence,
         "was": was and ["tree", was],
         "came": came and ["tree", came],
@@ -166,13 +181,15 @@ def test_recall_counts_what_came_back_and_chance_what_would_have_anyway() -> Non
         returned(8, 70, "red", "red"),
         returned(9, 70, None, "red"),
     )
-    assert [recall(name)(video) for name in ABSENCES] == [0, 1, None, 0, 0.5]
-    assert recalled_where()(video) == 0.5 and asked(video) == 0.75 and held(video) == 0.25
-    assert recalled_where(home=True)(video) == recalled_where(held=True)(video) == 1
-    assert recalled_where(home=False)(video) == pytest.approx(1 / 3)
+    everything = Which()
+    assert [recall(everything, name)(video) for name in ABSENCES] == [0, 1, None, 0, 0.5]
+    assert recall(everything)(video) == 0.5 and asked(video) == 0.75 and held(everything)(video) == 0.25
+    assert recall(Which(home=True))(video) == recall(Which(held=True))(video) == 1
+    assert recall()(video) == recall(Which(home=False))(video) == pytest.approx(1 / 3) and held()(video) == 0
     # of the others' three: two red for the first, three for the second, two for the third; the last had nothing
-    assert by_chance(video) == pytest.approx((2 / 3 + 1 + 2 / 3 + 0) / 4)
-    assert above_chance(video) == pytest.approx(0.5 - (2 / 3 + 1 + 2 / 3) / 4)
+    assert by_chance(everything)(video) == by_chance(Which("place"))(video) == pytest.approx((2 / 3 + 1 + 2 / 3) / 4)
+    assert by_chance(Which("pan"))(video) is None is recall(Which("pan"))(video)
+    assert above_chance(everything)(video) == pytest.approx(0.5 - (2 / 3 + 1 + 2 / 3) / 4)
 
 
 def test_results_that_cannot_be_compared_are_refused() -> None:
@@ -192,8 +209,8 @@ def test_intervals_hold_the_mean_and_pairs_are_of_one_seed() -> None:
     assert found and less
     assert found.mean == pytest.approx(0.5) and found.low < 0.4 < 0.6 < found.high and found.seeds == 4
     assert less.mean == pytest.approx(0.05) and less.high - less.low < 1e-9
-    assert mean_of(results, "one", recall("84")) is None
-    assert difference(results, "one", "other", recall("10")) is None
+    assert mean_of(results, "one", recall(Which(), "84")) is None
+    assert difference(results, "one", "other", recall(Which(), "10")) is None
 
 
 def test_a_small_evaluation_runs_goes_on_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,8 +233,8 @@ def test_a_small_evaluation_runs_goes_on_and_is_told(tmp_path: Path, monkeypatch
     assert any(line["returns"] for line in results)
     for line in results:  # a broken model, decoder or player would not show a landscape that pans
         assert line["measures"]["camera_obeyed"] > 0.9 and line["measures"]["landmarks_clear"] > 0.5
-    text = "\n".join(table(results, [*COMPARED], columns) for columns in (MEMORY, WHERE, PICTURE, CHANGE))
-    assert text.count("`paper`") == text.count("`uniform`") == 4 and "`max`" not in text
+    text = "\n".join(table(results, [*COMPARED], columns) for columns in (MEMORY, HELD, PANS, PICTURE, CHANGE))
+    assert text.count("`paper`") == text.count("`uniform`") == 5 and "`max`" not in text
     assert "`paper`" in differences(results, policies, "uniform", PICTURE)
     colours = {"paper": "#D55E00"}
     assert draw_recall(results, colours).tobytes() != draw_recall([], colours).tobytes()
@@ -269,6 +286,6 @@ def test_an_impossible_length_is_refused(frames: str, tmp_path: Path, capsys: py
 def test_scripts_change_sky_and_thing_once() -> None:
     for seed in range(20):
         script = evaluation_script(seed, 240)
-        prompts = [replace(scene.prompt, camera="holds still") for scene in script]
+        prompts = [replace(scene.prompt, camera="holds still", place="harbour") for scene in script]
         changes = [(a.sky != b.sky, a.shape != b.shape) for a, b in zip(prompts, prompts[1:], strict=False) if a != b]
         assert changes == [(True, False), (False, True)]

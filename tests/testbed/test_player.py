@@ -30,7 +30,7 @@ def network() -> CausalWan:
 
 @pytest.fixture(scope="module")
 def texts() -> Texts:
-    return Texts(torch.randn(432, 14, 64, generator=torch.Generator().manual_seed(0)))
+    return Texts(torch.randn(1296, 17, 64, generator=torch.Generator().manual_seed(0)))
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ SMALL = Shape(width=128, layers=2, feed_forward=128)
 
 @pytest.fixture(scope="module")
 def texts() -> Texts:
-    return Texts(torch.randn(432, 14, 64, generator=torch.Generator().manual_seed(0)))
+    return Texts(torch.randn(1296, 17, 64, generator=torch.Generator().manual_seed(0)))
 
 
 def batch_of(step: int, texts: Texts, chunk_frames: int = 3) -> Batch:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from testbed.latents import load_basis, world_latent
-from testbed.prompts import Prompt, Scene, every_prompt, prompt_at, training_script
+from testbed.prompts import PLACES, Prompt, Scene, every_prompt, prompt_at, training_script
 from testbed.world import HEIGHT, PAN_PIXELS, RGB, SLOT, WIDTH, World, first_picture, frame_of, last_picture
 
 LEFT, RIGHT, STILL = (Prompt(camera=camera) for camera in ("pans left", "pans right", "holds still"))
@@ -54,9 +54,8 @@ def test_a_landmark_comes_back_at_its_place_after_any_absence(frames: int) -> No
 def test_a_landmark_is_seen_in_its_colour_in_the_middle_of_its_slot() -> None:
     world = World(11, (Scene(0, LEFT),))
     for picture in (0, 30, 401):
-        left = world.camera(picture)
         for slot in world.slots(picture):
-            column = slot * SLOT + SLOT // 2 - left
+            column = world.left_of(slot, picture) + SLOT // 2
             if 0 <= column < WIDTH:
                 seen = 255 * world.picture(picture)[HEIGHT - 12, column]
                 assert np.allclose(seen, RGB[world.landmark(slot)[1]], atol=1)
@@ -69,6 +68,23 @@ def test_the_thing_stays_in_view_and_keeps_moving_at_its_speed() -> None:
         assert all(8 <= x <= WIDTH - 8 and 9 <= y <= HEIGHT / 2 - 9 for x, y in ways)
         steps = np.abs(np.diff([x for x, _ in ways]))
         assert np.median(steps) == pytest.approx(pixels) and steps.max() <= pixels + 1e-9
+
+
+def test_who_returns_to_a_place_finds_it_as_it_was_left() -> None:
+    elsewhere = replace(RIGHT, place="desert")
+    world = World(
+        4, (Scene(0, RIGHT), Scene(5, elsewhere), Scene(11, STILL), Scene(14, replace(elsewhere, speed="slow")))
+    )
+    left, there, back, again = (last_picture(frame) for frame in (4, 10, 11, 14))
+    landscape = slice(HEIGHT // 2, HEIGHT)
+    assert np.array_equal(world.picture(left)[landscape], world.picture(back)[landscape])
+    assert np.allclose(255 * world.picture(there)[-1, 0], RGB["desert"], atol=1)
+    assert world.camera(again) == world.camera(there) + 4 * PAN_PIXELS
+    assert not set(world.slots(there)) & set(world.slots(back)) and set(world.slots(there)) & set(world.slots(again))
+    ways = [world.thing(picture)[0] for picture in range(last_picture(14))]
+    assert np.abs(np.diff(ways)).max() <= 1 + 1e-9  # the thing knows nothing of places
+    kinds = [[each.landmark((place, number)) for number in range(30)] for place in PLACES for each in (world,)]
+    assert len(set(map(tuple, kinds))) == 3
 
 
 def test_a_prompt_change_changes_what_it_names_from_its_frame_on_and_nothing_else() -> None:
@@ -90,7 +106,7 @@ def test_speed_changes_leave_no_jump() -> None:
 
 def test_prompts_are_all_different_and_a_wrong_word_is_told() -> None:
     texts = [prompt.text for prompt in every_prompt()]
-    assert len(set(texts)) == len(texts) == 432
+    assert len(set(texts)) == len(texts) == 1296
     with pytest.raises(ValueError, match="purple"):
         Prompt(colour="orange")
 
@@ -102,6 +118,14 @@ def test_training_scripts_often_turn_back_within_the_window() -> None:
         return {"pans left", "pans right"} <= set(cameras)
 
     assert sum(map(turns, range(200))) > 100
+
+
+def test_training_scripts_often_return_to_a_place_within_the_window() -> None:
+    def returns(seed: int) -> bool:
+        places = [prompt_at(training_script(seed, 3), frame).place for frame in range(0, 21, 3)]
+        return any(places[i] != places[i - 1] and places[i] in places[: i - 1] for i in range(2, 7))
+
+    assert 60 < sum(map(returns, range(200))) < 140
 
 
 def test_a_latent_of_the_still_landscape_is_the_same_numbers_one_token_further() -> None:

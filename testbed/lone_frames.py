@@ -1,0 +1,119 @@
+"""Which frames does the model need to bring back what it saw? Tried on the true past.
+
+usage: python -m testbed.lone_frames [--seeds 0:10] [--weights FILE]
+
+Home is in view for 3 frames. Then the camera pans away and back, or the prompt is at another place for a while. All
+frames until then are the truth; the model goes on when home returns, and reads a part of them. Prints the share of
+home's landmarks that are right.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from headforcing_core.policy import PRESETS, CachePolicy, Tiers
+from headforcing_core.rules import label_heads
+
+from .evaluate import seed_range
+from .evaluation_script import CHUNK_FRAMES, TRANSITION
+from .latents import load_basis, world_latent
+from .model_files import MODEL_FILE, network_of, read_weights
+from .network import CausalWan
+from .player import play
+from .policies import EVERY_HEAD
+from .prompts import Prompt, Scene, Script
+from .reading import read_landmark
+from .text_encoder import load_texts
+from .world import SLOT, WIDTH, World, last_picture
+
+_AT_HOME = 3  # frames before the journey
+
+
+@dataclass(frozen=True)
+class Journey:
+    """A script, how many of its frames are given as the truth, and how many there are."""
+
+    script: Script
+    true: int
+    frames: int
+
+
+def _pan(frames: int) -> Journey:
+    back = _AT_HOME + frames
+    script = (Scene(0, Prompt()), Scene(_AT_HOME, Prompt(camera="pans right")), Scene(back, Prompt(camera="pans left")))
+    return Journey(script, back + frames - 6, back + frames)  # home is back for 6 frames
+
+
+def _stay(frames: int) -> Journey:
+    back = _AT_HOME + frames
+    away = Scene(_AT_HOME, Prompt(place="meadow", camera="pans right"))
+    return Journey((Scene(0, Prompt()), away, Scene(back, Prompt())), back, back + CHUNK_FRAMES)
+
+
+def _kept(tiers: Tiers, rope: str) -> CachePolicy:
+    return CachePolicy("", tiers, tiers, tiers, rope=rope, compress_from_chunk=2)
+
+
+JOURNEYS = {"pan of 9": _pan(9), "pan of 30": _pan(30), "stay of 9": _stay(9), "stay of 30": _stay(30)}
+CASES: Mapping[str, CachePolicy] = {
+    "all": replace(PRESETS["full"], rope="absolute"),
+    "the last 12": _kept(Tiers(0, 0, 12), "compact"),
+    "the last 6": _kept(Tiers(0, 0, 6), "compact"),
+    **{
+        f"the first 3 and the last {recent}, {rope}": _kept(Tiers(3, 0, recent), rope)
+        for recent in (9, 6)
+        for rope in ("absolute", "compact", "clamp")
+    },
+}
+"""What is read of the true past, and at which positions. `absolute` leaves the trained range in a journey of 30."""
+
+
+def recall(network: CausalWan, policy: CachePolicy, journey: Journey, seeds: Sequence[int]) -> float:
+    """Share of home's landmarks that come back right, of those out of view in the last true frame."""
+    basis, texts = load_basis(), load_texts()
+    labels = label_heads(EVERY_HEAD, network.shape.layers, network.shape.heads, None)
+    chunks, right = journey.frames // CHUNK_FRAMES, []
+    for seed in seeds:
+        world = World(seed, journey.script)
+        truth = world_latent(world, range(journey.true), basis)[None]
+        made = play(
+            network,
+            texts,
+            journey.script,
+            seed,
+            chunks,
+            CHUNK_FRAMES,
+            policy,
+            labels,
+            TRANSITION,
+            half=True,
+            given=truth,
+        )
+        pictures = basis.pictures(torch.cat([chunk.latent for chunk in made], dim=2)[0])
+        gone = set(world.slots(0)) - set(world.slots(last_picture(journey.true - 1)))
+        for frame in range(journey.true, journey.frames):
+            places = {slot: world.left_of(slot, last_picture(frame)) for slot in gone}
+            whole = {slot: left for slot, left in places.items() if 0 <= left <= WIDTH - SLOT}
+            right += [read_landmark(pictures[frame], left) == world.landmark(slot) for slot, left in whole.items()]
+    return sum(right) / len(right)
+
+
+def main() -> None:
+    """Print every case."""
+    parser = argparse.ArgumentParser(prog="python -m testbed.lone_frames", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--seeds", type=seed_range, default=range(10), metavar="FROM:TO")
+    parser.add_argument("--weights", type=Path, default=MODEL_FILE, help="or the state.safetensors of a training")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    network = network_of(read_weights(given.weights))
+    print(f"| read of the past | {' | '.join(JOURNEYS)} |\n|{' --- |' * (1 + len(JOURNEYS))}")
+    for name, policy in CASES.items():
+        found = (f"{recall(network, policy, journey, given.seeds):.2f}" for journey in JOURNEYS.values())
+        print(f"| {name} | {' | '.join(found)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
