@@ -1,6 +1,6 @@
 """Train the decoder of the world's latents. The same command goes on where it was stopped.
 
-usage: COMFYUI_PATH=<ComfyUI folder> python -m testbed.train_decoder --steps 4000
+usage: COMFYUI_PATH=<ComfyUI folder> python -m testbed.train_decoder --steps 9600
 
 Writes build/testbed/decoder/state.safetensors and loss.csv (step, peak signal to noise in decibels, seconds a step).
 The learning rate falls to 0 over the last half of the steps.
