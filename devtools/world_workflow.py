@@ -18,6 +18,8 @@ MODEL, TEXT_ENCODER, VAE = "self_forcing_world.safetensors", "world_umt5.safeten
 _FILES = REPOSITORY / "testbed" / "models"
 _FOLDERS = {MODEL: "diffusion_models", TEXT_ENCODER: "text_encoders", VAE: "vae"}
 _OUT, _BACK = Prompt(camera="pans right"), Prompt(camera="pans left")
+_MEADOW = Prompt(sky="dusk", place="meadow")
+_NIGHT = Prompt(sky="night", colour="white", shape="box")
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,6 @@ class Story:
         return "\n".join(f"[{second:g}s] {prompt.text}" for second, prompt in self.scenes.items())
 
 
-_MEADOW = Prompt(sky="dusk", place="meadow")
-_NIGHT = Prompt(sky="night", colour="white", shape="box")
 SHORT = Story(18.0, {0: _OUT, 6: _MEADOW, 12: _BACK})
 MINUTE = Story(
     60.0,

@@ -6,7 +6,7 @@ from random import Random
 from .prompts import CHOICES, PLACES, Prompt, Script, script_of
 
 CHUNK_FRAMES, TRANSITION = 3, "recache"
-_OPENING_PAN, _VISIT = 3, 3  # chunks of the first pan and of the one back, and of each visit
+_REST, _OPENING, _VISIT = 2, 6, 3  # chunks at home at first, of the pan away and back, of each visit
 _ABSENCES = (3, 7, 14, 28)  # chunks between the visits
 _SKY_CHANGE, _THING_CHANGE = (0.25, 0.4), (0.5, 0.7)  # shares of the video within which they come
 
@@ -19,7 +19,7 @@ def evaluation_script(seed: int, frames: int) -> Script:
     first = replace(Prompt(**{name: rng.choice(words) for name, words in CHOICES.items()}), camera="holds still")
     elsewhere = [place for place in PLACES if place != first.place]
     visited, third = (replace(first, place=place) for place in rng.sample(elsewhere, 2))
-    prompts = [first] * 2 + _out_and_back(rng, first, 2 * _OPENING_PAN) + [visited] * _VISIT
+    prompts = [first] * _REST + _out_and_back(rng, first, _OPENING) + [visited] * _VISIT
     for absence in rng.sample(_ABSENCES, len(_ABSENCES)):
         at_home = rng.randint(0, absence)
         stays = [_out_and_back(rng, first, at_home), _out_and_back(rng, third, absence - at_home)]

@@ -73,7 +73,7 @@ def measure(pictures: Tensor, script: Script, chunk_frames: int, held: Sequence[
     colours = sky_colours(pictures)
     skies = [nearest_sky(colour) for colour in colours]
     errors = sky_errors(pictures, [prompt.sky for prompt in prompts])
-    world = World(0, script)  # for its camera alone
+    world = World(0, script)  # for its camera and its places
     camera = [world.camera(last_picture(frame)) for frame in range(frames)]
     shifts = [after - before for before, after in pairwise(camera)]
     stays = [one.place == other.place for one, other in pairwise(prompts)]

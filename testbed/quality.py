@@ -46,9 +46,10 @@ class Column:
     unit: float = 1.0
 
 
+_GONE = [*ABSENCES][1:]
 _PANS, _HOME = Which("pan"), Which("place", home=True)
 ABOVE_CHANCE = Column("above chance", above_chance())
-BY_ABSENCE = tuple(Column(f"recall {absence}", recall(absence=absence)) for absence in [*ABSENCES][1:])
+BY_ABSENCE = tuple(Column(f"recall {absence}", recall(absence=absence)) for absence in _GONE)
 MEMORY = (
     Column("frames read", lambda result: result["frames_read"], 1),
     *BY_ABSENCE,
@@ -135,8 +136,7 @@ def draw_recall(results: Sequence[Result], colours: Mapping[str, str]) -> Image.
     image = Image.new("RGB", (scale * width, scale * height), "#FFFFFF")
     pen = ImageDraw.Draw(image)
     font = ImageFont.load_default(scale * 14)
-    drawn = [*ABSENCES][1:]
-    right, step = width - 190, (width - 190 - left) / len(drawn)
+    right, step = width - 190, (width - 190 - left) / len(_GONE)
 
     def at(x: float, share: float) -> tuple[float, float]:
         return scale * x, scale * (height - bottom - share * (height - bottom - top))
@@ -145,7 +145,7 @@ def draw_recall(results: Sequence[Result], colours: Mapping[str, str]) -> Image.
         pen.line([at(left, tenth / 10), at(right, tenth / 10)], fill="#DDDDDD", width=scale)
         pen.text(at(left - 10, tenth / 10), f"{tenth / 10:.1f}", fill="#1A1A1A", font=font, anchor="rm")
     pen.text(at(10, 1), "recall", fill="#1A1A1A", font=font, anchor="lb")
-    for place, absence in enumerate(drawn):
+    for place, absence in enumerate(_GONE):
         pen.text(at(left + (place + 0.5) * step, -0.05), absence, fill="#1A1A1A", font=font, anchor="mm")
         for number, (policy, colour) in enumerate(colours.items()):
             found = mean_of(results, policy, recall(absence=absence))

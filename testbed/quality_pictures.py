@@ -55,8 +55,8 @@ def ends_of_visits(script: Script) -> list[int]:
     """The last frame of each visit to the place where the script is most often, home excepted."""
     places = [prompt_at(script, frame).place for frame in range(FRAMES)]
     ends = [frame for frame in range(FRAMES) if places[frame : frame + 1] != places[frame + 1 : frame + 2]]
-    counts = Counter(places[frame] for frame in ends if places[frame] != places[0])
-    return [frame for frame in ends if places[frame] == counts.most_common(1)[0][0]]
+    ((visited, _),) = Counter(places[frame] for frame in ends if places[frame] != places[0]).most_common(1)
+    return [frame for frame in ends if places[frame] == visited]
 
 
 def main() -> None:

@@ -83,8 +83,8 @@ def test_who_returns_to_a_place_finds_it_as_it_was_left() -> None:
     assert not set(world.slots(there)) & set(world.slots(back)) and set(world.slots(there)) & set(world.slots(again))
     ways = [world.thing(picture)[0] for picture in range(last_picture(14))]
     assert np.abs(np.diff(ways)).max() <= 1 + 1e-9  # the thing knows nothing of places
-    kinds = [[each.landmark((place, number)) for number in range(30)] for place in PLACES for each in (world,)]
-    assert len(set(map(tuple, kinds))) == 3
+    landscapes = {tuple(world.landmark((place, number)) for number in range(30)) for place in PLACES}
+    assert len(landscapes) == 3
 
 
 def test_a_prompt_change_changes_what_it_names_from_its_frame_on_and_nothing_else() -> None:
