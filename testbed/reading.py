@@ -7,17 +7,31 @@ much of it that explains. Pictures are those of `Basis.pictures`: (frames, heigh
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from headforcing_core.geometry import TIME_STRIDE
+from headforcing_core.geometry import SPACE_STRIDE, TIME_STRIDE
 
 from .deciding import REACH, thing_kernel
+from .latents import load_basis
 from .prompts import COLOURS, SHAPES, SKIES
-from .world import EVERY_LANDMARK, HEIGHT, LANDMARKS, PAN_PIXELS, SLOT, THING_ROWS, WIDTH, Landmark, landmark_cover, rgb
+from .world import (
+    EVERY_LANDMARK,
+    HEIGHT,
+    LANDMARKS,
+    PAN_PIXELS,
+    SLOT,
+    THING_ROWS,
+    WIDTH,
+    Landmark,
+    landmark_cover,
+    rgb,
+    thing_cover,
+)
 
 CLEAR = 0.5  # share of a picture's part that a drawing must explain to count
 _SHIFTS = (-PAN_PIXELS * TIME_STRIDE, 0, PAN_PIXELS * TIME_STRIDE)  # of the camera, from frame to frame
@@ -62,10 +76,11 @@ def read_thing(picture: Tensor) -> Thing | None:
     seen = ((picture[:THING_ROWS] - sky) @ tints.T).movedim(-1, 0)  # (colours, rows, columns)
     kernels = torch.stack([thing_kernel(shape) for shape in SHAPES])[:, None]
     alike = conv2d(seen[:, None], kernels, padding=REACH)  # (colours, shapes, rows, columns)
-    size = tints.square().sum(dim=1)[:, None] * kernels.square().sum(dim=(1, 2, 3))  # (colours, shapes)
-    gain = 2 * alike - size[..., None, None]  # of what it leaves unexplained, how much less than plain sky does
+    size = torch.einsum("ci,syxij,cj->csyx", tints, _kept_of_things(), tints)
+    size = size.tile(1, 1, THING_ROWS // SPACE_STRIDE, WIDTH // SPACE_STRIDE)
+    gain = 2 * alike - size  # of what it leaves unexplained, how much less than plain sky does
     colour, shape, y, x = (int(each) for each in torch.unravel_index(gain.argmax(), gain.shape))
-    if gain[colour, shape, y, x] < CLEAR * size[colour, shape]:
+    if gain[colour, shape, y, x] < CLEAR * size[colour, shape, y, x]:
         return None
     return Thing(SHAPES[shape], COLOURS[colour], x, y)
 
@@ -97,6 +112,22 @@ def _rgb(name: str) -> Tensor:
 @cache
 def _palette() -> Tensor:
     return torch.stack([_rgb(colour) for colour in COLOURS])
+
+
+@cache
+def _kept_of_things() -> Tensor:
+    """How large a shape is in a picture of the latents, by where its middle lies in a patch: (shapes, rows, columns of
+    a patch, 3, 3), to be multiplied with its colour less the sky's from both sides. The latents drop what is fine, more
+    of one shape than of another."""
+    basis = load_basis()
+    plain = torch.zeros(1, THING_ROWS, WIDTH, 3)
+    found = torch.empty(len(SHAPES), SPACE_STRIDE, SPACE_STRIDE, 3, 3)
+    for shape, y, x in product(range(len(SHAPES)), range(SPACE_STRIDE), range(SPACE_STRIDE)):
+        cover = thing_cover(SHAPES[shape], WIDTH / 2 + x + 0.5, THING_ROWS / 2 + y + 0.5)[:THING_ROWS]
+        drawn = torch.from_numpy(cover.astype(np.float32))[..., None] * torch.eye(3)[:, None, None]
+        kept = (basis.pictures(basis.latent(drawn)) - basis.pictures(basis.latent(plain))).flatten(1)
+        found[shape, y, x] = kept @ kept.T
+    return found
 
 
 @cache
