@@ -18,6 +18,7 @@ Json: TypeAlias = "Mapping[str, Json] | list[Json] | str | int | float | bool | 
 IN_PAGE = Path(__file__).with_name("in_page.js")
 LOOPBACK = "127.0.0.1"
 READY_SECONDS = 90.0
+INTERRUPT_SECONDS = 60.0
 SEARCH_SECONDS, DOUBLE_CLICKS = 10.0, 3
 SETTLE_SECONDS = 0.5  # the canvas is drawn a few frames after the graph has changed
 CHROMIUM_ARGUMENTS = (
@@ -115,6 +116,11 @@ class ComfyPage:
         report = cast(Mapping[str, list[Mapping[str, Json]]], self._call("report"))
         events = tuple(Event(cast(str, event["type"]), event["detail"]) for event in report["events"])
         return Run(cast(str, report["outcome"]), events)
+
+    def interrupt(self) -> None:
+        """Cancel what runs by the page's own button, and wait until it has ended; raises playwright's TimeoutError."""
+        self.tab.get_by_label("Cancel current run").first.click()
+        self._wait_until("hasEnded", INTERRUPT_SECONDS)
 
     def node_errors(self) -> Json:
         """What the host found wrong with the graph when it refused it, by node id; None if nothing."""

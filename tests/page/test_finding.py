@@ -141,7 +141,7 @@ def test_a_run_shows_where_it_is_can_be_stopped_and_runs_again(opened: Opened) -
         page.tab.wait_for_function(pictures, timeout=10_000)
     else:
         preview.first.wait_for()
-    page.tab.get_by_label("Cancel current run").first.click()
+    page.interrupt()
     page.tab.get_by_text("Execution has been interrupted").wait_for()
     assert page.wait_for_end(LONGEST_RUN).outcome == "interrupted"
 
