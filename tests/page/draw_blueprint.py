@@ -74,7 +74,7 @@ def main() -> None:
     """Draw the blueprint."""
     installation = Installation.from_environment()
     with temporary_base_directory(installation.models) as folder:
-        with Server(installation, folder) as server, open_page(server.url, SETTINGS) as page:
+        with Server(installation, folder) as server, open_page(server.url, "classic", SETTINGS) as page:
             publish(page)
         (published,) = (folder / "user").rglob(f"subgraphs/{NAME}.json")
         blueprint = json.loads(published.read_text(encoding="utf-8"))

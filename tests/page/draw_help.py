@@ -17,7 +17,6 @@ from tests.page.page import ComfyPage, Json, open_page
 
 HELP = Path(__file__).resolve().parents[2] / "web" / "docs"
 SETTINGS = {
-    "Comfy.VueNodes.Enabled": True,  # what a new installation has
     "Comfy.Node.AlwaysShowAdvancedWidgets": True,
     "Comfy.Minimap.Visible": False,
     "Comfy.Canvas.SelectionToolbox": False,
@@ -93,7 +92,7 @@ def main() -> None:
         profile = folder / "models" / "head_profiles" / f"{PROFILE}.safetensors"
         profile.parent.mkdir(exist_ok=True)
         profile.touch()  # only its name is shown
-        with Server(installation, folder) as server, open_page(server.url, SETTINGS) as page:
+        with Server(installation, folder) as server, open_page(server.url, "vue", SETTINGS) as page:
             page.tab.set_viewport_size(VIEWPORT)
             page.tab.evaluate("(api) => window.app.loadApiJson(api, 'help')", cast(Json, GRAPH))
             page.settle()

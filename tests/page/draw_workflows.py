@@ -21,13 +21,12 @@ from devtools.tiny_workflow import Workflow
 from tests.page.page import ComfyPage, Json, open_page
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
-SCREENSHOTS = WORKFLOWS.parent / "build" / "screenshots"
 ARRANGE = Path(__file__).with_name("arrange.js")
 MARGIN = 20
 THUMBNAIL = (1200, 480)
 ZOOM, CORNER = 0.85, (90, 150)  # how a workflow opens: where its first node stands in the page, in pixels
-# classic nodes, their text drawn at any size, nothing above the canvas
-SETTINGS = {"Comfy.VueNodes.Enabled": False, "Comfy.Minimap.Visible": False, "LiteGraph.Canvas.MinFontSizeForLOD": 0}
+# text drawn at any size, nothing above the canvas
+SETTINGS = {"Comfy.Minimap.Visible": False, "LiteGraph.Canvas.MinFontSizeForLOD": 0}
 # the nodes of every column, from left to right
 COLUMNS = {
     "first_minute": "1 2 3 | 4 7 | 5 6 | 8 | 9 10 | 11",
@@ -56,8 +55,7 @@ def draw(page: ComfyPage, name: str) -> None:
     page.settle()
     form = cast(dict[str, Json], page.tab.evaluate("() => JSON.parse(JSON.stringify(window.app.graph.serialize()))"))
     target.write_text(json.dumps(opened_at_its_beginning(form), indent=1) + "\n", encoding="ascii")
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    page.tab.screenshot(path=SCREENSHOTS / f"workflow_{name}.png")
+    page.keep_screenshot(f"workflow_{name}")
     with Image.open(io.BytesIO(page.tab.screenshot())) as shot:
         thumbnail(shot.convert("RGB")).save(target.with_suffix(".jpg"), quality=85)
 
@@ -87,7 +85,7 @@ def main(names: list[str]) -> None:
         add_text_encoders(folder / "models" / "text_encoders")
         shutil.copy(installation.host / "input" / "example.png", folder / "input")  # as artists have it
         film = shutil.move(folder / "output" / "video" / "first_minute_00001_.mp4", folder / "input" / "film.mp4")
-        with Server(installation, folder) as server, open_page(server.url, SETTINGS) as page:
+        with Server(installation, folder) as server, open_page(server.url, "classic", SETTINGS) as page:
             Client(server.url).run(saving(film.name))
             for name in names or COLUMNS:
                 draw(page, name)

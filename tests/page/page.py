@@ -8,14 +8,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeAlias, cast
+from typing import Literal, TypeAlias, cast
 from urllib.parse import urlsplit
 
 from playwright.sync_api import BrowserContext, ConsoleMessage, Error, Page, Route, TimeoutError, sync_playwright
 
 Json: TypeAlias = "Mapping[str, Json] | list[Json] | str | int | float | bool | None"
+Renderer: TypeAlias = Literal["classic", "vue"]
+"""How the page draws nodes."""
 
 IN_PAGE = Path(__file__).with_name("in_page.js")
+SCREENSHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
 LOOPBACK = "127.0.0.1"
 READY_SECONDS = 90.0
 INTERRUPT_SECONDS = 60.0
@@ -76,6 +79,7 @@ class ComfyPage:
     """An open page; `tab` is Playwright's own handle, for anything that has no method here."""
 
     tab: Page
+    renderer: Renderer
     blocked: list[str] = field(default_factory=list)  # tries to reach something outside this machine
     console_errors: list[str] = field(default_factory=list)  # without those of every start
 
@@ -126,11 +130,16 @@ class ComfyPage:
         """What the host found wrong with the graph when it refused it, by node id; None if nothing."""
         return self._call("nodeErrors")
 
-    def screenshot(self, path: Path) -> None:
-        """Save a picture of the page with the whole graph in view."""
+    def show_all(self) -> None:
+        """Bring the whole graph into view: what lies outside is not in the page."""
         self._call("fitView")
         self.settle()
-        self.tab.screenshot(path=path)
+
+    def keep_screenshot(self, name: str) -> None:
+        """Keep a picture of the page for people to look at."""
+        self.settle()
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        self.tab.screenshot(path=SCREENSHOTS / f"{name}_{self.renderer}.png")
 
     def open_search(self) -> None:
         """Open the search for nodes by a double click on the canvas. On a busy machine the two clicks can come too far
@@ -182,10 +191,12 @@ class ComfyPage:
 
 
 @contextmanager
-def open_page(url: str, settings: Mapping[str, Json] | None = None) -> Iterator[ComfyPage]:
+def open_page(
+    url: str, renderer: Renderer = "classic", settings: Mapping[str, Json] | None = None
+) -> Iterator[ComfyPage]:
     """Open the page of the host at `url` in a browser with an empty profile, ready for input.
 
-    `settings` are the host's own, e.g. {"Comfy.VueNodes.Enabled": True}; they stay set on the host.
+    `settings` are further ones of the host's own; like the renderer they stay set on the host.
     """
     with TemporaryDirectory(ignore_cleanup_errors=True) as profile, sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
@@ -197,8 +208,9 @@ def open_page(url: str, settings: Mapping[str, Json] | None = None) -> Iterator[
         )
         try:
             # without the first the page opens with a dialog over the canvas
-            send_settings(context, url, {"Comfy.TutorialCompleted": True, **(settings or {})})
-            yield enter_page(context, url)
+            always = {"Comfy.TutorialCompleted": True, "Comfy.VueNodes.Enabled": renderer == "vue"}
+            send_settings(context, url, {**always, **(settings or {})})
+            yield enter_page(context, url, renderer)
         finally:
             context.close()
 
@@ -212,9 +224,9 @@ def send_settings(context: BrowserContext, url: str, settings: Mapping[str, Json
             raise RuntimeError(f"the host answered {answer.status} to the setting {name}={value!r}")
 
 
-def enter_page(context: BrowserContext, url: str) -> ComfyPage:
+def enter_page(context: BrowserContext, url: str, renderer: Renderer) -> ComfyPage:
     """Open the page in the browser's first tab, with the fence and the recorders in place before it loads."""
-    page = ComfyPage(context.pages[0])
+    page = ComfyPage(context.pages[0], renderer)
     context.add_init_script(path=IN_PAGE)
     context.route("**/*", page.fence)
     page.tab.on("console", page.hear_console)

@@ -1,17 +1,14 @@
 """The blueprint in ComfyUI's own page: found, added and run, with classic nodes and with Vue nodes."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
-from devtools.server import Server
 from devtools.tiny_workflow import TINY_HEIGHT, TINY_WIDTH
 from tests.conftest import REPOSITORY
 from tests.page.draw_blueprint import INPUTS, NAME, OUTPUTS
-from tests.page.page import ComfyPage, Json, open_page
+from tests.page.page import ComfyPage, Json
 
-SCREENSHOTS = REPOSITORY / "build" / "screenshots"
 SECONDS, CHUNKS = 1.5, 3
 LONGEST_RUN = 120.0
 ADDED = "() => window.app.graph.nodes.find((node) => node.isSubgraphNode())"
@@ -50,16 +47,11 @@ CONNECT_PICTURE = """() => {
 }"""
 
 
-@pytest.fixture(scope="module", params=["classic", "vue"])
-def renderer(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
 @pytest.fixture(scope="module")
-def page(renderer: str, comfyui: Server) -> Iterator[ComfyPage]:
-    with open_page(comfyui.url, {"Comfy.VueNodes.Enabled": renderer == "vue"}) as opened:
-        add_from_search(opened)
-        yield opened
+def page(rendered: ComfyPage) -> ComfyPage:
+    """The blueprint alone on the canvas."""
+    add_from_search(rendered)
+    return rendered
 
 
 def add_from_search(page: ComfyPage) -> None:
@@ -92,10 +84,10 @@ def test_it_begins_with_the_values_of_first_minute(page: ComfyPage) -> None:
     assert shown == [values[key] for key in INPUTS if key in values]
 
 
-def test_what_is_changed_on_it_is_what_runs(page: ComfyPage, renderer: str) -> None:
+def test_what_is_changed_on_it_is_what_runs(page: ComfyPage) -> None:
     page.tab.evaluate(MAKE_READY, {"width": TINY_WIDTH, "height": TINY_HEIGHT})
     wanted: dict[str, Json] = {
-        "text": f"[0s] a red fox in deep snow, drawn by {renderer} nodes",
+        "text": f"[0s] a red fox in deep snow, drawn by {page.renderer} nodes",
         "seconds": SECONDS,
         "seed": 4711,
         "preset": "low_vram",
@@ -103,24 +95,24 @@ def test_what_is_changed_on_it_is_what_runs(page: ComfyPage, renderer: str) -> N
     }
     for name, value in wanted.items():
         page.set_widget(NAME, name, value)
-    report = finished(page, f"blueprint_{renderer}")
+    report = finished(page, "blueprint")
     assert len(report["chunks"]) == CHUNKS and report["settings"]["seed"] == wanted["seed"]
     assert report["settings"]["policy"] == "low_vram"
     assert [segment["prompt"] for segment in report["segments"]] == [wanted["text"].removeprefix("[0s] ")]
     page.tab.locator("video").wait_for()
 
 
-def test_a_picture_that_is_connected_begins_the_video(page: ComfyPage, renderer: str) -> None:
+def test_a_picture_that_is_connected_begins_the_video(page: ComfyPage) -> None:
     page.tab.evaluate(CONNECT_PICTURE)
-    assert len(finished(page, f"blueprint_picture_{renderer}")["chunks"]) == CHUNKS - 1
+    assert len(finished(page, "blueprint_picture")["chunks"]) == CHUNKS - 1
 
 
 def finished(page: ComfyPage, name: str) -> dict:
     """Run the graph to its end; the report that it shows."""
     assert page.queue(), page.node_errors()
     run = page.wait_for_end(LONGEST_RUN)
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(SCREENSHOTS / f"{name}.png")
+    page.show_all()
+    page.keep_screenshot(name)
     assert (run.outcome, run.error()) == ("success", "")
     (report,) = [json.loads(shown["text"][0]) for shown in run.outputs().values() if "text" in shown]
     return report

@@ -9,9 +9,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator
 
-from devtools.server import Server
 from tests.conftest import REPOSITORY
-from tests.page.page import ComfyPage, open_page
+from tests.page.page import ComfyPage
 from tests.server.graphs import sampling
 
 WORKFLOWS = sorted(path.stem for path in (REPOSITORY / "workflows").glob("*.json"))
@@ -28,30 +27,23 @@ LONGEST_RUN = 120.0
 
 @dataclass(frozen=True)
 class Opened:
-    """A page, and the name of how it draws nodes."""
+    """A page with an empty graph."""
 
     page: ComfyPage
-    renderer: str
 
     def preview(self) -> Locator | None:
         """The picture on the sampler, where it is an element of the page: classic nodes draw it on the canvas."""
-        return self.page.tab.locator('[data-node-id="sampler"] img') if self.renderer == "vue" else None
-
-
-@pytest.fixture(scope="module", params=["classic", "vue"])
-def browser(request: pytest.FixtureRequest, comfyui: Server) -> Iterator[Opened]:
-    with open_page(comfyui.url, {"Comfy.VueNodes.Enabled": request.param == "vue"}) as page:
-        yield Opened(page, request.param)
+        return self.page.tab.locator('[data-node-id="sampler"] img') if self.page.renderer == "vue" else None
 
 
 @pytest.fixture
-def opened(browser: Opened) -> Iterator[Opened]:
+def opened(rendered: ComfyPage) -> Iterator[Opened]:
     """The page with an empty graph. Nothing may fail, or reach beyond this machine."""
-    page = browser.page
+    page = rendered
     page.console_errors.clear()
     page.blocked.clear()
     page.tab.evaluate("() => { app.graph.clear(); app.canvas.ds.scale = 0.8; app.canvas.ds.offset = [0, 0]; }")
-    yield browser
+    yield Opened(page)
     assert [line for line in page.console_errors if not any(known in line for known in ABSENT)] == []
     assert [line for line in page.blocked if OWN_LOOK_UP not in line] == []
 

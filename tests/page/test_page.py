@@ -7,13 +7,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from devtools.server import Server
 from devtools.tiny_workflow import TINY_HEIGHT, TINY_WIDTH, load, only_node
 from tests.conftest import REPOSITORY
-from tests.page.page import ComfyPage, Json, Run, open_page
+from tests.page.page import ComfyPage, Json, Run
 
 WORKFLOWS = REPOSITORY / "workflows"
-SCREENSHOTS = REPOSITORY / "build" / "screenshots"
 API = load(WORKFLOWS / "api" / "first_minute.json")
 SAMPLER, SCHEDULE = "HeadForcingSampler", "HeadForcingPromptSchedule"
 SECONDS, CHUNKS, STEPS = 1.5, 3, 4
@@ -24,15 +22,14 @@ REFUSED = ("status of 400", "Prompt execution failed")  # what the page itself s
 
 @dataclass(frozen=True)
 class Opened:
-    """A page, and the name of how it draws nodes."""
+    """A page with the shipped workflow."""
 
     page: ComfyPage
-    renderer: str
 
     def screenshot(self, name: str) -> None:
-        """Keep a picture of the whole graph for people to look at."""
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(SCREENSHOTS / f"{name}_{self.renderer}.png")
+        """Keep a picture of the whole graph."""
+        self.page.show_all()
+        self.page.keep_screenshot(name)
 
     def marked_types(self) -> list[str]:
         """The types of the nodes that are drawn with an error."""
@@ -43,26 +40,20 @@ class Opened:
         return self.page.tab.locator("textarea").evaluate_all("(all) => all.map((box) => box.value)")
 
 
-@pytest.fixture(scope="module", params=["classic", "vue"])
-def browser(request: pytest.FixtureRequest, comfyui: Server) -> Iterator[Opened]:
-    with open_page(comfyui.url, {"Comfy.VueNodes.Enabled": request.param == "vue"}) as page:
-        yield Opened(page, request.param)
-
-
 @pytest.fixture
-def opened(browser: Opened) -> Iterator[Opened]:
+def opened(rendered: ComfyPage) -> Iterator[Opened]:
     """The page with the shipped workflow, as it is after opening the file. It must never reach beyond this machine."""
-    browser.page.console_errors.clear()
-    browser.page.blocked.clear()
-    browser.page.load_workflow(page_form(), "first_minute")
-    yield browser
-    assert [line for line in browser.page.blocked if OWN_LOOK_UP not in line] == []
+    rendered.console_errors.clear()
+    rendered.blocked.clear()
+    rendered.load_workflow(page_form(), "first_minute")
+    yield Opened(rendered)
+    assert [line for line in rendered.blocked if OWN_LOOK_UP not in line] == []
 
 
 @pytest.fixture
 def finished(opened: Opened) -> Run:
     """The workflow on the tiny models, run to its end."""
-    make_tiny(opened.page, seed=1001 if opened.renderer == "classic" else 1002)
+    make_tiny(opened.page, seed=1001 if opened.page.renderer == "classic" else 1002)
     assert opened.page.queue(), opened.page.node_errors()
     run = opened.page.wait_for_end(LONGEST_RUN)
     assert (run.outcome, run.error()) == ("success", "")
@@ -97,7 +88,7 @@ def test_it_runs_with_progress_and_previews_and_shows_video_and_report(opened: O
     previews = [detail for detail in finished.details("b_preview_with_metadata") if detail["nodeId"] == sampler]
     assert len(previews) >= CHUNKS  # each chunk moves
 
-    opened.screenshot("finished")  # brings the whole graph into view: what lies outside is not in the page
+    opened.screenshot("finished")  # and brings all nodes into the page
     opened.page.tab.locator("video").wait_for()
     assert "/view?" in opened.page.tab.locator("video, video source").first.evaluate("(video) => video.currentSrc")
     report = finished.outputs()[only_node(API, "PreviewAny")]["text"][0]

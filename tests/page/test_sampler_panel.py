@@ -9,16 +9,13 @@ from dataclasses import dataclass
 import pytest
 from playwright.sync_api import Locator, Request, Route, expect
 
-from devtools.server import Server
 from headforcing_core.checkpoint import HEAD_DIM
 from headforcing_core.geometry import VideoShape, chunk_start_second, tokens_per_frame
 from headforcing_core.memory_size import capacities, expected_bytes, warm_up_frames
 from headforcing_core.policy import PRESETS, fit_policy
 from headforcing_core.rules import LabelRule, label_heads
-from tests.conftest import REPOSITORY
-from tests.page.page import ComfyPage, Run, open_page
+from tests.page.page import ComfyPage, Run
 
-SCREENSHOTS = REPOSITORY / "build" / "screenshots"
 SAMPLER, POLICY, SCHEDULE = "HeadForcingSampler", "HeadForcingCachePolicy", "HeadForcingPromptSchedule"
 FOX, RIVER = "a red fox in deep snow", "the fox finds a frozen river"
 # every widget that a test changes: the page keeps the values of a node that it had under the same id
@@ -44,10 +41,9 @@ expect.set_options(timeout=30_000)  # milliseconds; a busy machine is slow
 
 @dataclass(frozen=True)
 class Opened:
-    """A page with one sampler, and the name of how it draws nodes."""
+    """A page with one sampler."""
 
     page: ComfyPage
-    renderer: str
 
     @property
     def panel(self) -> Locator:
@@ -119,25 +115,18 @@ class Opened:
         return json.loads(run.outputs()["6"]["text"][0])
 
     def screenshot(self, name: str) -> None:
-        """Keep a picture of the nodes for people to look at."""
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        self.page.settle()
-        self.page.tab.screenshot(path=SCREENSHOTS / f"sampler_{name}_{self.renderer}.png")
-
-
-@pytest.fixture(scope="module", params=["classic", "vue"])
-def browser(request: pytest.FixtureRequest, comfyui: Server) -> Iterator[Opened]:
-    with open_page(comfyui.url, {"Comfy.VueNodes.Enabled": request.param == "vue"}) as page:
-        yield Opened(page, request.param)
+        """Keep a picture of the nodes."""
+        self.page.keep_screenshot(f"sampler_{name}")
 
 
 @pytest.fixture
-def opened(browser: Opened) -> Iterator[Opened]:
+def opened(rendered: ComfyPage) -> Iterator[Opened]:
     """The sampler with a loader, a schedule and a policy. Nothing may fail, or reach beyond this machine."""
-    load(browser)
-    browser.page.console_errors.clear()
-    yield browser
-    assert (browser.page.console_errors, browser.page.blocked) == ([], [])
+    opened = Opened(rendered)
+    load(opened)
+    rendered.console_errors.clear()
+    yield opened
+    assert (rendered.console_errors, rendered.blocked) == ([], [])
 
 
 def load(opened: Opened) -> None:

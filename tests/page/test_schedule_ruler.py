@@ -12,9 +12,8 @@ from devtools.server import Server
 from headforcing_core.geometry import chunk_start_second, nearest_chunk
 from headforcing_core.schedule import parse_schedule
 from tests.conftest import REPOSITORY
-from tests.page.page import ComfyPage, Json, open_page
+from tests.page.page import ComfyPage, Json
 
-SCREENSHOTS = REPOSITORY / "build" / "screenshots"
 WORKFLOW = REPOSITORY / "workflows" / "first_minute.json"
 SCHEDULE, SAMPLER, LOADER = "HeadForcingPromptSchedule", "HeadForcingSampler", "HeadForcingLoadARModel"
 CHECKPOINT = "self_forcing_dmd.pt"
@@ -43,10 +42,9 @@ class Bar:
 
 @dataclass(frozen=True)
 class Ruler:
-    """A page with one schedule, and the name of how it draws nodes."""
+    """A page with one schedule."""
 
     page: ComfyPage
-    renderer: str
 
     @property
     def element(self) -> Locator:
@@ -86,24 +84,16 @@ class Ruler:
         )
 
     def screenshot(self, name: str) -> None:
-        """Keep a picture of the schedule's node for people to look at."""
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        self.page.settle()
-        self.page.tab.screenshot(path=SCREENSHOTS / f"ruler_{name}_{self.renderer}.png")
-
-
-@pytest.fixture(scope="module", params=["classic", "vue"])
-def opened(request: pytest.FixtureRequest, comfyui: Server) -> Iterator[Ruler]:
-    with open_page(comfyui.url, {"Comfy.VueNodes.Enabled": request.param == "vue"}) as page:
-        yield Ruler(page, request.param)
+        """Keep a picture of the schedule's node."""
+        self.page.keep_screenshot(f"ruler_{name}")
 
 
 @pytest.fixture
-def ruler(opened: Ruler) -> Iterator[Ruler]:
+def ruler(rendered: ComfyPage) -> Iterator[Ruler]:
     """A loader, a schedule and a sampler of 20 s, linked. Nothing may fail, or reach beyond this machine."""
-    opened.page.console_errors.clear()
-    opened.page.load_api_workflow(GRAPH, "ruler")
-    opened.page.tab.evaluate(
+    rendered.console_errors.clear()
+    rendered.load_api_workflow(GRAPH, "ruler")
+    rendered.tab.evaluate(
         """() => {
           const [loader, schedule, sampler] = ['1', '2', '3'].map((id) => app.graph.getNodeById(id));
           schedule.setSize([460, 380]);
@@ -113,10 +103,11 @@ def ruler(opened: Ruler) -> Iterator[Ruler]:
           app.canvas.setDirty(true, true);
         }"""
     )
-    opened.wait_for("chunks of 3 frames at 16 fps, 20 s")
-    assert opened.marked_line() == 0
-    yield opened
-    assert (opened.page.console_errors, opened.page.blocked) == ([], [])
+    ruler = Ruler(rendered)
+    ruler.wait_for("chunks of 3 frames at 16 fps, 20 s")
+    assert ruler.marked_line() == 0
+    yield ruler
+    assert (rendered.console_errors, rendered.blocked) == ([], [])
 
 
 def starts(text: str, chunk_frames: int = 3, fps: float = 16.0) -> list[float]:
@@ -319,7 +310,7 @@ def test_nothing_of_it_is_saved_or_sent(ruler: Ruler, comfyui: Server) -> None:
     tab.route("**/extensions/*head-forcing/**", lambda route: route.abort())
     try:
         tab.goto(comfyui.url)
-        bare = ComfyPage(tab)
+        bare = ComfyPage(tab, ruler.page.renderer)
         bare.wait_until_ready()
         without_scripts = saved_and_sent(bare, shipped)
         assert tab.locator(".hf-ruler").count() == 0
