@@ -10,6 +10,11 @@ from .rules import Labels
 from .run_record import RunRecord, RunSegment, Seeds
 
 _LONGEST_SHOWN = 100
+# settings that no input is called by: what they are, and how to get the one of before
+_FROM_NODES = {
+    "fingerprint": ("fingerprint (the checkpoint)", "Load the checkpoint of that run"),
+    "weight_patches": ("weight_patches (LoRA)", "Connect the LoRA loaders of that run at their strengths"),
+}
 _ANEW = "set on_existing_run to new (another folder) or replace (delete the run and begin anew)"
 
 
@@ -33,10 +38,11 @@ def wanted_seeds(kept: Seeds, seed: int, from_chunk: int) -> Seeds:
 def check_same_run(name: str, kept: RunRecord, wanted: RunRecord) -> None:
     """ValueError, naming the first difference and both values, when chunks of the two would not go together."""
     for setting in [*wanted.settings, *(other for other in kept.settings if other not in wanted.settings)]:
-        before, now = (_shown_setting(record, setting) for record in (kept, wanted))
-        same = setting in kept.settings and setting in wanted.settings
-        if not same or kept.settings[setting] != wanted.settings[setting]:
-            raise _other_run(name, f"{setting} {before}", f"{setting} is {now}", f"Set {setting} back")
+        values = kept.settings.get(setting), wanted.settings.get(setting)
+        if values[0] != values[1]:
+            called, back = _FROM_NODES.get(setting, (setting, f"Set {setting} back"))
+            before, now = ("(not set)" if value is None else _shown(value) for value in values)
+            raise _other_run(name, f"{called} {before}", f"{called} is {now}", back)
     if _labels(kept) != _labels(wanted):
         before, now = (_shown_hash(_labels_hash(_labels(record))) for record in (kept, wanted))
         raise _other_run(name, f"head labels {before}", f"they are {now}", "Connect the profile of that run")
@@ -134,12 +140,6 @@ def _labels_hash(labels: Labels | None) -> str | None:
 
 def _shown_hash(value: str | None) -> str:
     return "none" if value is None else value[:12]
-
-
-def _shown_setting(record: RunRecord, setting: str) -> str:
-    if setting not in record.settings:
-        return "(not set)"
-    return _shown(record.settings[setting])
 
 
 def _shown_seeds(seeds: Seeds) -> str:

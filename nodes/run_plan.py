@@ -20,6 +20,7 @@ from .conditioning import mix_conditioning
 from .run_heads import known_profile
 from .run_scenes import RunScenes, run_scenes
 from .sockets import PromptSchedule
+from .weight_patches import weight_patches_hash
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class RunPlan:
     """A run of which everything but the heads is settled. Its policy may need a profile where there is none yet.
-    `notes` are sentences for the report."""
+    `weight_patches` is a hash of what LoRA adds to the model, `notes` are sentences for the report."""
 
     facts: ARFacts
+    weight_patches: str | None
     video: VideoShape
     rollout: RolloutPlan[Conditioning]
     scenes: RunScenes
@@ -57,6 +59,7 @@ class RunPlan:
             "chunk_frames": self.fitted.chunk_frames,
             "trained_frames": self.fitted.trained_frames,
             "fingerprint": self.facts.fingerprint,
+            "weight_patches": self.weight_patches,
             "ar_trained": self.facts.ar_trained,
             "sigmas": self.rollout.sigmas,
             "width": self.video.width,
@@ -111,7 +114,7 @@ def plan_run(
         notes.append(
             "Another node has replaced the model's self-attention; during this run the memory takes its place."
         )
-    return RunPlan(facts, video, rollout, scenes, fitted, used, tuple(notes))
+    return RunPlan(facts, weight_patches_hash(model), video, rollout, scenes, fitted, used, tuple(notes))
 
 
 def _profile(

@@ -81,6 +81,7 @@ def _settings(plan: RunPlan) -> dict[str, Setting]:
     policy = cast("dict[str, Setting]", asdict(plan.fitted.policy))
     return {
         "fingerprint": plan.facts.fingerprint,
+        "weight_patches": plan.weight_patches,
         "chunk_frames": plan.fitted.chunk_frames,
         "trained_frames": plan.fitted.trained_frames,
         "sigmas": list(plan.rollout.sigmas),

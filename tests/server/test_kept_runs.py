@@ -58,6 +58,20 @@ def test_a_run_of_other_settings_is_refused_and_left_alone(client: Client, runs:
     assert before == {path.name: path.read_bytes() for path in (runs / "other").iterdir()}
 
 
+def test_a_run_goes_on_with_the_lora_that_it_was_made_with(client: Client, refusal: Refusal) -> None:
+    def with_lora(seconds: float, strength: float) -> Workflow:
+        workflow = keeping(run_name="styled", seconds=seconds, model=["lora", 0])
+        lora = {"lora_name": "tiny_lora.safetensors", "strength_model": strength}
+        return {**workflow, "lora": node("LoraLoaderModelOnly", model=["model", 0], **lora)}
+
+    assert client.run(with_lora(0.5, 0.5)).status == "success"
+    assert client.run(with_lora(1.2, 0.5)).status == "success"
+    for change in (with_lora(1.5, 0.6), keeping(run_name="styled", seconds=1.5)):
+        message = refusal(change, "sampler")
+        assert "The run 'styled' was made with weight_patches (LoRA) '" in message
+        assert "Connect the LoRA loaders of that run at their strengths to go on" in message
+
+
 def test_a_damaged_chunk_is_told_and_made_again(client: Client, runs: Path, saved_latent: SavedLatent) -> None:
     whole = saved_latent(keeping(run_name="damaged"))
     (runs / "damaged/chunk_00001.safetensors").write_bytes(b"")
