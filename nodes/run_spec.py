@@ -36,9 +36,9 @@ def runs_folder() -> Path:
     return Path(folder_paths.get_output_directory()) / _FOLDER
 
 
-def run_before(name: str, from_chunk: int, seed: int) -> Before:
+def run_before(name: str, from_chunk: int, seed: int, fingerprint: str) -> Before:
     """What the kept run of this name brings along, up to the chunk from which it is made anew with this seed (-1: all
-    of it, as when it was made anew from there before). Errors as of kept_run."""
+    of it, as when it was made anew from there before); no labels of another model's heads. Errors as of kept_run."""
     kept = kept_run(runs_folder(), name)
     if kept is None:
         return Before()
@@ -49,7 +49,7 @@ def run_before(name: str, from_chunk: int, seed: int) -> Before:
     notes = (f"Live prompts from chunk {from_chunk} on are left out ({left_out}), since it is made anew.",) * bool(
         left_out
     )
-    if kept.profile is None:
+    if kept.profile is None or kept.settings.get("fingerprint") != fingerprint:
         return Before(None, live, notes)
     rule = LabelRule(kept.profile.rule)
     return Before(HeadProfile(kept.profile.fingerprint, "", rule, kept.profile.labels, None, {}), live, notes)

@@ -89,13 +89,12 @@ class HeadForcedSampler(io.ComfyNode):
             check_sigmas(levels)
         check_prefix(start_image, previous, vae, width, height)
         frames = 1 if start_image is not None else 0 if previous is None else previous["samples"].shape[2]
-        video = VideoShape(
-            seconds, fps, width, height, host.facts_of(model).chunk_frames, frames, start_image is not None
-        )
+        facts = host.facts_of(model)
+        video = VideoShape(seconds, fps, width, height, facts.chunk_frames, frames, start_image is not None)
         _check_kept(run_name, from_chunk)
         check_noise(noise, video, continues=previous is not None, is_kept=bool(run_name))
         goes_on = run_name and on_existing_run == "resume"
-        before = run_before(run_name, from_chunk, seed) if goes_on else Before()
+        before = run_before(run_name, from_chunk, seed, facts.fingerprint) if goes_on else Before()
         policy = policy or PRESETS["paper"]
         plan = plan_run(model, schedule, positive, before.live, video, levels, policy, profile or before.profile)
         plan = replace(plan, notes=(*plan.notes, *before.notes))

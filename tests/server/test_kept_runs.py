@@ -72,6 +72,18 @@ def test_a_run_goes_on_with_the_lora_that_it_was_made_with(client: Client, refus
         assert "Connect the LoRA loaders of that run at their strengths to go on" in message
 
 
+def test_a_run_of_another_checkpoint_is_refused_by_the_checkpoint_and_not_by_its_heads(
+    client: Client, refusal: Refusal
+) -> None:
+    workflow = keeping(run_name="sorted", seconds=0.5)
+    workflow["policy"] = node("HeadForcingCachePolicy", preset="paper")
+    assert client.run(workflow).status == "success"
+    workflow["model"] = node("HeadForcingLoadARModel", model_name="causal_forcing_chunkwise.pt")
+    message = refusal(workflow, "sampler")
+    assert "The run 'sorted' was made with fingerprint (the checkpoint) 'weights:" in message
+    assert "Load the checkpoint of that run to go on" in message
+
+
 def test_a_damaged_chunk_is_told_and_made_again(client: Client, runs: Path, saved_latent: SavedLatent) -> None:
     whole = saved_latent(keeping(run_name="damaged"))
     (runs / "damaged/chunk_00001.safetensors").write_bytes(b"")
