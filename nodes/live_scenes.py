@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .sockets import Conditioning
 
 EVENT = "head_forcing.scenes"
+_SHOWN = 120  # characters
 _MOST_TIMES = 20.0  # beyond the weights that anybody gives a word
 _NO_TEXT_ENCODER = (
     "The run was given its prompt by the positive input, which carries no text encoder. A live prompt has to be "
@@ -79,6 +80,7 @@ class LiveScenes:
         prompt = self._mailbox.take(chunk)
         if prompt is None or self._schedule is None:
             return None
+        say(f"reading the live prompt: {shorten(prompt.text, _SHOWN)}", self._node_id)  # may load the encoder
         try:
             scene, segment = live_scene(self._schedule, prompt.text, prompt.transition, chunk, self._plan.video)
             _check_text(segment.text, self._plan.scenes.segments[0].text)
@@ -95,7 +97,7 @@ class LiveScenes:
     def _without(self, prompt: LivePrompt, reason: str) -> None:
         comfy.model_management.soft_empty_cache()
         note = (
-            f"The live prompt at {prompt.second:.2f} s could not be encoded ({shorten(reason, 120)}), so the video "
+            f"The live prompt at {prompt.second:.2f} s could not be encoded ({shorten(reason, _SHOWN)}), so the video "
             f"went on without: {prompt.text}"
         )
         self.notes.append(note)

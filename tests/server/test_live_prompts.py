@@ -66,6 +66,8 @@ def test_a_prompt_sent_while_a_run_goes_on_is_in_its_video_and_its_report(
         ("sampler", result.prompt_id, False),
     ]
     assert [each["schedule"] == report["schedule"] for each in told] == [False, True, True]
+    lines = [event.text("text") for event in result.events if event.kind == "progress_text"]
+    assert f"reading the live prompt: {RIVER}" in lines
     again = client.run(sampling(report["schedule"], seconds=SECONDS, seed=31))
     assert [segment["chunks"] for segment in json.loads(shown(again))["segments"]] == [
         segment["chunks"] for segment in report["segments"]
