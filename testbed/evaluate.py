@@ -10,6 +10,7 @@ are for trying things out, seeds from 10000 up for reports.
 """
 
 import argparse
+import gzip
 import json
 import logging
 import os
@@ -129,8 +130,10 @@ def evaluate(name: str, seed: int, frames: int, network: CausalWan, profile: Hea
 
 
 def read_results(path: Path) -> list[dict]:
-    """The lines of a results file, without a last one that is not yet whole; none when there is no such file."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    """The lines of a results file, also of one packed by gzip, without a last one that is not yet whole; none when
+    there is no such file."""
+    data = path.read_bytes() if path.exists() else b""
+    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 

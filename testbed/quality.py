@@ -1,6 +1,6 @@
 """Tables and the figure of docs/quality.md, from the results that `evaluate` appends.
 
-usage: python -m testbed.quality RESULTS.jsonl [MORE.jsonl] [--docs docs]
+usage: python -m testbed.quality RESULTS.jsonl [MORE.jsonl.gz] [--docs docs]
 
 Prints the tables. With --docs it writes them into quality.md of that folder, each between the comments with its name,
 and draws quality_recall.png there.

@@ -256,7 +256,7 @@ def test_tables_go_between_their_comments_and_nowhere_else() -> None:
 def test_the_page_shows_what_the_results_say() -> None:
     root = Path(__file__).parents[2]
     page = (root / "docs" / "quality.md").read_text()
-    assert fill_in(page, tables(read_results(root / "testbed" / "results.jsonl"))) == page
+    assert fill_in(page, tables(read_results(root / "testbed" / "results.jsonl.gz"))) == page
 
 
 def test_policies_have_the_budgets_that_they_are_compared_by() -> None:
