@@ -132,7 +132,7 @@ def differences(results: Sequence[Result], policies: Sequence[str], base: str, c
 
 def draw_recall(results: Sequence[Result], colours: Mapping[str, str]) -> Image.Image:
     """Recall of a place that the prompt returns to against absence, a colour a policy, with intervals."""
-    scale, width, height, left, top, bottom = 2, 900, 460, 70, 20, 60
+    scale, width, height, left, top, bottom = 2, 900, 480, 70, 40, 60
     image = Image.new("RGB", (scale * width, scale * height), "#FFFFFF")
     pen = ImageDraw.Draw(image)
     font = ImageFont.load_default(scale * 14)
@@ -144,7 +144,7 @@ def draw_recall(results: Sequence[Result], colours: Mapping[str, str]) -> Image.
     for tenth in range(0, 11, 2):
         pen.line([at(left, tenth / 10), at(right, tenth / 10)], fill="#DDDDDD", width=scale)
         pen.text(at(left - 10, tenth / 10), f"{tenth / 10:.1f}", fill="#1A1A1A", font=font, anchor="rm")
-    pen.text(at(10, 1), "recall", fill="#1A1A1A", font=font, anchor="lb")
+    pen.text(at(10, 1.05), "recall", fill="#1A1A1A", font=font, anchor="lb")
     for place, absence in enumerate(_GONE):
         pen.text(at(left + (place + 0.5) * step, -0.05), absence, fill="#1A1A1A", font=font, anchor="mm")
         for number, (policy, colour) in enumerate(colours.items()):
