@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
+
+from ..headforcing_core.checkpoint import hashed_parts
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -24,12 +25,10 @@ def weight_patches_hash(model: ModelPatcher) -> str | None:
     return digest.hexdigest()
 
 
-def _pieces(value: object) -> Iterator[bytes]:
+def _pieces(value: object) -> Iterator[bytes | memoryview]:
     # lists of strengths, names and tensors; a LoRA's tensors are the `weights` of one of the host's adapters
     if isinstance(value, Tensor):
-        tensor = value.detach().cpu().contiguous()
-        yield f"{tensor.dtype} {tuple(tensor.shape)}\n".encode()
-        yield tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
+        yield from hashed_parts("", value)
     elif isinstance(value, list | tuple):
         yield f"{len(value)} values\n".encode()
         for each in value:

@@ -66,8 +66,11 @@ def _kept(tiers: Tiers, rope: str) -> CachePolicy:
     return CachePolicy("", others, others, tiers, rope=rope, compress_from_chunk=2)
 
 
-JOURNEYS = {"pan of 9": _pan(9), "pan of 30": _pan(30), "stay of 9": _stay(9), "stay of 30": _stay(30)}
-JOURNEYS |= {"visit, stay of 9": _visit(9), "visit, stay of 30": _visit(30)}
+JOURNEYS = {
+    **{f"pan of {frames}": _pan(frames) for frames in (9, 30)},
+    **{f"stay of {frames}": _stay(frames) for frames in (9, 30)},
+    **{f"visit, stay of {frames}": _visit(frames) for frames in (9, 30)},
+}
 CASES: Mapping[str, CachePolicy] = {
     "all": replace(PRESETS["full"], rope="absolute"),
     "the last 12": _kept(Tiers(0, 0, 12), "compact"),
