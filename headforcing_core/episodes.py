@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
-GRID = (6, 8)
+GRIDS = {"frame": (6, 8), "chunk": (6, 1)}
+"""Rows and columns of the cells that describe a frame, by what an episode is. Rows alone do not change in a pan."""
 RECORD_LENGTH = 32
 LEAST_NOVELTY = 0.03
 LEAST_SPACING = 6
@@ -38,11 +39,11 @@ def descriptor_layers(layers: int) -> tuple[int, ...]:
     return tuple(sorted({layers // 3, layers // 2, 2 * layers // 3}))
 
 
-def describe(keys: Tensor, height: int, width: int) -> Tensor:
+def describe(keys: Tensor, height: int, width: int, grid: tuple[int, int]) -> Tensor:
     """Descriptor of frames from their unrotated keys (frames, height * width, heads, head_dim): float32
-    (frames, cells, head_dim), each cell of length 1, on the CPU."""
+    (frames, cells, head_dim), each cell of a grid of so many rows and columns of length 1, on the CPU."""
     picture = keys.float().mean(dim=2).cpu().unflatten(1, (height, width)).permute(0, 3, 1, 2)
-    cells = adaptive_avg_pool2d(picture, GRID).flatten(2).transpose(1, 2)  # (frames, cells, head_dim)
+    cells = adaptive_avg_pool2d(picture, grid).flatten(2).transpose(1, 2)  # (frames, cells, head_dim)
     return normalize(cells, dim=-1)
 
 

@@ -8,6 +8,7 @@ from .positions import ROPE_MODES
 
 HEAD_TYPES = ("local", "anchor", "memory")
 COMMIT_CONTEXTS = ("full", "recent")
+EPISODES = ("frame", "chunk")
 AS_LATE_AS_POSSIBLE = -1
 
 
@@ -30,7 +31,8 @@ class CachePolicy:
     """What every head type keeps, and how it is read. ValueError for an unknown mode or an impossible number.
 
     `keep_everything` overrides the tiers: nothing is ever dropped. `compress_from_chunk` -1 is as late as the trained
-    range allows. `trained_frames` 0 takes the model's own.
+    range allows. `trained_frames` 0 takes the model's own. `episode` says what an episode is: one frame of a chunk, or
+    all of them; the tier's size counts frames in either case.
     """
 
     name: str
@@ -43,11 +45,13 @@ class CachePolicy:
     novelty_percentile: float = 60.0
     trained_frames: int = 0
     keep_everything: bool = False
+    episode: str = "frame"
 
     def __post_init__(self) -> None:
         for name, value, known in (
             ("rope", self.rope, ROPE_MODES),
             ("commit_context", self.commit_context, COMMIT_CONTEXTS),
+            ("episode", self.episode, EPISODES),
         ):
             if value not in known:
                 raise ValueError(f"{name} is {value!r}. Known are {', '.join(known)}. Choose one of them.")
@@ -123,6 +127,11 @@ class FittedPolicy:
         """Sizes of one head type."""
         return {"local": self.local, "anchor": self.anchor, "memory": self.memory}[head_type]
 
+    @property
+    def episode_frames(self) -> int:
+        """Frames that an episode keeps."""
+        return self.chunk_frames if self.policy.episode == "chunk" else 1
+
     def warms_up(self, chunk: int, first_frame: int) -> bool:
         """Whether a chunk that starts at a frame still reads the whole history. Prefix chunks have number -1."""
         if self.policy.keep_everything:
@@ -154,6 +163,11 @@ def fit_policy(policy: CachePolicy, chunk_frames: int, trained_frames: int, tota
                 f"{tiers.recent}) and read them with a chunk of {chunk_frames}: {tiers.frames + chunk_frames} frames, "
                 f"but the model was trained on {trained}. {_shrink(head_type, tiers, trained - chunk_frames)}."
             )
+    if policy.episode == "chunk" and 0 < policy.memory.episodes < chunk_frames:
+        raise ValueError(
+            f"memory_episodes is {policy.memory.episodes} frames, but with episode chunk an episode is a whole chunk "
+            f"of {chunk_frames}. None would fit. Set memory_episodes to {chunk_frames} or more, or to 0."
+        )
     latest = first_compressed_chunk(chunk_frames, trained)
     start = latest if policy.compress_from_chunk == AS_LATE_AS_POSSIBLE else policy.compress_from_chunk
     if start > latest:

@@ -101,7 +101,8 @@ def rollout(
     """
     check_transitions(plan.segments, policy.policy.rope)
     tiers, percentile = policy.memory, policy.policy.novelty_percentile
-    episodic = EpisodicMemory(tiers.sink, tiers.episodes, percentile, plan.finished.decisions)
+    episodes = tiers.episodes // policy.episode_frames
+    episodic = EpisodicMemory(tiers.sink, episodes, percentile, plan.finished.decisions)
     run = _Rollout(backbone, memory, plan, policy, History(policy, labels, episodic), noise, on_step, on_prefix, live)
     try:
         run.commit_prefix()

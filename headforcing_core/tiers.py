@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .cache import EVERY_HEAD, KVMemory
-from .episodes import Decision, EpisodicMemory, describe, descriptor_layers, is_candidate
+from .episodes import GRIDS, Decision, EpisodicMemory, describe, descriptor_layers, is_candidate
 from .policy import HEAD_TYPES, FittedPolicy, Kept, keep, keep_all
 from .positions import chunk_position, history_positions
 
@@ -63,6 +63,7 @@ class History:
     def __post_init__(self) -> None:
         self.committed = 0
         self.chunks: list[range] = []
+        self._spans: dict[int, range] = {}  # what an episode keeps, by its candidate
         self._candidates: set[int] = set()
         self._base = self._floor = 0
         self._flushed = False
@@ -72,7 +73,8 @@ class History:
         at = self.committed if committed is None else committed
         if self._warms_up(chunk):
             return keep_all(at)
-        return keep(self.policy.tiers(head_type), at, self.episodic.episodes, self._base, self._floor)
+        episodes = [frame for episode in self.episodic.episodes for frame in self._spans[episode]]
+        return keep(self.policy.tiers(head_type), at, episodes, self._base, self._floor)
 
     def groups(self, chunk: int, committed: int | None = None) -> dict[str, Kept]:
         """What every group in use holds for a chunk."""
@@ -95,33 +97,40 @@ class History:
         """Describe a chunk's sink frames and candidates from the keys that its first commit pass computed."""
         if not self.episodic.size:
             return
+        cells = GRIDS[self.policy.policy.episode]
         for place, frame in enumerate(own):
             n = self.policy.chunk_frames
             candidate = is_candidate(frame, self.episodic.sink.stop, own.start, n)
             if candidate:
                 self._candidates.add(frame)
+                self._spans[frame] = own if self.policy.episode_frames > 1 else range(frame, frame + 1)
             if candidate or frame in self.episodic.sink:
                 described = [
-                    describe(self._memory_heads(memory.captured_keys(layer)[0, place : place + 1], layer), *grid)[0]
+                    describe(
+                        self._memory_heads(memory.captured_keys(layer)[0, place : place + 1], layer), *grid, cells
+                    )[0]
                     for layer in descriptor_layers(len(self.labels))
                 ]
                 self.episodic.observe(frame, torch.stack(described))
 
     def advance(self, own: range) -> tuple[Decision, ...]:
-        """Count a committed chunk and judge the candidates that leave the memory heads' recent tier."""
+        """Count a committed chunk and judge the candidates of which a frame leaves the memory heads' recent tier."""
         before = self.committed - self.policy.memory.recent
         self.chunks.append(own)
         self.committed += len(own)
         leaving = range(max(self._floor, before), max(self._floor, before + len(own)))
-        judged = [frame for frame in leaving if frame in self._candidates]
-        self._candidates.difference_update(range(leaving.stop))
-        return tuple(self.episodic.judge(frame) for frame in judged)
+        judged = sorted(frame for frame in self._candidates if self._spans[frame].start in leaving)
+        self._candidates.difference_update(judged)
+        decisions = tuple(self.episodic.judge(frame) for frame in judged)
+        alive = {*self._candidates, *self.episodic.episodes}
+        self._spans = {frame: span for frame, span in self._spans.items() if frame in alive}
+        return decisions
 
     def flush(self) -> None:
         """Forget all but the sink and the last frame."""
         self._flushed = True
         self._floor = self.committed - 1
-        self._candidates = {frame for frame in self._candidates if frame >= self._floor}
+        self._candidates = {frame for frame in self._candidates if self._spans[frame].start >= self._floor}
         self.episodic.forget(self._floor)
 
     def start_anew(self, first_frame: int) -> None:

@@ -106,7 +106,9 @@ class Run:
         self.recorded = recorded
         self.history = History([{} for _ in range(model.layers)], [{} for _ in range(model.layers)])
         self.past = Past()
-        self.bank = Bank(rules.memory.sink, rules.memory.episodes, rules.percentile)
+        self.whole = rules.episode == "chunk"
+        size = rules.memory.episodes // chunk_frames if self.whole else rules.memory.episodes
+        self.bank = Bank(rules.memory.sink, size, rules.percentile)
         self.descriptors: dict[int, Tensor] = {}
         self.committed: list[tuple[int, Tensor]] = []
         "(first frame, clean latent) of every committed chunk."
@@ -117,9 +119,20 @@ class Run:
 
     def seen(self, first: int) -> dict[str, Seen]:
         return {
-            head_type: visible(self.rules, head_type, self.past, first, self.chunk_frames, self.bank.episodes)
+            head_type: visible(self.rules, head_type, self.past, first, self.chunk_frames, self.episodic_frames())
             for head_type in TYPES
         }
+
+    def chunk_of(self, frame: int) -> tuple[int, int]:
+        """First frame and length of the committed chunk that a frame is in."""
+        return max((start, latent.shape[2]) for start, latent in self.committed if start <= frame)
+
+    def episodic_frames(self) -> set[int]:
+        """Frames that the bank keeps."""
+        if not self.whole:
+            return set(self.bank.episodes)
+        spans = [self.chunk_of(frame) for frame in self.bank.episodes]
+        return {frame for start, length in spans for frame in range(start, start + length)}
 
     def arrive(self, number: int | None) -> None:
         """The next chunk is due: tiers apply once warm-up is over."""
@@ -187,10 +200,13 @@ class Run:
             return ()
         verdicts = []
         for frame in left_recent(self.rules, self.past, first, latent.shape[2]):
-            chunk_first = max(start for start, _ in self.committed if start <= frame)
+            chunk_first, length = self.chunk_of(frame)
+            if self.whole and frame != chunk_first:
+                continue  # the whole chunk was judged when its first frame left
             end_of_sink = self.past.first_sink + self.rules.memory.sink
-            if is_candidate(frame, end_of_sink, self.chunk_frames, chunk_first):
-                verdicts.append(self.bank.judge(frame, self.descriptors, self.recorded))
+            for candidate in range(chunk_first, chunk_first + length) if self.whole else (frame,):
+                if is_candidate(candidate, end_of_sink, self.chunk_frames, chunk_first):
+                    verdicts.append(self.bank.judge(candidate, self.descriptors, self.recorded))
         return tuple(verdicts)
 
     def descriptor(self, frame: int, rows: int, columns: int) -> Tensor:
@@ -198,7 +214,7 @@ class Run:
         for layer in descriptor_layers(self.model.layers):
             memory_heads = [head for head in range(self.model.heads) if self.labels[layer][head] == "memory"]
             keys.append(self.history.keys[layer][frame][:, memory_heads or range(self.model.heads)])
-        return describe(keys, rows, columns)
+        return describe(keys, rows, columns, 1 if self.whole else 8)
 
     def change(self, segment: Segment) -> None:
         """A prompt change, before the first pass of the new segment (section 7)."""

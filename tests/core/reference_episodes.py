@@ -122,16 +122,16 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ordered[below] + (place - below) * (ordered[above] - ordered[below])
 
 
-def describe(keys: Sequence[Tensor], rows: int, columns: int) -> Tensor:
-    """Descriptor of one frame from its raw keys per layer, (tokens, heads, head_dim): (layers, 48, head_dim)."""
+def describe(keys: Sequence[Tensor], rows: int, columns: int, across: int = 8) -> Tensor:
+    """Descriptor of one frame from its raw keys per layer, (tokens, heads, head_dim): (layers, cells, head_dim)."""
     layers = []
     for layer_keys in keys:
         picture = layer_keys.float().mean(dim=1).reshape(rows, columns, -1)
         cells = []
         for i in range(6):
             top, bottom = (i * rows) // 6, -((-(i + 1) * rows) // 6)
-            for j in range(8):
-                left, right = (j * columns) // 8, -((-(j + 1) * columns) // 8)
+            for j in range(across):
+                left, right = (j * columns) // across, -((-(j + 1) * columns) // across)
                 cell = picture[top:bottom, left:right].mean(dim=(0, 1))
                 cells.append(cell / cell.norm())
         layers.append(torch.stack(cells))

@@ -28,6 +28,7 @@ class Rules:
     compress_from_chunk: int = -1
     percentile: float = 60.0
     trained_frames: int = 21
+    episode: str = "frame"
 
     def sizes(self, head_type: str) -> Sizes:
         return {"local": self.local, "anchor": self.anchor, "memory": self.memory}[head_type]

@@ -204,6 +204,11 @@ def own_case(
     return Case(rules, policy, chunk_frames, chunks)
 
 
+def whole(case: Case) -> Case:
+    """The same with whole chunks for episodes."""
+    return replace(case, rules=replace(case.rules, episode="chunk"), policy=replace(case.policy, episode="chunk"))
+
+
 EAGER = own_case(((0, 0, 1), (3, 0, 1), (0, 4, 1)), 1, 60, percentile=10.0)
 ODD = own_case(((0, 0, 2), (2, 0, 5), (4, 5, 7)), 3, 30, rope="clamp", percentile=10.0)
 FIVES = own_case(((1, 0, 2), (2, 0, 4), (4, 3, 7)), 5, 14, percentile=10.0)
@@ -236,6 +241,18 @@ OWN_CASES = {
     ),
     "episodes after a cut": replace(own_case(PAPER, 3, 45, percentile=10.0), changes=((12, "cut", 1), (28, "cut", 1))),
     "frame-wise episodes after a cut": replace(own_case(PAPER, 1, 80, percentile=10.0), changes=((30, "cut", 1),)),
+    "whole chunks": whole(own_case(PAPER, 3, 40, percentile=10.0)),
+    "whole chunks of an odd recent tier": whole(replace(ODD, changes=((8, "recache", 1), (13, "flush", 1)))),
+    "whole chunks of five": whole(own_case(((1, 0, 2), (2, 0, 4), (2, 5, 6)), 5, 20, percentile=10.0)),
+    "whole chunks of one": whole(own_case(PAPER, 1, 60, percentile=10.0)),
+    "whole chunks through every kind of change": whole(
+        replace(
+            own_case(PAPER, 3, 60, percentile=10.0),
+            changes=((9, "recache", 1), (14, "soft", 3), (19, "flush", 1), (33, "cut", 1), (46, "recache", 1)),
+        )
+    ),
+    "whole chunks after a prefix": whole(replace(own_case(PAPER, 3, 30, percentile=10.0), prefix_frames=11)),
+    "whole chunks past a short recent tier": whole(replace(SHORT, changes=((9, "recache", 1), (17, "recache", 1)))),
     "the clock of admissions across flushes": replace(EAGER, changes=((12, "flush", 1), (24, "flush", 1))),
     "the clock of admissions across cuts": replace(EAGER, changes=((12, "cut", 1), (24, "cut", 1))),
     "a candidate that a flush keeps": replace(

@@ -8,7 +8,15 @@ import reference_episodes as reference
 import torch
 from torch import Tensor
 
-from headforcing_core.episodes import Decision, EpisodicMemory, describe, descriptor_layers, is_candidate, similarity
+from headforcing_core.episodes import (
+    GRIDS,
+    Decision,
+    EpisodicMemory,
+    describe,
+    descriptor_layers,
+    is_candidate,
+    similarity,
+)
 
 AXES = 64
 PLENTY = 1000
@@ -80,7 +88,7 @@ def test_three_layers_in_the_middle_describe_a_frame(layers: int, chosen: tuple[
 @pytest.mark.parametrize(("rows", "columns"), [(30, 52), (6, 8), (4, 5), (7, 9), (12, 4)])
 def test_a_descriptor_is_48_unit_cells_of_the_pooled_keys(rows: int, columns: int) -> None:
     keys = torch.randn(2, rows * columns, 3, 24, generator=torch.Generator("cpu").manual_seed(1))
-    found = describe(keys, rows, columns)
+    found = describe(keys, rows, columns, GRIDS["frame"])
     assert found.shape == (2, 48, 24)
     assert found.dtype == torch.float32
     assert torch.allclose(found.norm(dim=-1), torch.ones(2, 48))
@@ -90,7 +98,7 @@ def test_a_descriptor_is_48_unit_cells_of_the_pooled_keys(rows: int, columns: in
 
 def test_a_descriptor_is_float32_whatever_the_keys_are() -> None:
     keys = torch.randn(1, 48, 3, 24, generator=torch.Generator("cpu").manual_seed(1)).bfloat16()
-    assert torch.equal(describe(keys, 6, 8), describe(keys.float(), 6, 8))
+    assert torch.equal(describe(keys, 6, 8, GRIDS["frame"]), describe(keys.float(), 6, 8, GRIDS["frame"]))
 
 
 def test_similarity_is_the_mean_cosine_over_cells_then_layers() -> None:
