@@ -7,13 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
-GRIDS = {"frame": (6, 8), "chunk": (6, 1)}
-"""Rows and columns of the cells that describe a frame, by what an episode is. Rows alone do not change in a pan."""
+ROWS = 6
+"""Cells that describe a frame: as wide as the picture, so that a pan over the same scene is nothing new."""
 RECORD_LENGTH = 32
 LEAST_NOVELTY = 0.03
 LEAST_SPACING = 6
 FORCED_SPACING = 24
-MOST_PROTECTED = 4
 
 
 @dataclass(frozen=True)
@@ -35,15 +34,15 @@ def is_candidate(frame: int, sink_end: int, chunk_start: int, chunk_frames: int)
 
 
 def descriptor_layers(layers: int) -> tuple[int, ...]:
-    """Layers whose keys describe a frame."""
-    return tuple(sorted({layers // 3, layers // 2, 2 * layers // 3}))
+    """Layers whose keys describe a frame: of the second half, where a scene tells in every key."""
+    return tuple(sorted({layers // 2, 2 * layers // 3, 5 * layers // 6}))
 
 
-def describe(keys: Tensor, height: int, width: int, grid: tuple[int, int]) -> Tensor:
+def describe(keys: Tensor, height: int, width: int) -> Tensor:
     """Descriptor of frames from their unrotated keys (frames, height * width, heads, head_dim): float32
-    (frames, cells, head_dim), each cell of a grid of so many rows and columns of length 1, on the CPU."""
+    (frames, ROWS, head_dim), each cell of length 1, on the CPU."""
     picture = keys.float().mean(dim=2).cpu().unflatten(1, (height, width)).permute(0, 3, 1, 2)
-    cells = adaptive_avg_pool2d(picture, grid).flatten(2).transpose(1, 2)  # (frames, cells, head_dim)
+    cells = adaptive_avg_pool2d(picture, (ROWS, 1)).flatten(2).transpose(1, 2)  # (frames, ROWS, head_dim)
     return normalize(cells, dim=-1)
 
 
@@ -62,8 +61,6 @@ class EpisodicMemory:
         self.replay = replay or {}
         self.episodes: list[int] = []
         self.decisions: list[Decision] = []
-        self._protected: list[int] = []
-        self._of_segment: list[int] = []
         self._record: list[float] = []
         self._last: int | None = None
         self._described: dict[int, Tensor] = {}
@@ -76,8 +73,7 @@ class EpisodicMemory:
     def judge(self, frame: int) -> Decision:
         """Decide about a candidate that leaves the recent tier."""
         replayed = self.replay.get(frame)
-        known = [other for other in (*self.sink, *self.episodes) if other in self._described]
-        novelty = 1.0 - max((self._between(frame, other) for other in known), default=0.0)
+        novelty = 1.0 - max((self._between(frame, other) for other in self._known()), default=0.0)
         tau = max(self._percentile(), LEAST_NOVELTY)
         admitted = self._admits(frame, novelty, tau)
         if replayed is not None:
@@ -90,20 +86,12 @@ class EpisodicMemory:
         self.decisions.append(decision)
         return decision
 
-    def close_segment(self) -> None:
-        """A prompt change that keeps the memory: protect the newest episode of the segment that ends."""
-        newest = next((frame for frame in reversed(self._of_segment) if frame in self.episodes), None)
-        self._of_segment = []
-        most = min(MOST_PROTECTED, self.size // 2)
-        if newest is not None and most:
-            self._protected = [*self._protected, newest][-most:]
-
     def forget(self, first_kept: int) -> None:
         """A prompt change that drops the memory: empty the bank and start the record of novelties anew. Descriptors of
         the sink and of frames from `first_kept` on stay."""
         for frame in [frame for frame in self._described if frame < first_kept and frame not in self.sink]:
             self._forget(frame)
-        self.episodes, self._protected, self._of_segment, self._record = [], [], [], []
+        self.episodes, self._record = [], []
 
     def move_sink(self, first_frame: int) -> None:
         """A cut: the sink now begins at this frame, and no episode has been admitted after it."""
@@ -122,17 +110,20 @@ class EpisodicMemory:
 
     def _admit(self, frame: int, replayed: Decision | None) -> int | None:
         self.episodes.append(frame)
-        self._of_segment.append(frame)
         self._last = frame
         if len(self.episodes) <= self.size:
             return None
         if replayed is not None and replayed.dropped is not None:
             dropped = replayed.dropped
         else:
-            dropped = most_redundant(self.episodes, self._protected, self._between)
+            dropped = most_redundant(self.episodes, self._known(), self._between)
         self.episodes.remove(dropped)
         self._forget(dropped)
         return dropped
+
+    def _known(self) -> list[int]:
+        """The frames that others are compared with: sink and episodes."""
+        return [frame for frame in (*self.sink, *self.episodes) if frame in self._described]
 
     def _between(self, a: int, b: int) -> float:
         pair = (min(a, b), max(a, b))
@@ -150,9 +141,9 @@ class EpisodicMemory:
         self._similar = {pair: value for pair, value in self._similar.items() if frame not in pair}
 
 
-def most_redundant(episodes: Sequence[int], protected: Sequence[int], between: Callable[[int, int], float]) -> int:
-    """The unprotected episode that resembles another one most; of equals the older."""
+def most_redundant(episodes: Sequence[int], known: Sequence[int], between: Callable[[int, int], float]) -> int:
+    """The episode that resembles another known frame most, of sink or episodes; of equals the older."""
     return max(
-        (frame for frame in sorted(episodes) if frame not in protected),
-        key=lambda frame: (max(between(frame, other) for other in episodes if other != frame), -frame),
+        sorted(episodes),
+        key=lambda frame: (max((between(frame, other) for other in known if other != frame), default=0.0), -frame),
     )

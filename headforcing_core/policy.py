@@ -99,7 +99,7 @@ def _every_head(name: str, tiers: Tiers) -> CachePolicy:
     return CachePolicy(name, tiers, tiers, tiers)
 
 
-_PAPER = CachePolicy("paper", local=Tiers(0, 0, 1), anchor=Tiers(3, 0, 1), memory=Tiers(3, 6, 6))
+_PAPER = CachePolicy("paper", local=Tiers(0, 0, 1), anchor=Tiers(3, 0, 1), memory=Tiers(3, 6, 6), episode="chunk")
 PRESETS: Mapping[str, CachePolicy] = {
     "paper": _PAPER,
     "enhanced": replace(_PAPER, name="enhanced", commit_context="recent"),
@@ -140,7 +140,7 @@ class FittedPolicy:
 
 
 def fit_policy(policy: CachePolicy, chunk_frames: int, trained_frames: int, total_frames: int) -> FittedPolicy:
-    """Resolve a policy for a model and a length in frames.
+    """Resolve a policy for a model and a length in frames. Room for episodes that no whole one would fill is left out.
 
     ValueError, naming the tier to shrink, when a head type would read beyond the trained range.
     """
@@ -165,8 +165,8 @@ def fit_policy(policy: CachePolicy, chunk_frames: int, trained_frames: int, tota
             )
     if policy.episode == "chunk" and 0 < policy.memory.episodes < chunk_frames:
         raise ValueError(
-            f"memory_episodes is {policy.memory.episodes} frames, but with episode chunk an episode is a whole chunk "
-            f"of {chunk_frames}. None would fit. Set memory_episodes to {chunk_frames} or more, or to 0."
+            f"memory_episodes is {policy.memory.episodes} frames, but an episode is a whole chunk of {chunk_frames}. "
+            f"None would fit. Set memory_episodes to {chunk_frames} or more, or to 0, or set episode to frame."
         )
     latest = first_compressed_chunk(chunk_frames, trained)
     start = latest if policy.compress_from_chunk == AS_LATE_AS_POSSIBLE else policy.compress_from_chunk
@@ -175,7 +175,9 @@ def fit_policy(policy: CachePolicy, chunk_frames: int, trained_frames: int, tota
             f"compress_from_chunk is {start}, but chunk {latest} of {chunk_frames} frames already reads past the "
             f"{trained} frames that the model was trained on. Use {latest} or less, or -1 for as late as possible."
         )
-    return FittedPolicy(policy, policy.local, policy.anchor, policy.memory, chunk_frames, trained, start)
+    unit = chunk_frames if policy.episode == "chunk" else 1
+    memory = replace(policy.memory, episodes=policy.memory.episodes // unit * unit)
+    return FittedPolicy(policy, policy.local, policy.anchor, memory, chunk_frames, trained, start)
 
 
 def _shrink(head_type: str, tiers: Tiers, room: int) -> str:

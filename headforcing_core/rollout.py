@@ -213,8 +213,6 @@ class _Rollout(Generic[Text]):
 
     def _take_over(self, change: Segment[Text], index: int) -> None:
         memory, history = self._memory, self._history
-        if change.transition in ("recache", "soft"):
-            history.episodic.close_segment()
         if change.transition == "recache":
             self._recache(index)
         elif change.transition == "flush":

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .cache import EVERY_HEAD, KVMemory
-from .episodes import GRIDS, Decision, EpisodicMemory, describe, descriptor_layers, is_candidate
+from .episodes import Decision, EpisodicMemory, describe, descriptor_layers, is_candidate
 from .policy import HEAD_TYPES, FittedPolicy, Kept, keep, keep_all
 from .positions import chunk_position, history_positions
 
@@ -97,7 +97,6 @@ class History:
         """Describe a chunk's sink frames and candidates from the keys that its first commit pass computed."""
         if not self.episodic.size:
             return
-        cells = GRIDS[self.policy.policy.episode]
         for place, frame in enumerate(own):
             n = self.policy.chunk_frames
             candidate = is_candidate(frame, self.episodic.sink.stop, own.start, n)
@@ -106,9 +105,7 @@ class History:
                 self._spans[frame] = own if self.policy.episode_frames > 1 else range(frame, frame + 1)
             if candidate or frame in self.episodic.sink:
                 described = [
-                    describe(
-                        self._memory_heads(memory.captured_keys(layer)[0, place : place + 1], layer), *grid, cells
-                    )[0]
+                    describe(self._memory_heads(memory.captured_keys(layer)[0, place : place + 1], layer), *grid)[0]
                     for layer in descriptor_layers(len(self.labels))
                 ]
                 self.episodic.observe(frame, torch.stack(described))

@@ -39,7 +39,7 @@ def recache(
 
 
 def flush(memory: KVMemory, history: History, chunk: int) -> None:
-    """Before `chunk`: keep the sink and the last frame; all else, protected episodes too, is dropped."""
+    """Before `chunk`: keep the sink and the last frame; all else, episodes too, is dropped."""
     history.flush()
     memory.keep({group: kept.frames for group, kept in history.groups(chunk).items()})
 

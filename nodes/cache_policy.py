@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from ..headforcing_core.checkpoint import HEAD_DIM
 from ..headforcing_core.geometry import latent_size, tokens_per_frame
-from ..headforcing_core.policy import COMMIT_CONTEXTS, HEAD_TYPES, PRESETS, CachePolicy, Tiers
+from ..headforcing_core.policy import COMMIT_CONTEXTS, EPISODES, HEAD_TYPES, PRESETS, CachePolicy, Tiers
 from ..headforcing_core.positions import ROPE_MODES
 from .sockets import CATEGORY, CachePolicySocket
 
@@ -127,6 +127,15 @@ class HeadCachePolicy(io.ComfyNode):
                     tooltip="Frames that the model was trained on; what it reads stays within. Typical: 0 = from the "
                     "model (21)",
                 ),
+                io.Combo.Input(
+                    "episode",
+                    options=[_PRESET, *EPISODES],
+                    default=_PRESET,
+                    optional=True,
+                    advanced=True,
+                    tooltip="What is kept of an old scene. chunk: a whole chunk, which models of 3 frames a chunk can "
+                    "use. frame: the middle frame of a chunk, so more scenes in the same room. Typical: preset (chunk)",
+                ),
             ],
             outputs=[
                 CachePolicySocket.Output(
@@ -153,6 +162,7 @@ class HeadCachePolicy(io.ComfyNode):
         compress_from_chunk: int = _KEEP_CHUNK,
         novelty_percentile: float = 60.0,
         trained_frames: int = 0,
+        episode: str = _PRESET,
     ) -> io.NodeOutput:
         chosen = PRESETS[preset]
         tiers_changed = any(
@@ -168,6 +178,7 @@ class HeadCachePolicy(io.ComfyNode):
             )
         )
         tiers_changed = tiers_changed or compress_from_chunk != _KEEP_CHUNK or novelty_percentile != _PERCENTILE
+        tiers_changed = tiers_changed or episode != _PRESET
         if chosen.keep_everything and tiers_changed:
             raise ValueError(
                 f"The preset {preset} keeps every frame, so there are no tiers, episodes or warm-up to change. "
@@ -185,6 +196,7 @@ class HeadCachePolicy(io.ComfyNode):
             else compress_from_chunk,
             novelty_percentile=novelty_percentile,
             trained_frames=trained_frames,
+            episode=chosen.episode if episode == _PRESET else episode,
         )
         return io.NodeOutput(policy, _report(policy))
 
@@ -202,7 +214,8 @@ def _report(policy: CachePolicy) -> str:
     if policy.keep_everything:
         return f"{policy.name}: every head keeps every frame. Memory and time grow with the video."
     frame_head_bytes = 2 * tokens_per_frame(*latent_size(*_REPORT_SIZE)) * HEAD_DIM * _REPORT_BYTES
-    lines, history, attended = [f"{policy.name}: rope {policy.rope}, commit context {policy.commit_context}"], 0, 0
+    modes = f"rope {policy.rope}, commit context {policy.commit_context}, episode {policy.episode}"
+    lines, history, attended = [f"{policy.name}: {modes}"], 0, 0
     for head_type in HEAD_TYPES:
         tiers, heads = policy.tiers(head_type), _REPORT_HEADS[head_type]
         history += heads * tiers.frames * frame_head_bytes

@@ -75,6 +75,7 @@ class RunPlan:
             "commit_context": policy.commit_context,
             "compress_from_chunk": self.fitted.compress_from_chunk,
             "novelty_percentile": policy.novelty_percentile,
+            "episode": policy.episode,
             **{head_type: asdict(self.fitted.tiers(head_type)) for head_type in HEAD_TYPES},
         }
 

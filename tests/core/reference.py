@@ -214,12 +214,10 @@ class Run:
         for layer in descriptor_layers(self.model.layers):
             memory_heads = [head for head in range(self.model.heads) if self.labels[layer][head] == "memory"]
             keys.append(self.history.keys[layer][frame][:, memory_heads or range(self.model.heads)])
-        return describe(keys, rows, columns, 1 if self.whole else 8)
+        return describe(keys, rows, columns)
 
     def change(self, segment: Segment) -> None:
         """A prompt change, before the first pass of the new segment (section 7)."""
-        if segment.transition in ("recache", "soft"):
-            self.bank.close_segment()
         if segment.transition == "recache":
             self.recache(segment.text)
         if segment.transition in ("flush", "cut"):

@@ -30,10 +30,8 @@ class Bank:
     size: int
     percentile: float
     episodes: list[int] = field(default_factory=list)
-    protected: list[int] = field(default_factory=list)
     novelties: list[float] = field(default_factory=list)
     last: int | None = None
-    admitted_in_segment: list[int] = field(default_factory=list)
     first_sink: int = 0
 
     def judge(
@@ -60,7 +58,6 @@ class Bank:
 
         self.last = frame
         self.episodes.append(frame)
-        self.admitted_in_segment.append(frame)
         dropped = None
         if len(self.episodes) > self.size:
             dropped = self._most_alike(descriptors)
@@ -68,32 +65,21 @@ class Bank:
         return Verdict(frame, novelty, tau, True, dropped)
 
     def _most_alike(self, descriptors: Mapping[int, Tensor]) -> int:
-        pairs = {}
-        for a in self.episodes:
-            for b in self.episodes:
-                if a < b:
-                    pairs[a, b] = alike(descriptors[a], descriptors[b])
+        sink = range(self.first_sink, self.first_sink + self.sink)
         worst, worst_likeness = -1, -math.inf
         for member in sorted(self.episodes):
-            if member in self.protected:
-                continue
-            likeness = max((pairs[pair] for pair in pairs if member in pair), default=-math.inf)
+            likeness = -math.inf
+            for other in [*sink, *self.episodes]:
+                if other != member:
+                    pair = sorted((member, other))
+                    likeness = max(likeness, alike(descriptors[pair[0]], descriptors[pair[1]]))
             if worst == -1 or likeness > worst_likeness:
                 worst, worst_likeness = member, likeness
         return worst
 
-    def close_segment(self) -> None:
-        """A prompt change that keeps the memory."""
-        alive = [frame for frame in self.admitted_in_segment if frame in self.episodes]
-        self.admitted_in_segment = []
-        if alive:
-            self.protected.append(max(alive))
-        while len(self.protected) > min(4, self.size // 2):
-            self.protected.pop(0)
-
     def flush(self) -> None:
         """A prompt change that drops the memory. The clock, `last`, goes on."""
-        self.episodes, self.protected, self.novelties, self.admitted_in_segment = [], [], [], []
+        self.episodes, self.novelties = [], []
 
     def start_again(self, first_sink: int) -> None:
         """The first chunk after a cut is committed: its frames become the sink."""
@@ -122,18 +108,16 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ordered[below] + (place - below) * (ordered[above] - ordered[below])
 
 
-def describe(keys: Sequence[Tensor], rows: int, columns: int, across: int = 8) -> Tensor:
-    """Descriptor of one frame from its raw keys per layer, (tokens, heads, head_dim): (layers, cells, head_dim)."""
+def describe(keys: Sequence[Tensor], rows: int, columns: int) -> Tensor:
+    """Descriptor of one frame from its raw keys per layer, (tokens, heads, head_dim): (layers, 6, head_dim)."""
     layers = []
     for layer_keys in keys:
         picture = layer_keys.float().mean(dim=1).reshape(rows, columns, -1)
         cells = []
         for i in range(6):
             top, bottom = (i * rows) // 6, -((-(i + 1) * rows) // 6)
-            for j in range(across):
-                left, right = (j * columns) // across, -((-(j + 1) * columns) // across)
-                cell = picture[top:bottom, left:right].mean(dim=(0, 1))
-                cells.append(cell / cell.norm())
+            cell = picture[top:bottom].mean(dim=(0, 1))
+            cells.append(cell / cell.norm())
         layers.append(torch.stack(cells))
     return torch.stack(layers)
 
@@ -144,4 +128,4 @@ def alike(a: Tensor, b: Tensor) -> float:
 
 
 def descriptor_layers(layers: int) -> list[int]:
-    return sorted({layers // 3, layers // 2, 2 * layers // 3})
+    return sorted({layers // 2, 2 * layers // 3, 5 * layers // 6})

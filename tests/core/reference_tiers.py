@@ -34,7 +34,7 @@ class Rules:
         return {"local": self.local, "anchor": self.anchor, "memory": self.memory}[head_type]
 
 
-PAPER = Rules(Sizes(0, 0, 1), Sizes(3, 0, 1), Sizes(3, 6, 6))
+PAPER = Rules(Sizes(0, 0, 1), Sizes(3, 0, 1), Sizes(3, 6, 6), episode="chunk")
 PRESETS = {
     "paper": PAPER,
     "enhanced": replace(PAPER, commit_context="recent"),

@@ -235,7 +235,7 @@ OWN_CASES = {
     "a high percentile": own_case(PAPER, 3, 40, percentile=95.0),
     "no memory heads anywhere": replace(own_case(PAPER, 3, 20), labels=NO_MEMORY),
     "only memory heads": replace(own_case(PAPER, 3, 25), labels=ALL_MEMORY),
-    "protections by every kind of change": replace(
+    "every kind of change": replace(
         own_case(PAPER, 3, 45, percentile=10.0),
         changes=((9, "recache", 1), (14, "soft", 3), (19, "recache", 1), (24, "flush", 1), (33, "soft", 2)),
     ),

@@ -254,12 +254,13 @@ CHANGES = {
     "anchor sink": {"anchor": Tiers(2, 0, 1)},
     "anchor recent": {"anchor": Tiers(3, 0, 2)},
     "memory sink": {"memory": Tiers(2, 6, 6)},
-    "memory episodes": {"memory": Tiers(3, 2, 6)},
+    "memory episodes": {"memory": Tiers(3, 3, 6)},
     "memory recent": {"memory": Tiers(3, 6, 5)},
     "rope": {"rope": "clamp"},
     "commit context": {"commit_context": "recent"},
     "compress from chunk": {"compress_from_chunk": 4},
     "percentile": {"novelty_percentile": 20.0},
+    "episode": {"episode": "frame"},
     "trained frames": {"trained_frames": 18},
 }
 

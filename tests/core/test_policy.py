@@ -42,6 +42,29 @@ def test_a_preset_has_the_sizes_of_the_table(
     assert (preset.rope, preset.novelty_percentile, preset.keep_everything) == ("compact", 60.0, False)
 
 
+def test_the_presets_that_remember_keep_whole_chunks() -> None:
+    assert {name for name, preset in PRESETS.items() if preset.episode == "chunk"} == {
+        name for name, preset in PRESETS.items() if preset.memory.episodes
+    }
+
+
+@pytest.mark.parametrize(
+    ("episode", "chunk_frames", "asked", "room"),
+    [("frame", 3, 7, 7), ("chunk", 3, 7, 6), ("chunk", 3, 3, 3), ("chunk", 1, 7, 7), ("chunk", 3, 0, 0)],
+)
+def test_room_that_no_whole_episode_would_fill_is_left_out(
+    episode: str, chunk_frames: int, asked: int, room: int
+) -> None:
+    fitted = fit_policy(replace(PAPER, memory=Tiers(3, asked, 6), episode=episode), chunk_frames, 21, 240)
+    assert fitted.memory == Tiers(3, room, 6)
+    assert capacities(fitted, ALL_TYPES)["memory"] == 9 + room
+
+
+def test_room_for_less_than_a_chunk_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"memory_episodes is 2 frames.*chunk of 3\. None.*to 3 or more, or to 0, or"):
+        fit_policy(replace(PAPER, memory=Tiers(3, 2, 6)), 3, 21, 240)
+
+
 def test_there_are_seven_presets_and_paper_comes_first() -> None:
     assert list(PRESETS)[0] == "paper"
     assert set(PRESETS) == {"paper", "enhanced", "low_vram", "max", "uniform", "uniform_21", "full"}
@@ -65,7 +88,7 @@ def test_uniform_sees_as_much_on_average_as_paper() -> None:
 
 @pytest.mark.parametrize(("chunk_frames", "trained", "first"), [(3, 21, 7), (1, 21, 21), (2, 21, 10), (3, 12, 4)])
 def test_compression_starts_as_late_as_the_trained_range_allows(chunk_frames: int, trained: int, first: int) -> None:
-    policy = replace(PAPER, memory=Tiers(3, 1, 2))
+    policy = replace(PAPER, memory=Tiers(3, 1, 2), episode="frame")
     fitted = fit_policy(policy, chunk_frames, trained, 210)
     assert fitted.compress_from_chunk == first
     assert warm_up_frames(fitted, 100) == (first - 1) * chunk_frames
@@ -146,6 +169,7 @@ def test_impossible_tiers_are_refused(tiers: tuple[int, int, int]) -> None:
     [
         ({"rope": "spiral"}, "rope is 'spiral'.*compact, clamp, tied, absolute"),
         ({"commit_context": "none"}, "commit_context is 'none'.*full, recent"),
+        ({"episode": "scene"}, "episode is 'scene'.*frame, chunk"),
         ({"compress_from_chunk": -2}, "compress_from_chunk is -2"),
         ({"novelty_percentile": 101.0}, "novelty_percentile is 101"),
     ],
