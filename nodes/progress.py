@@ -80,13 +80,20 @@ class StepProgress:
 
 class RunProgress(StepProgress):
     """Progress of a run, which also shows each finished chunk as it moves, and in its line of text the prompt and what
-    is remembered. `prompt_of` gives a chunk's prompt. Close it when the run ends."""
+    is remembered. An episode has `episode_frames`; `prompt_of` gives a chunk's prompt. Close it when the run ends."""
 
     def __init__(
-        self, model: ModelPatcher, video: VideoShape, steps: int, node_id: str | None, prompt_of: Callable[[int], str]
+        self,
+        model: ModelPatcher,
+        video: VideoShape,
+        steps: int,
+        node_id: str | None,
+        episode_frames: int,
+        prompt_of: Callable[[int], str],
     ) -> None:
         super().__init__(video.chunks, steps, node_id)
         self._fps = video.fps
+        self._episode_frames = episode_frames
         self._prompt_of = prompt_of
         self._began = perf_counter()
         self._remembered = ""
@@ -96,7 +103,8 @@ class RunProgress(StepProgress):
     def made(self, chunk: Chunk, pictures: Tensor | None) -> None:
         """A chunk is done, and decoded if the video is made with it."""
         self._made = chunk.index + 1
-        episodes = sum(tier == "episode" for _, _, tier in chunk.seen["memory"])
+        frames = sum(tier == "episode" for _, _, tier in chunk.seen["memory"])
+        episodes = -(-frames // self._episode_frames)
         self._remembered = f" | {episodes} episodes, {chunk.kv_bytes / 1e9:.2f} GB"
         if self._previewer is None:  # no previews are wanted
             return

@@ -123,7 +123,8 @@ def _make_chunks(
     backbone = host.HostBackbone(model, run.seed_for(0))
     memory = make_memory(plan.fitted, heads.labels, wanted, backbone.attention, host.rotate)
     steps = len(wanted.sigmas) - 1
-    progress = RunProgress(model, plan.video, steps, node_id, lambda chunk: live.scenes.prompt_of(chunk))
+    each = plan.fitted.episode_frames
+    progress = RunProgress(model, plan.video, steps, node_id, each, lambda chunk: live.scenes.prompt_of(chunk))
     chunks: list[Chunk] = []
     beside = 0
     _put(latent, slice(0, plan.video.prefix_frames), prefix, stream)

@@ -61,9 +61,9 @@ def _visit(frames: int) -> Journey:
     return Journey((*script, Scene(away + frames, visited)), away + frames, away + frames + CHUNK_FRAMES)
 
 
-def _kept(tiers: Tiers, rope: str) -> CachePolicy:
+def _kept(tiers: Tiers, rope: str, episode: str = "frame") -> CachePolicy:
     others = replace(tiers, episodes=0)  # of which there are none
-    return CachePolicy("", others, others, tiers, rope=rope, compress_from_chunk=2)
+    return CachePolicy("", others, others, tiers, rope=rope, compress_from_chunk=2, episode=episode)
 
 
 JOURNEYS = {
@@ -82,7 +82,8 @@ CASES: Mapping[str, CachePolicy] = {
         for rope in ("absolute", "compact", "clamp")
     },
     **{
-        f"the first 3, 6 episodes and the last 6, {rope}": _kept(Tiers(3, 6, 6), rope)
+        f"the first 3, {episodes} and the last 6, {rope}": _kept(Tiers(3, 6, 6), rope, episode)
+        for episode, episodes in (("frame", "6 single episodes"), ("chunk", "2 whole chunks"))
         for rope in ("absolute", "compact", "clamp")
     },
 }

@@ -33,6 +33,7 @@ COMPARED: Mapping[str, Compared] = {
     "uniform": Compared(PRESETS["uniform"]),
     "uniform_episodes": Compared(replace(_PAPER, memory=Tiers(3, 3, 4)), EVERY_HEAD),
     "paper": Compared(_PAPER),
+    "paper_frames": Compared(replace(_PAPER, episode="frame")),
     "enhanced": Compared(PRESETS["enhanced"]),
     "low_vram": Compared(PRESETS["low_vram"]),
     "max": Compared(PRESETS["max"]),
@@ -42,11 +43,10 @@ COMPARED: Mapping[str, Compared] = {
     "paper_clamp": Compared(replace(_PAPER, rope="clamp")),
     "paper_tied": Compared(replace(_PAPER, rope="tied")),
     "paper_absolute": Compared(replace(_PAPER, rope="absolute")),
-    "paper_anchor_recent": Compared(replace(_PAPER, anchor=Tiers(3, 0, 4), memory=Tiers(3, 5, 5))),
 }
 """The comparison of policies. `uniform_episodes` gives every head what `paper` gives its memory heads, made as small as
-`uniform`: between the two lies what episodes do, between it and `paper` what roles do. `paper_anchor_recent` gives
-anchors the last four frames and memory heads less, found on tuning seeds."""
+`uniform`: between the two lies what episodes do, between it and `paper` what roles do. In `paper_frames` an episode is
+a single frame."""
 
 MASKED: Mapping[str, Compared] = {
     "local_last_frame": _masked("local", _LAST_FRAME),

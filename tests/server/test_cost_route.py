@@ -32,6 +32,7 @@ POLICY = {
     "compress_from_chunk": -2,
     "novelty_percentile": 60.0,
     "trained_frames": 0,
+    "episode": "preset",
 }
 MODEL = {"model_name": "self_forcing_dmd.pt", "family": "auto", "chunk_frames": 0}
 ROUTE = "/head_forcing/cost"
