@@ -103,7 +103,7 @@ _PAPER = CachePolicy("paper", local=Tiers(0, 0, 1), anchor=Tiers(3, 0, 1), memor
 PRESETS: Mapping[str, CachePolicy] = {
     "paper": _PAPER,
     "enhanced": replace(_PAPER, name="enhanced", commit_context="recent"),
-    "low_vram": replace(_PAPER, name="low_vram", memory=Tiers(3, 3, 3), compress_from_chunk=1),
+    "low_vram": replace(_PAPER, name="low_vram", memory=Tiers(3, 3, 3), compress_from_chunk=1, episode="frame"),
     "max": replace(_PAPER, name="max", memory=Tiers(3, 9, 6)),
     "uniform": _every_head("uniform", Tiers(3, 0, 7)),
     "uniform_21": _every_head("uniform_21", Tiers(3, 0, 15)),

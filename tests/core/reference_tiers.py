@@ -38,7 +38,7 @@ PAPER = Rules(Sizes(0, 0, 1), Sizes(3, 0, 1), Sizes(3, 6, 6), episode="chunk")
 PRESETS = {
     "paper": PAPER,
     "enhanced": replace(PAPER, commit_context="recent"),
-    "low_vram": replace(PAPER, memory=Sizes(3, 3, 3), compress_from_chunk=1),
+    "low_vram": replace(PAPER, memory=Sizes(3, 3, 3), compress_from_chunk=1, episode="frame"),
     "max": replace(PAPER, memory=Sizes(3, 9, 6)),
     "uniform": Rules(Sizes(3, 0, 7), Sizes(3, 0, 7), Sizes(3, 0, 7)),
     "uniform_21": Rules(Sizes(3, 0, 15), Sizes(3, 0, 15), Sizes(3, 0, 15)),
