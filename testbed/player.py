@@ -49,6 +49,14 @@ class NetworkBackbone:
         return recipe(predict, noise, sigmas)
 
 
+def segments_of(script: Script, texts: Texts, chunk_frames: int, transition: str) -> tuple[Segment[Tensor], ...]:
+    """A script as a rollout's segments, of which all take over in one way."""
+    return tuple(
+        Segment(scene.first_frame // chunk_frames, texts.tokens[texts.index(scene.prompt)][None], transition)
+        for scene in script
+    )
+
+
 def play(
     network: CausalWan,
     texts: Texts,
@@ -64,10 +72,7 @@ def play(
 ) -> list[Chunk]:
     """Make a video under a script. `given` holds its first chunks in model space, (1, 16, frames, height, width), for
     instance the truth: they are remembered under the script's prompts and not made."""
-    segments = tuple(
-        Segment(scene.first_frame // chunk_frames, texts.tokens[texts.index(scene.prompt)][None], transition)
-        for scene in script
-    )
+    segments = segments_of(script, texts, chunk_frames, transition)
     finished = Finished()
     if given is not None:
         ready = given.split(chunk_frames, dim=2)
