@@ -31,7 +31,8 @@ COMPARED: Mapping[str, Compared] = {
     "uniform_21": Compared(_WINDOW),
     "uniform_21_no_sink": Compared(replace(_WINDOW, local=_NO_SINK, anchor=_NO_SINK, memory=_NO_SINK)),
     "uniform": Compared(PRESETS["uniform"]),
-    "uniform_episodes": Compared(replace(_PAPER, memory=Tiers(3, 3, 4)), EVERY_HEAD),
+    "uniform_frames": Compared(replace(_PAPER, memory=Tiers(3, 3, 4), episode="frame"), EVERY_HEAD),
+    "uniform_chunks": Compared(replace(_PAPER, memory=Tiers(0, 6, 4)), EVERY_HEAD),
     "paper": Compared(_PAPER),
     "paper_frames": Compared(replace(_PAPER, episode="frame")),
     "enhanced": Compared(PRESETS["enhanced"]),
@@ -44,9 +45,9 @@ COMPARED: Mapping[str, Compared] = {
     "paper_tied": Compared(replace(_PAPER, rope="tied")),
     "paper_absolute": Compared(replace(_PAPER, rope="absolute")),
 }
-"""The comparison of policies. `uniform_episodes` gives every head what `paper` gives its memory heads, made as small as
-`uniform`: between the two lies what episodes do, between it and `paper` what roles do. In `paper_frames` an episode is
-a single frame."""
+"""The comparison of policies. `uniform_frames` and `uniform_chunks` give every head episodes, single frames or two
+whole chunks, within the size of `uniform`: between them and `uniform` lies what episodes do, between them and `paper`
+what roles do. In `paper_frames` an episode is a single frame."""
 
 MASKED: Mapping[str, Compared] = {
     "local_last_frame": _masked("local", _LAST_FRAME),

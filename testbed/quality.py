@@ -9,7 +9,7 @@ and draws quality_recall.png there.
 import argparse
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -103,7 +103,7 @@ COST = (
     Column("seconds", lambda result: result["seconds"], 0),
     Column("KV in MB", lambda result: result["kv_bytes"], 1, 1e-6),
 )
-_DRAWN = ("full", "uniform_21", "uniform", "paper", "enhanced", "low_vram", "max")
+_DRAWN = ("full", "uniform_21", "uniform", "paper", "paper_frames", "uniform_chunks", "low_vram")
 _COLOURS = ("#999999", "#56B4E9", "#0072B2", "#D55E00", "#E69F00", "#CC79A7", "#009E73")
 _VARIANTS = ("enhanced", "low_vram", "max", *(name for name in COMPARED if name.startswith("paper_")))
 
@@ -164,18 +164,26 @@ def draw_recall(results: Sequence[Result], colours: Mapping[str, str]) -> Image.
 
 
 def tables(results: Sequence[Result]) -> dict[str, str]:
-    """All tables by name, as Markdown."""
+    """All tables by name, as Markdown. Policies and masked policies may be measured on seeds of their own."""
+    compared, masked = (on_seeds_of(results, policies) for policies in (COMPARED, MASKED))
     return {
-        "memory": table(results, [*COMPARED], MEMORY),
-        "pans": table(results, [*COMPARED], PANS),
-        "held": table(results, [*COMPARED], HELD),
-        "picture": table(results, [*COMPARED], PICTURE),
-        "change": table(results, [*COMPARED], (*CHANGE, *COST)),
-        "less uniform": differences(results, [*COMPARED], "uniform", COMPARED_BY),
-        "less paper": differences(results, _VARIANTS, "paper", COMPARED_BY),
-        "masked": table(results, ["uniform_21", *MASKED], COMPARED_BY[1:]),
-        "less uniform_21": differences(results, [*MASKED], "uniform_21", COMPARED_BY),
+        "memory": table(compared, [*COMPARED], MEMORY),
+        "pans": table(compared, [*COMPARED], PANS),
+        "held": table(compared, [*COMPARED], HELD),
+        "picture": table(compared, [*COMPARED], PICTURE),
+        "change": table(compared, [*COMPARED], (*CHANGE, *COST)),
+        "less uniform": differences(compared, [*COMPARED], "uniform", COMPARED_BY),
+        "less paper": differences(compared, _VARIANTS, "paper", COMPARED_BY),
+        "masked": table(masked, ["uniform_21", *MASKED], COMPARED_BY[1:]),
+        "less uniform_21": differences(masked, [*MASKED], "uniform_21", COMPARED_BY),
     }
+
+
+def on_seeds_of(results: Sequence[Result], policies: Collection[str]) -> list[Result]:
+    """Results on the seeds on which all of these policies were measured that were measured at all."""
+    seeds = {name: {each["seed"] for each in results if each["policy"] == name} for name in policies}
+    shared = set.intersection(*(found for found in seeds.values() if found)) if any(seeds.values()) else set()
+    return [each for each in results if each["seed"] in shared]
 
 
 def fill_in(page: str, found: Mapping[str, str]) -> str:
@@ -206,7 +214,8 @@ def main() -> None:
     if given.docs:
         page = given.docs / "quality.md"
         page.write_text(fill_in(page.read_text(encoding="utf-8"), found), encoding="utf-8")
-        draw_recall(results, dict(zip(_DRAWN, _COLOURS, strict=True))).save(given.docs / "quality_recall.png")
+        figure = draw_recall(on_seeds_of(results, COMPARED), dict(zip(_DRAWN, _COLOURS, strict=True)))
+        figure.save(given.docs / "quality_recall.png")
 
 
 def _cell(found: Interval | None, column: Column) -> str:

@@ -28,7 +28,7 @@ from .prompts import Script, prompt_at
 from .statistics import recall
 from .world import HEIGHT, WIDTH, World
 
-_SHOWN = ("full", "uniform_21", "uniform", "paper", "enhanced")
+_SHOWN = ("full", "uniform_21", "uniform", "paper_frames", "paper")
 _CHOSEN_BY, _NAMES = "paper", 100
 
 

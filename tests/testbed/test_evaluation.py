@@ -15,7 +15,19 @@ from testbed.latents import load_basis, world_latent
 from testbed.measures import Measured, Return, measure
 from testbed.policies import COMPARED
 from testbed.prompts import Prompt, Scene, Script
-from testbed.quality import CHANGE, HELD, MEMORY, PANS, PICTURE, differences, draw_recall, fill_in, table, tables
+from testbed.quality import (
+    CHANGE,
+    HELD,
+    MEMORY,
+    PANS,
+    PICTURE,
+    differences,
+    draw_recall,
+    fill_in,
+    on_seeds_of,
+    table,
+    tables,
+)
 from testbed.statistics import (
     ABSENCES,
     Result,
@@ -253,6 +265,18 @@ def test_tables_go_between_their_comments_and_nowhere_else() -> None:
         fill_in(page, {"three": ""})
 
 
+def test_policies_are_compared_on_the_seeds_that_they_share() -> None:
+    results = [{"policy": policy, "seed": seed} for policy, seeds in (("a", "012"), ("b", "123")) for seed in seeds]
+    assert [(each["policy"], each["seed"]) for each in on_seeds_of(results, ["a", "b", "not measured"])] == [
+        ("a", "1"),
+        ("a", "2"),
+        ("b", "1"),
+        ("b", "2"),
+    ]
+    assert on_seeds_of(results, ["a"]) == [each for each in results if each["seed"] in "012"]
+    assert on_seeds_of(results, ["not measured"]) == []
+
+
 def test_the_page_shows_what_the_results_say() -> None:
     root = Path(__file__).parents[2]
     page = (root / "docs" / "quality.md").read_text()
@@ -265,7 +289,7 @@ def test_policies_have_the_budgets_that_they_are_compared_by() -> None:
     def read(name: str, seed: int = 0) -> float:
         return frames_read(POLICIES[name], labels_for(POLICIES[name].rule, profile, seed)) or 0
 
-    assert read("uniform") == read("uniform_episodes") == 13
+    assert read("uniform") == read("uniform_frames") == read("uniform_chunks") == 13
     assert read("paper") == read("enhanced") == read("paper_random") == read("paper_random", 5)
     assert read("paper") == pytest.approx(read("uniform"), rel=0.02)
     assert read("uniform_21") == read("uniform_21_no_sink") == read("anchor_no_sink") == 21
