@@ -35,11 +35,13 @@ def runs(pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def keep(video, model, labelled) -> Callable[..., tuple]:
+def keep(pack, video, model, labelled) -> Callable[..., tuple]:
     """Make a video that is kept as `film`."""
 
     def run(**inputs: object) -> tuple:
         inputs = {"seconds": SECONDS, "preset": "paper", "profile": labelled, "run_name": "film", **inputs}
+        if episode := inputs.pop("episode", None):
+            inputs["policy"] = pack.run("HeadForcingCachePolicy", preset=inputs["preset"], episode=episode)[0]
         return video(inputs.pop("model", model), conditioning(1), **inputs)
 
     return run
@@ -231,7 +233,12 @@ def test_what_cannot_be_kept_is_refused_before_the_first_step(
 
 
 @pytest.mark.parametrize(
-    ("change", "setting"), [({"preset": "low_vram"}, "policy_"), ({"sigmas": torch.tensor([1.0, 0.5, 0.0])}, "sigmas")]
+    ("change", "setting"),
+    [
+        ({"preset": "low_vram"}, "policy_"),
+        ({"episode": "frame"}, "policy_episode 'chunk', now policy_episode is 'frame'"),
+        ({"sigmas": torch.tensor([1.0, 0.5, 0.0])}, "sigmas"),
+    ],
 )
 def test_another_setting_is_not_gone_on_with(runs: Path, keep, change: dict[str, object], setting: str) -> None:
     keep(seconds=0.5)

@@ -45,6 +45,18 @@ def test_kv_bytes_are_the_arithmetic_from_the_first_compressed_chunk_to_the_last
     assert report["kv_bytes"] == expected <= report["peak_bytes"]
 
 
+@pytest.mark.parametrize(("episode", "places"), [("chunk", [0, 1, 2] * 2), ("frame", [1] * 6)])
+def test_an_episode_is_a_whole_chunk_or_its_middle_frame(
+    pack, model, labelled, video, episode: str, places: list[int]
+) -> None:
+    policy, told = pack.run("HeadForcingCachePolicy", preset="paper", episode=episode)
+    assert f"episode {episode}" in told
+    report = json.loads(video(model, conditioning(1), seconds=13.0, policy=policy, profile=labelled)[3])
+    assert report["settings"]["episode"] == episode
+    seen = report["chunks"][-1]["seen"]["memory"]
+    assert [frame % 3 for frame, _, tier in seen if tier == "episode"] == places  # in their chunks
+
+
 def test_a_run_is_repeated_exactly_and_another_seed_differs(model, video) -> None:
     first, again, other = (video(model, conditioning(1), seconds=1.5, seed=seed)[0]["samples"] for seed in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
@@ -175,6 +187,10 @@ def test_two_scenes_on_one_chunk_are_refused(pack, model, schedule) -> None:
     "inputs, message",
     [
         ({"preset": "paper", "memory_episodes": 12}, "memory heads keep 21 frames.*Shrink memory_episodes by 3"),
+        (
+            {"preset": "paper", "memory_episodes": 2},
+            "memory_episodes is 2 frames, but an episode is a whole chunk of 3",
+        ),
         ({"preset": "uniform", "trained_frames": 9}, "local heads keep 10 frames.*Shrink local_recent by 4"),
         ({"preset": "uniform", "compress_from_chunk": 9}, "compress_from_chunk is 9, but chunk 7"),
         ({"preset": "full"}, "keeps all 24 frames.*only rope = absolute"),

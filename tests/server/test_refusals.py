@@ -67,6 +67,12 @@ POLICIES = {  # what is wrong: (Head Cache Policy's inputs, the node that says s
         "memory heads keep 21 frames (sink 3, episodes 12, recent 6) and read them with a chunk of 3: 24 frames, but "
         "the model was trained on 21. Shrink memory_episodes by 3.",
     ),
+    "no room for a whole chunk": (
+        {"preset": "paper", "memory_episodes": 2},
+        "sampler",
+        "memory_episodes is 2 frames, but an episode is a whole chunk of 3. None would fit. Set memory_episodes to 3 or "
+        "more, or to 0, or set episode to frame.",
+    ),
     "everything for longer than trained": (
         {"preset": "full"},
         "sampler",
@@ -85,6 +91,12 @@ POLICIES = {  # what is wrong: (Head Cache Policy's inputs, the node that says s
         "policy",
         "compress_from_chunk is 0. The first chunk has no history to compress. Use 1 or more, or -1 for as late as the "
         "trained range allows.",
+    ),
+    "episodes where all is kept": (
+        {"preset": "full", "episode": "chunk"},
+        "policy",
+        "The preset full keeps every frame, so there are no tiers, episodes or warm-up to change. One was set. Set "
+        "those widgets back, or choose another preset.",
     ),
     "sizes where all is kept": (
         {"preset": "full", "memory_recent": 3},
