@@ -70,8 +70,8 @@ POLICIES = {  # what is wrong: (Head Cache Policy's inputs, the node that says s
     "no room for a whole chunk": (
         {"preset": "paper", "memory_episodes": 2},
         "sampler",
-        "memory_episodes is 2 frames, but an episode is a whole chunk of 3. None would fit. Set memory_episodes to 3 or "
-        "more, or to 0, or set episode to frame.",
+        "memory_episodes is 2 frames, but an episode is a whole chunk of 3. None would fit. Set memory_episodes to 3 "
+        "or more, or to 0, or set episode to frame.",
     ),
     "everything for longer than trained": (
         {"preset": "full"},
