@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
 ROWS = 6
-"""Cells that describe a frame: as wide as the picture, so that a pan over the same scene is nothing new."""
+"""Cells that describe a frame: as wide as the picture, so that a pan over the same scene is hardly new."""
 RECORD_LENGTH = 32
 LEAST_NOVELTY = 0.03
 LEAST_SPACING = 6
@@ -34,7 +34,7 @@ def is_candidate(frame: int, sink_end: int, chunk_start: int, chunk_frames: int)
 
 
 def descriptor_layers(layers: int) -> tuple[int, ...]:
-    """Layers whose keys describe a frame: of the second half, where a scene tells in every key."""
+    """Layers whose keys describe a frame. Together they told scenes apart best (docs/quality.md)."""
     return tuple(sorted({layers // 2, 2 * layers // 3, 5 * layers // 6}))
 
 
@@ -52,7 +52,8 @@ def similarity(a: Tensor, b: Tensor) -> float:
 
 
 class EpisodicMemory:
-    """The bank of episodes and the record of novelties. `replay` takes recorded decisions instead of making them."""
+    """The bank of at most `size` episodes, each by the frame that was judged for it, and the record of novelties.
+    `sink` is the number of sink frames. `replay` takes recorded decisions instead of making them."""
 
     def __init__(self, sink: int, size: int, percentile: float, replay: Mapping[int, Decision] | None = None) -> None:
         self.sink = range(sink)
@@ -145,5 +146,5 @@ def most_redundant(episodes: Sequence[int], known: Sequence[int], between: Calla
     """The episode that resembles another known frame most, of sink or episodes; of equals the older."""
     return max(
         sorted(episodes),
-        key=lambda frame: (max((between(frame, other) for other in known if other != frame), default=0.0), -frame),
+        key=lambda frame: (max(between(frame, other) for other in known if other != frame), -frame),
     )

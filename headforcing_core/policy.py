@@ -45,7 +45,7 @@ class CachePolicy:
     novelty_percentile: float = 60.0
     trained_frames: int = 0
     keep_everything: bool = False
-    episode: str = "frame"
+    episode: str = "chunk"
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -74,8 +74,17 @@ class CachePolicy:
         return not self.keep_everything and not self.local == self.anchor == self.memory
 
     def tiers(self, head_type: str) -> Tiers:
-        """Sizes of one head type."""
+        """Sizes of one head type, as asked for."""
         return {"local": self.local, "anchor": self.anchor, "memory": self.memory}[head_type]
+
+    def episode_frames(self, chunk_frames: int) -> int:
+        """Frames of a whole episode."""
+        return chunk_frames if self.episode == "chunk" else 1
+
+    def whole_tiers(self, head_type: str, chunk_frames: int) -> Tiers:
+        """Sizes of one head type, without room for episodes that no whole one would fill."""
+        tiers, unit = self.tiers(head_type), self.episode_frames(chunk_frames)
+        return replace(tiers, episodes=tiers.episodes // unit * unit)
 
 
 def _check_sizes(head_type: str, tiers: Tiers) -> None:
@@ -99,7 +108,7 @@ def _every_head(name: str, tiers: Tiers) -> CachePolicy:
     return CachePolicy(name, tiers, tiers, tiers)
 
 
-_PAPER = CachePolicy("paper", local=Tiers(0, 0, 1), anchor=Tiers(3, 0, 1), memory=Tiers(3, 6, 6), episode="chunk")
+_PAPER = CachePolicy("paper", local=Tiers(0, 0, 1), anchor=Tiers(3, 0, 1), memory=Tiers(3, 6, 6))
 PRESETS: Mapping[str, CachePolicy] = {
     "paper": _PAPER,
     "enhanced": replace(_PAPER, name="enhanced", commit_context="recent"),
@@ -129,8 +138,8 @@ class FittedPolicy:
 
     @property
     def episode_frames(self) -> int:
-        """Frames that an episode keeps."""
-        return self.chunk_frames if self.policy.episode == "chunk" else 1
+        """Frames of a whole episode."""
+        return self.policy.episode_frames(self.chunk_frames)
 
     def warms_up(self, chunk: int, first_frame: int) -> bool:
         """Whether a chunk that starts at a frame still reads the whole history. Prefix chunks have number -1."""
@@ -155,19 +164,20 @@ def fit_policy(policy: CachePolicy, chunk_frames: int, trained_frames: int, tota
         everything = Tiers(0, 0, total_frames)
         never = total_frames // chunk_frames + 1
         return FittedPolicy(policy, everything, everything, everything, chunk_frames, trained, never)
-    for head_type in HEAD_TYPES:
-        tiers = policy.tiers(head_type)
-        if tiers.frames + chunk_frames > trained:
-            raise ValueError(
-                f"{head_type} heads keep {tiers.frames} frames (sink {tiers.sink}, episodes {tiers.episodes}, recent "
-                f"{tiers.recent}) and read them with a chunk of {chunk_frames}: {tiers.frames + chunk_frames} frames, "
-                f"but the model was trained on {trained}. {_shrink(head_type, tiers, trained - chunk_frames)}."
-            )
-    if policy.episode == "chunk" and 0 < policy.memory.episodes < chunk_frames:
+    unit = policy.episode_frames(chunk_frames)
+    if 0 < policy.memory.episodes < unit:
         raise ValueError(
             f"memory_episodes is {policy.memory.episodes} frames, but an episode is a whole chunk of {chunk_frames}. "
             f"None would fit. Set memory_episodes to {chunk_frames} or more, or to 0, or set episode to frame."
         )
+    whole = {head_type: policy.whole_tiers(head_type, chunk_frames) for head_type in HEAD_TYPES}
+    for head_type, tiers in whole.items():
+        if tiers.frames + chunk_frames > trained:
+            raise ValueError(
+                f"{head_type} heads keep {tiers.frames} frames (sink {tiers.sink}, episodes {tiers.episodes}, recent "
+                f"{tiers.recent}) and read them with a chunk of {chunk_frames}: {tiers.frames + chunk_frames} frames, "
+                f"but the model was trained on {trained}. {_shrink(head_type, tiers, trained - chunk_frames, unit)}."
+            )
     latest = first_compressed_chunk(chunk_frames, trained)
     start = latest if policy.compress_from_chunk == AS_LATE_AS_POSSIBLE else policy.compress_from_chunk
     if start > latest:
@@ -175,19 +185,20 @@ def fit_policy(policy: CachePolicy, chunk_frames: int, trained_frames: int, tota
             f"compress_from_chunk is {start}, but chunk {latest} of {chunk_frames} frames already reads past the "
             f"{trained} frames that the model was trained on. Use {latest} or less, or -1 for as late as possible."
         )
-    unit = chunk_frames if policy.episode == "chunk" else 1
-    memory = replace(policy.memory, episodes=policy.memory.episodes // unit * unit)
-    return FittedPolicy(policy, policy.local, policy.anchor, memory, chunk_frames, trained, start)
+    return FittedPolicy(policy, **whole, chunk_frames=chunk_frames, trained_frames=trained, compress_from_chunk=start)
 
 
-def _shrink(head_type: str, tiers: Tiers, room: int) -> str:
-    """What to do so that tiers fit into `room` frames: which to make smaller by how much, the largest first."""
+def _shrink(head_type: str, tiers: Tiers, room: int, unit: int) -> str:
+    """What to do so that tiers fit into `room` frames: which to make smaller by how much, the largest first; episodes
+    by whole ones of `unit` frames."""
     excess, parts = tiers.frames - room, []
     spare = {"sink": tiers.sink, "episodes": tiers.episodes, "recent": tiers.recent - 1}
     for tier in sorted(spare, key=lambda name: -spare[name]):
         if excess > 0 and spare[tier]:
-            parts.append(f"{head_type}_{tier} by {min(excess, spare[tier])}")
-            excess -= spare[tier]
+            step = unit if tier == "episodes" else 1
+            cut = min(-(-excess // step) * step, spare[tier])
+            parts.append(f"{head_type}_{tier} by {cut}")
+            excess -= cut
     if excess > 0:
         return "Raise trained_frames, or use a model with shorter chunks"
     return f"Shrink {' and '.join(parts)}"

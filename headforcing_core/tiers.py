@@ -111,7 +111,8 @@ class History:
                 self.episodic.observe(frame, torch.stack(described))
 
     def advance(self, own: range) -> tuple[Decision, ...]:
-        """Count a committed chunk and judge the candidates of which a frame leaves the memory heads' recent tier."""
+        """Count a committed chunk, and judge the candidates whose first kept frame leaves the recent tier of memory
+        heads."""
         before = self.committed - self.policy.memory.recent
         self.chunks.append(own)
         self.committed += len(own)

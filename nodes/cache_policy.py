@@ -74,7 +74,8 @@ class HeadCachePolicy(io.ComfyNode):
                 _tier("memory_sink", "First frames that memory heads keep.", "3"),
                 _tier(
                     "memory_episodes",
-                    "Old frames that memory heads pick and keep, so that places can come back after an absence.",
+                    "Room, in frames, for what memory heads pick of the past, so that places can come back. Only whole "
+                    "episodes are kept: with chunks of 3, 7 keeps as much as 6.",
                     "6",
                 ),
                 _tier("memory_recent", "Newest frames that memory heads keep.", "6"),
@@ -114,7 +115,7 @@ class HeadCachePolicy(io.ComfyNode):
                     step=1.0,
                     optional=True,
                     advanced=True,
-                    tooltip="How unusual a frame must be to be remembered. Higher keeps fewer, more different frames. "
+                    tooltip="How unusual a moment must be to be remembered. Higher keeps fewer, more different ones. "
                     "Typical: 60",
                 ),
                 io.Int.Input(
@@ -133,8 +134,8 @@ class HeadCachePolicy(io.ComfyNode):
                     default=_PRESET,
                     optional=True,
                     advanced=True,
-                    tooltip="What is kept of an old scene. chunk: a whole chunk, which models of 3 frames a chunk can "
-                    "use. frame: the middle frame of a chunk, so more scenes in the same room. Typical: preset (chunk)",
+                    tooltip="What one episode is. chunk: all frames of a chunk. frame: its middle frame, so that more "
+                    "moments fit. Typical: preset (chunk; low_vram: frame)",
                 ),
             ],
             outputs=[
@@ -217,7 +218,7 @@ def _report(policy: CachePolicy) -> str:
     modes = f"rope {policy.rope}, commit context {policy.commit_context}, episode {policy.episode}"
     lines, history, attended = [f"{policy.name}: {modes}"], 0, 0
     for head_type in HEAD_TYPES:
-        tiers, heads = policy.tiers(head_type), _REPORT_HEADS[head_type]
+        tiers, heads = policy.whole_tiers(head_type, _REPORT_CHUNK), _REPORT_HEADS[head_type]
         history += heads * tiers.frames * frame_head_bytes
         attended += heads * (tiers.frames + _REPORT_CHUNK)
         lines.append(

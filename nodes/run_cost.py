@@ -98,7 +98,7 @@ def run_cost(fitted: FittedPolicy, labels: Labels, profiled: bool, video: VideoS
         try:
             other = fit_policy(preset, video.chunk_frames, fitted.trained_frames, video.frames)
         except ValueError:
-            continue  # too large for the trained range
+            continue  # it does not fit this model
         sizes[name] = _most_bytes(other, labels, video, per_frame)
     smaller = {name: size for name, size in sizes.items() if size < most}
     return RunCost(fitted.policy.name, video, most, smaller)

@@ -9,7 +9,7 @@ frames of different places (1: always, 0.5: by chance), and how novel they are t
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 
 import torch
@@ -19,7 +19,7 @@ from torch.nn.functional import adaptive_avg_pool2d, normalize
 from headforcing_core.attention import dense_attention
 from headforcing_core.cache import KVMemory
 from headforcing_core.checkpoint import FOUR_STEPS
-from headforcing_core.episodes import ROWS, descriptor_layers, similarity
+from headforcing_core.episodes import describe, descriptor_layers, similarity
 from headforcing_core.geometry import PATCH, TRAINED_FRAMES
 from headforcing_core.memory_size import capacities, warm_up_frames
 from headforcing_core.noise import PerChunkNoise
@@ -41,9 +41,10 @@ from .prompts import prompt_at
 from .text_encoder import load_texts
 from .world import World
 
-POOLED = {"6 x 8 cells": (ROWS, 8), "6 rows": (ROWS, 1)}
+Describe = Callable[[Tensor, int, int], Tensor]
+"""(keys (frames, tokens, heads, head_dim), height, width) -> (frames, cells, head_dim), each cell of length 1."""
 _APART = 12  # frames
-_TOKENS = tuple(size // PATCH for size in LATENT_SIZE)
+_TOKENS = LATENT_SIZE[0] // PATCH, LATENT_SIZE[1] // PATCH
 
 
 def middle_keys(network: CausalWan, seed: int) -> list[Tensor]:
@@ -72,11 +73,18 @@ def middle_keys(network: CausalWan, seed: int) -> list[Tensor]:
     return [torch.stack(each) for each in found]
 
 
-def described(keys: Sequence[Tensor], layers: Sequence[int], grid: tuple[int, int]) -> Tensor:
-    """Frames as the core describes them, by these layers and in cells of a grid: (chunks, layers, cells, head_dim)."""
-    pictures = [keys[layer].mean(dim=2).unflatten(1, _TOKENS).permute(0, 3, 1, 2) for layer in layers]
-    cells = [adaptive_avg_pool2d(picture, grid).flatten(2).transpose(1, 2) for picture in pictures]
-    return normalize(torch.stack(cells, dim=1), dim=-1)
+def cells(keys: Tensor, height: int, width: int) -> Tensor:
+    """Like the core's `describe`, but in 6 x 8 cells."""
+    picture = keys.mean(dim=2).unflatten(1, (height, width)).permute(0, 3, 1, 2)
+    return normalize(adaptive_avg_pool2d(picture, (6, 8)).flatten(2).transpose(1, 2), dim=-1)
+
+
+POOLED: Mapping[str, Describe] = {"6 x 8 cells": cells, "6 rows": describe}
+
+
+def described(keys: Sequence[Tensor], layers: Sequence[int], describe: Describe) -> Tensor:
+    """Frames described by the keys of these layers: (chunks, layers, cells, head_dim)."""
+    return torch.stack([describe(keys[layer], *_TOKENS) for layer in layers], dim=1)
 
 
 def places_of(seed: int, chunks: int) -> list[str]:
@@ -115,14 +123,14 @@ def main() -> None:
         f"| layers | {' | '.join(f'{name} | same | other' for name in POOLED)} |\n|{' --- |' * (1 + 3 * len(POOLED))}"
     )
     for chosen in [(layer,) for layer in range(layers)] + [thirds, descriptor_layers(layers)]:
-        cells: list[str] = []
-        for grid in POOLED.values():
+        row: list[str] = []
+        for pool in POOLED.values():
             rows = [
-                telling(described(each, chosen, grid), places_of(seed, len(each[0]))) for seed, each in keys.items()
+                telling(described(each, chosen, pool), places_of(seed, len(each[0]))) for seed, each in keys.items()
             ]
             share, same, different = torch.tensor(rows).mean(dim=0).tolist()
-            cells += [f"{share:.2f}", f"{same:.3f}", f"{different:.3f}"]
-        print(f"| {', '.join(map(str, chosen))} | {' | '.join(cells)} |", flush=True)
+            row += [f"{share:.2f}", f"{same:.3f}", f"{different:.3f}"]
+        print(f"| {', '.join(map(str, chosen))} | {' | '.join(row)} |", flush=True)
 
 
 if __name__ == "__main__":

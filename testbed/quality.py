@@ -165,7 +165,7 @@ def draw_recall(results: Sequence[Result], colours: Mapping[str, str]) -> Image.
 
 def tables(results: Sequence[Result]) -> dict[str, str]:
     """All tables by name, as Markdown. Policies and masked policies may be measured on seeds of their own."""
-    compared, masked = (on_seeds_of(results, policies) for policies in (COMPARED, MASKED))
+    compared, masked = (on_seeds_of(results, policies) for policies in (COMPARED, ("uniform_21", *MASKED)))
     return {
         "memory": table(compared, [*COMPARED], MEMORY),
         "pans": table(compared, [*COMPARED], PANS),
@@ -180,7 +180,7 @@ def tables(results: Sequence[Result]) -> dict[str, str]:
 
 
 def on_seeds_of(results: Sequence[Result], policies: Collection[str]) -> list[Result]:
-    """Results on the seeds on which all of these policies were measured that were measured at all."""
+    """Results, of any policy, on the seeds that these policies share; one that was never measured does not count."""
     seeds = {name: {each["seed"] for each in results if each["policy"] == name} for name in policies}
     shared = set.intersection(*(found for found in seeds.values() if found)) if any(seeds.values()) else set()
     return [each for each in results if each["seed"] in shared]

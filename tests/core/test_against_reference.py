@@ -199,7 +199,16 @@ def own_case(
     )
     local, anchor, memory = (Tiers(*size) for size in sizes)
     policy = CachePolicy(
-        "own", local, anchor, memory, rope, commit_context, compress_from_chunk, percentile, trained_frames
+        "own",
+        local,
+        anchor,
+        memory,
+        rope,
+        commit_context,
+        compress_from_chunk,
+        percentile,
+        trained_frames,
+        episode="frame",
     )
     return Case(rules, policy, chunk_frames, chunks)
 
@@ -250,6 +259,9 @@ OWN_CASES = {
             own_case(PAPER, 3, 60, percentile=10.0),
             changes=((9, "recache", 1), (14, "soft", 3), (19, "flush", 1), (33, "cut", 1), (46, "recache", 1)),
         )
+    ),
+    "whole chunks of two, of which a flush leaves one frame": whole(
+        replace(own_case(PAPER, 2, 30, percentile=10.0), changes=((12, "flush", 1), (21, "flush", 1)))
     ),
     "whole chunks after a prefix": whole(replace(own_case(PAPER, 3, 30, percentile=10.0), prefix_frames=11)),
     "whole chunks past a short recent tier": whole(replace(SHORT, changes=((9, "recache", 1), (17, "recache", 1)))),

@@ -13,7 +13,7 @@ from torch import Tensor
 from headforcing_core.attention import dense_attention
 from headforcing_core.cache import EVERY_HEAD, KVMemory
 from headforcing_core.noise import PerChunkNoise
-from headforcing_core.policy import HEAD_TYPES, PRESETS, CachePolicy, FittedPolicy, Tiers, fit_policy
+from headforcing_core.policy import EPISODES, HEAD_TYPES, PRESETS, CachePolicy, FittedPolicy, Tiers, fit_policy
 from headforcing_core.positions import ROPE_MODES
 from headforcing_core.rollout import Chunk, RolloutPlan, Segment, make_memory, rollout
 from headforcing_core.rope import rotate
@@ -55,15 +55,17 @@ def tiers(draw: st.DrawFn, chunk_frames: int, episodes: bool) -> Tiers:
 def runs(draw: st.DrawFn, ropes: Sequence[str] = ROPE_MODES) -> Run:
     chunk_frames = draw(st.integers(1, 4))
     latest = (TRAINED - chunk_frames) // chunk_frames + 1
+    memory = draw(tiers(chunk_frames, True))
     policy = CachePolicy(
         "drawn",
         draw(tiers(chunk_frames, False)),
         draw(tiers(chunk_frames, False)),
-        draw(tiers(chunk_frames, True)),
+        memory,
         rope=draw(st.sampled_from(ropes)),
         commit_context=draw(st.sampled_from(["full", "recent"])),
         compress_from_chunk=draw(st.sampled_from([-1, *range(1, latest + 1)])),
         novelty_percentile=draw(st.sampled_from([10.0, 60.0])),
+        episode="frame" if 0 < memory.episodes < chunk_frames else draw(st.sampled_from(EPISODES)),
     )
     label = st.sampled_from(HEAD_TYPES)
     labels = draw(st.tuples(*[st.tuples(*[label] * MODEL.heads)] * MODEL.layers))

@@ -2,8 +2,8 @@
 
 import torch
 
-from headforcing_core.episodes import ROWS, descriptor_layers
-from testbed.likeness import described, middle_keys, places_of, telling
+from headforcing_core.episodes import describe, descriptor_layers
+from testbed.likeness import cells, described, middle_keys, places_of, telling
 from testbed.model_files import MODEL_FILE, network_of, read_weights
 
 
@@ -18,7 +18,7 @@ def test_rows_of_later_layers_tell_places_apart_and_cells_of_earlier_ones_do_not
     network = network_of(read_weights(MODEL_FILE))
     keys = middle_keys(network, 0)
     layers, places = network.shape.layers, places_of(0, len(keys[0]))
-    share, same, other = telling(described(keys, descriptor_layers(layers), (ROWS, 1)), places)
+    share, same, other = telling(described(keys, descriptor_layers(layers), describe), places)
     assert share > 0.99 and other > 2 * same
     earlier = sorted({layers // 3, layers // 2, 2 * layers // 3})
-    assert telling(described(keys, earlier, (ROWS, 8)), places)[0] < 0.7
+    assert telling(described(keys, earlier, cells), places)[0] < 0.7
