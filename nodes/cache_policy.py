@@ -52,7 +52,7 @@ class HeadCachePolicy(io.ComfyNode):
                     default="paper",
                     optional=True,
                     tooltip="paper: three kinds of heads. enhanced: the same, but far memory is not read while a "
-                    "chunk is stored. low_vram: least memory, forgets sooner. max: remembers most. uniform, "
+                    "chunk is stored. low_vram: least memory, forgets sooner. max: keeps most. uniform, "
                     "uniform_21 and full treat all heads alike, for comparison. Typical: paper",
                 ),
                 _tier(

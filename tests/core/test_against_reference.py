@@ -7,7 +7,8 @@ from itertools import combinations, product
 import pytest
 import reference_tiers
 import torch
-from side_by_side import MIXED, TOLERANCE, TRAINED, Case, Change, compare, soft
+from side_by_side import MIXED, TOLERANCE, TRAINED, Case, Change, compare, core, soft
+from tiny_model import TinyModel
 
 from headforcing_core.policy import PRESETS, CachePolicy, Tiers
 
@@ -297,3 +298,10 @@ OWN_CASES = {
 @pytest.mark.parametrize("name", OWN_CASES)
 def test_an_own_policy_gives_the_latents_of_the_naive_reference(name: str) -> None:
     compare(OWN_CASES[name])
+
+
+def test_the_remainder_of_a_prefix_is_an_episode_as_short_as_it_is() -> None:
+    case = OWN_CASES["whole chunks after a prefix"]  # of 11 frames
+    last = core(case, TinyModel(head_dim=case.head_dim))[-1]
+    episodes = [frame for frame, _, tier in last.seen["memory"] if tier == "episode"]
+    assert episodes[:2] == [9, 10] and len(episodes) == 5
