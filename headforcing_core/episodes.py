@@ -34,7 +34,7 @@ def is_candidate(frame: int, sink_end: int, chunk_start: int, chunk_frames: int)
 
 
 def descriptor_layers(layers: int) -> tuple[int, ...]:
-    """Layers whose keys describe a frame. Together they told scenes apart best (docs/quality.md)."""
+    """Layers whose keys describe a frame. They tell scenes apart better than earlier ones (docs/quality.md)."""
     return tuple(sorted({layers // 2, 2 * layers // 3, 5 * layers // 6}))
 
 

@@ -75,7 +75,7 @@ class HeadCachePolicy(io.ComfyNode):
                 _tier(
                     "memory_episodes",
                     "Room, in frames, for what memory heads pick of the past, so that places can come back. Only whole "
-                    "episodes are kept: with chunks of 3, 7 keeps as much as 6.",
+                    "episodes are kept: with chunks of 3 frames, a value of 7 keeps no more than 6.",
                     "6",
                 ),
                 _tier("memory_recent", "Newest frames that memory heads keep.", "6"),
