@@ -1,5 +1,6 @@
 """What each head type holds as a rollout goes on, and where it stands for the chunk at hand."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -63,7 +64,6 @@ class History:
     def __post_init__(self) -> None:
         self.committed = 0
         self.chunks: list[range] = []
-        self._spans: dict[int, range] = {}  # what an episode keeps, by its candidate
         self._candidates: set[int] = set()
         self._base = self._floor = 0
         self._flushed = False
@@ -73,7 +73,7 @@ class History:
         at = self.committed if committed is None else committed
         if self._warms_up(chunk):
             return keep_all(at)
-        episodes = [frame for episode in self.episodic.episodes for frame in self._spans[episode]]
+        episodes = [frame for episode in self.episodic.episodes for frame in self._span(episode)]
         return keep(self.policy.tiers(head_type), at, episodes, self._base, self._floor)
 
     def groups(self, chunk: int, committed: int | None = None) -> dict[str, Kept]:
@@ -102,7 +102,6 @@ class History:
             candidate = is_candidate(frame, self.episodic.sink.stop, own.start, n)
             if candidate:
                 self._candidates.add(frame)
-                self._spans[frame] = own if self.policy.episode_frames > 1 else range(frame, frame + 1)
             if candidate or frame in self.episodic.sink:
                 described = [
                     describe(self._memory_heads(memory.captured_keys(layer)[0, place : place + 1], layer), *grid)[0]
@@ -117,23 +116,26 @@ class History:
         self.chunks.append(own)
         self.committed += len(own)
         leaving = range(max(self._floor, before), max(self._floor, before + len(own)))
-        judged = sorted(frame for frame in self._candidates if self._spans[frame].start in leaving)
+        judged = sorted(frame for frame in self._candidates if self._span(frame).start in leaving)
         self._candidates.difference_update(judged)
-        decisions = tuple(self.episodic.judge(frame) for frame in judged)
-        alive = {*self._candidates, *self.episodic.episodes}
-        self._spans = {frame: span for frame, span in self._spans.items() if frame in alive}
-        return decisions
+        return tuple(self.episodic.judge(frame) for frame in judged)
 
     def flush(self) -> None:
         """Forget all but the sink and the last frame."""
         self._flushed = True
         self._floor = self.committed - 1
-        self._candidates = {frame for frame in self._candidates if self._spans[frame].start >= self._floor}
+        self._candidates = {frame for frame in self._candidates if self._span(frame).start >= self._floor}
         self.episodic.forget(self._floor)
 
     def start_anew(self, first_frame: int) -> None:
         """Forget everything before a frame, at which the sink begins."""
         self._base = self._floor = first_frame
+
+    def _span(self, candidate: int) -> range:
+        """The frames that a candidate's episode keeps."""
+        if self.policy.policy.episode == "frame":
+            return range(candidate, candidate + 1)
+        return self.chunks[bisect_right(self.chunks, candidate, key=lambda own: own.start) - 1]
 
     def _warms_up(self, chunk: int) -> bool:
         return not self._flushed and self.policy.warms_up(chunk, self.committed)

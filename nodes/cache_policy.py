@@ -34,6 +34,12 @@ def _tier(name: str, what: str, typical: str) -> io.Int.Input:
     )
 
 
+def _mode(name: str, known: tuple[str, ...], tooltip: str) -> io.Combo.Input:
+    return io.Combo.Input(
+        name, options=[_PRESET, *known], default=_PRESET, optional=True, advanced=True, tooltip=tooltip
+    )
+
+
 class HeadCachePolicy(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -79,22 +85,16 @@ class HeadCachePolicy(io.ComfyNode):
                     "6",
                 ),
                 _tier("memory_recent", "Newest frames that memory heads keep.", "6"),
-                io.Combo.Input(
+                _mode(
                     "rope",
-                    options=[_PRESET, *ROPE_MODES],
-                    default=_PRESET,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Where old frames seem to stand in time. absolute is the plain model, which falls apart "
+                    ROPE_MODES,
+                    "Where old frames seem to stand in time. absolute is the plain model, which falls apart "
                     "past 5 s. Typical: preset (compact)",
                 ),
-                io.Combo.Input(
+                _mode(
                     "commit_context",
-                    options=[_PRESET, *COMMIT_CONTEXTS],
-                    default=_PRESET,
-                    optional=True,
-                    advanced=True,
-                    tooltip="What a finished chunk reads while it is stored: everything, or recent frames alone. "
+                    COMMIT_CONTEXTS,
+                    "What a finished chunk reads while it is stored: everything, or recent frames alone. "
                     "Typical: preset (full)",
                 ),
                 io.Int.Input(
@@ -128,13 +128,10 @@ class HeadCachePolicy(io.ComfyNode):
                     tooltip="Frames that the model was trained on; what it reads stays within. Typical: 0 = from the "
                     "model (21)",
                 ),
-                io.Combo.Input(
+                _mode(
                     "episode",
-                    options=[_PRESET, *EPISODES],
-                    default=_PRESET,
-                    optional=True,
-                    advanced=True,
-                    tooltip="What one episode is. chunk: all frames of a chunk. frame: its middle frame, so that more "
+                    EPISODES,
+                    "What one episode is. chunk: all frames of a chunk. frame: its middle frame, so that more "
                     "moments fit. Typical: preset (chunk; low_vram: frame)",
                 ),
             ],

@@ -5,9 +5,9 @@ usage: python -m testbed.evaluate --seeds 10000:10032 --json FILE [--policies pa
 Every policy makes its video of the same scripts from the same noise. One line of JSON is appended to FILE for every
 finished video, so that the run can be stopped and goes on where it was. Videos are kept in build/testbed/videos, so
 that they are not made again when FILE is begun anew to measure something else; delete that folder after a change of a
-policy or of the core. Several of these commands may run at
-once, each with a FILE of its own; `python -m testbed.quality` draws tables and figures of all of them. Seeds below 1000
-are for trying things out, seeds from 10000 up for reports.
+policy or of the core. Several of these commands may run at once, each with a FILE of its own; `python -m
+testbed.quality` draws tables and figures of all of them. Seeds below 1000 are for trying things out, seeds from 10000
+up for reports.
 """
 
 import argparse

@@ -82,9 +82,9 @@ def cells(keys: Tensor, height: int, width: int) -> Tensor:
 POOLED: Mapping[str, Describe] = {"6 x 8 cells": cells, "6 rows": describe}
 
 
-def described(keys: Sequence[Tensor], layers: Sequence[int], describe: Describe) -> Tensor:
+def described(keys: Sequence[Tensor], layers: Sequence[int], pool: Describe) -> Tensor:
     """Frames described by the keys of these layers: (chunks, layers, cells, head_dim)."""
-    return torch.stack([describe(keys[layer], *_TOKENS) for layer in layers], dim=1)
+    return torch.stack([pool(keys[layer], *_TOKENS) for layer in layers], dim=1)
 
 
 def places_of(seed: int, chunks: int) -> list[str]:
