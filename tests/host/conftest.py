@@ -36,8 +36,8 @@ class Pack:
             return node.execute(**inputs).args
 
 
-@pytest.fixture(scope="session")
-def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+def enter_host(models: Path, output: Path, temp: Path) -> Pack:
+    """Import the host into this process, with the fixture models and these folders, and load the pack."""
     host, fixtures = require("COMFYUI_PATH"), require("HEADFORCING_FIXTURES")
     sys.path.insert(0, str(host))
     import comfy.options
@@ -48,15 +48,19 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
     comfy.cli_args.args.cpu = True
     import folder_paths
 
-    models = tmp_path_factory.mktemp("models")
     shutil.copytree(fixtures, models, dirs_exist_ok=True, copy_function=_link)
     folder_paths.models_dir = str(models)
     for kind in ("diffusion_models", "loras", "vae", "text_encoders"):
         folder_paths.folder_names_and_paths[kind] = ([str(models / kind)], folder_paths.folder_names_and_paths[kind][1])
-    folder_paths.set_output_directory(str(tmp_path_factory.mktemp("output")))
-    folder_paths.set_temp_directory(str(tmp_path_factory.mktemp("temp")))
+    folder_paths.set_output_directory(str(output))
+    folder_paths.set_temp_directory(str(temp))
     tests = load_nodes("headforcing_test_nodes", REPOSITORY / "tests" / "test_nodes")
     return Pack({**load_nodes(PACK, REPOSITORY), **tests})
+
+
+@pytest.fixture(scope="session")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    return enter_host(*(tmp_path_factory.mktemp(name) for name in ("models", "output", "temp")))
 
 
 @pytest.fixture(scope="session")
@@ -87,6 +91,11 @@ def video(pack: Pack) -> Callable[..., tuple]:
 
 @pytest.fixture(scope="session")
 def vae(pack: Pack):
+    return load_vae()
+
+
+def load_vae():
+    """The VAE of the fixture models; the host is in this process."""
     import comfy.sd
     import comfy.utils
     import folder_paths
