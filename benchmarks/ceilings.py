@@ -16,9 +16,9 @@ from benchmarks.stage import CHUNK_FRAMES
 from benchmarks.stopwatch import seconds_per_call
 from benchmarks.tables import Row
 from benchmarks.workbench import NEEDS_CUDA, Workbench
-from headforcing_core.attention import Attention, dense_attention
 from headforcing_core.geometry import TRAINED_FRAMES
-from headforcing_core.policy import HEAD_TYPES, PRESETS
+from headforcing_core.kv_memory.attention import Attention, dense_attention
+from headforcing_core.policy.cache_policy import HEAD_TYPES, PRESETS
 
 SETS = 4  # of inputs, taken in turns: more than a card's cache holds
 LARGE = {True: 8192, False: 1024}

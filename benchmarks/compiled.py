@@ -17,8 +17,8 @@ from benchmarks.stage import FOUR_STEPS, Rolling, Stage, first_chunk_after_full_
 from benchmarks.stopwatch import take
 from benchmarks.tables import Row, say
 from benchmarks.workbench import PROBE, SPARE, Workbench
-from headforcing_core.cache import KVMemory
-from headforcing_core.policy import PRESETS
+from headforcing_core.kv_memory.memory import KVMemory
+from headforcing_core.policy.cache_policy import PRESETS
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -87,7 +87,7 @@ def _stage(bench: Workbench, compiled: ModelPatcher | None) -> Stage:
 
 
 def _attend(memory: KVMemory, layer: int, q: Tensor, k: Tensor, v: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:
-    """What nodes/host.py keeps from being traced."""
+    """What nodes/host/backbone.py keeps from being traced."""
     return memory.attend(layer, q, k, v, rotation)
 
 

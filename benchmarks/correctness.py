@@ -16,7 +16,7 @@ from benchmarks.host_process import REPOSITORY
 from benchmarks.stage import CHUNK_FRAMES, Rolling, Stage
 from benchmarks.tables import Row
 from benchmarks.workbench import Workbench
-from headforcing_core.cache import KVMemory
+from headforcing_core.kv_memory.memory import KVMemory
 
 sys.path.insert(0, str(REPOSITORY / "tests" / "core"))
 

@@ -20,7 +20,7 @@ from benchmarks.stage import CHUNK_FRAMES
 from benchmarks.tables import Row, say
 from benchmarks.workbench import NEEDS_CUDA, POLICIES, Workbench
 from headforcing_core.geometry import LATENT_CHANNELS, TRAINED_FRAMES, first_compressed_chunk
-from headforcing_core.policy import PRESETS
+from headforcing_core.policy.cache_policy import PRESETS
 
 if TYPE_CHECKING:
     from comfy.sd import VAE
@@ -178,7 +178,7 @@ def _decoder(bench: Workbench) -> tuple[str, DecodeChunk, int]:
     where a chunk has four pictures a frame."""
     vae = _vae(bench.on_card)
     if (REPOSITORY / "nodes" / "chunk_decoder.py").is_file():
-        decoder = pack_module("chunk_decoder").ChunkDecoder(vae)
+        decoder = pack_module("host.chunk_decoder").ChunkDecoder(vae)
         decoder.decode(_latent(bench))
         return "ChunkDecoder", decoder.decode, PIXEL_FRAMES
 

@@ -1,4 +1,4 @@
-"""The real host in this process: the pack's nodes/host.py, and Wan models of any size to run on it."""
+"""The real host in this process: the pack's nodes/host/backbone.py, and Wan models of any size to run on it."""
 
 import importlib
 import json
@@ -28,7 +28,7 @@ KERNELS = ("pytorch", "host")
 
 
 def enter_host(threads: int, kernel: str, device: str = "cpu") -> ModuleType:
-    """Import the host and of the pack what runs on it, once a process. Returns nodes/host.py.
+    """Import the host and of the pack what runs on it, once a process. Returns nodes/host/backbone.py.
 
     `kernel`: the host's attention is PyTorch's, as on an NVIDIA card (`pytorch`), or what it takes on a CPU (`host`).
     RuntimeError when COMFYUI_PATH names no ComfyUI.
@@ -48,7 +48,7 @@ def enter_host(threads: int, kernel: str, device: str = "cpu") -> ModuleType:
     comfy.cli_args.args.cpu = device == "cpu"
     comfy.cli_args.args.use_pytorch_cross_attention = kernel == "pytorch"
     torch.set_num_threads(threads)
-    return pack_module("host")
+    return pack_module("host.backbone")
 
 
 def pack_module(name: str) -> ModuleType:

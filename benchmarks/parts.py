@@ -9,8 +9,8 @@ from unittest.mock import patch
 from benchmarks.host_process import named_functions
 from benchmarks.stage import Rolling, Stage
 from benchmarks.stopwatch import Stopwatch
-from headforcing_core import cache
-from headforcing_core.tiers import History
+from headforcing_core.kv_memory import memory as cache
+from headforcing_core.rollout.history import History
 
 LINEAR, ATTENTION, TEXT = "linear layers", "attention", "cross-attention"
 ROTATION, TURNING = "rotation of the chunk", "re-encoding"

@@ -17,7 +17,7 @@ from benchmarks.soak_host import Film, Studio, folder_of
 from benchmarks.soak_process import Found, files_of, is_sentence, made_in_child
 from benchmarks.tables import Row, Target, say
 from benchmarks.workbench import Findings
-from headforcing_core.run_record import seal
+from headforcing_core.run_store.record import seal
 
 SEED = 22
 Change = Callable[[Path, random.Random], object]

@@ -64,11 +64,11 @@ class Watch:
 
     def follow(self) -> None:
         """From now on, every phase of a run in this process is seen; for a process that ends with the run."""
-        self._wrap(module("nodes.host").HostBackbone, "sample", SAMPLING)
-        self._wrap(module("nodes.chunk_decoder").ChunkDecoder, "decode", DECODE)
-        self._wrap(module("nodes.video_file").VideoWriter, "append", APPEND)
-        self._wrap(module("nodes.video_file").VideoWriter, "close", FINISH)
-        self._wrap(module("headforcing_core.run_store").RunStore, "append", WRITE)
+        self._wrap(module("nodes.host.backbone").HostBackbone, "sample", SAMPLING)
+        self._wrap(module("nodes.host.chunk_decoder").ChunkDecoder, "decode", DECODE)
+        self._wrap(module("nodes.video.mp4_writer").VideoWriter, "append", APPEND)
+        self._wrap(module("nodes.video.mp4_writer").VideoWriter, "close", FINISH)
+        self._wrap(module("headforcing_core.run_store.store").RunStore, "append", WRITE)
         self._wrap(os, "replace", RENAME)
 
     def _wrap(self, owner: object, name: str, phase: int) -> None:
@@ -84,7 +84,7 @@ class Watch:
 @contextmanager
 def hearing(on_chunk: Callable[[int], None]) -> Iterator[None]:
     """Inside, `on_chunk` hears of every chunk that is made, after its first step; chunks are counted from 0."""
-    progress = module("nodes.progress").StepProgress
+    progress = module("nodes.status.progress").StepProgress
     original = progress.step
 
     def step(self: object, chunk: int, number: int, x0: Tensor) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from headforcing_core.labels_csv import read_labels
-from headforcing_core.rules import LabelRule, Labels, label_heads
+from headforcing_core.heads.labels_csv import read_labels
+from headforcing_core.heads.rules import LabelRule, Labels, label_heads
 
 Cell = str | int | float | None
 Row = dict[str, Cell]

@@ -14,9 +14,9 @@ from benchmarks.stage import CHUNK_FRAMES
 from benchmarks.stopwatch import seconds_per_call, take
 from benchmarks.tables import Row
 from benchmarks.workbench import NEEDS_CUDA, Workbench
-from headforcing_core.attention import Attention
-from headforcing_core.cache import KVMemory
-from headforcing_core.policy import PRESETS
+from headforcing_core.kv_memory.attention import Attention
+from headforcing_core.kv_memory.memory import KVMemory
+from headforcing_core.policy.cache_policy import PRESETS
 
 POLICY, UNIFORM = "paper", "uniform_21"
 CALLS, BATCHES = 1, 5

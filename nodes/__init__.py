@@ -3,14 +3,14 @@
 from comfy_api.latest import ComfyExtension, io
 from typing_extensions import override
 
-from .cache_policy import HeadCachePolicy
 from .drift_report import DriftReport
-from .load_model import LoadARModel
-from .load_profile import LoadHeadProfile
+from .head_cache_policy import HeadCachePolicy
+from .head_forced_sampler import HeadForcedSampler
+from .load_ar_model import LoadARModel
+from .load_head_profile import LoadHeadProfile
 from .profile_heads import ProfileHeads
 from .prompt_schedule import PromptScheduleNode
-from .routes import register_routes
-from .sampler import HeadForcedSampler
+from .web_api.routes import register_routes
 
 WEB_DIRECTORY = "./web"
 

@@ -19,10 +19,10 @@ from comfy_api.latest import Input, InputImpl, io
 from torch import Tensor
 from typing_extensions import override
 
-from ..headforcing_core.drift import FPS_RANGE, DriftMeter, drift_report
-from ..headforcing_core.drift_plot import draw_drift
+from ..headforcing_core.drift.meter import FPS_RANGE, DriftMeter, drift_report
+from ..headforcing_core.drift.plot import draw_drift
 from ..headforcing_core.geometry import DEFAULT_FPS
-from .profiling import to_image
+from .profiles.measure_on_host import to_image
 from .sockets import CATEGORY
 
 

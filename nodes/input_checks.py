@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..headforcing_core.files.plain_names import check_plain_name
 from ..headforcing_core.geometry import PIXEL_STEP, latent_size
-from ..headforcing_core.names import check_plain_name
 
 
 def size_error(width: object, height: object) -> bool | str:

@@ -10,12 +10,12 @@ from comfy_api.latest import io
 from typing_extensions import override
 
 from ..headforcing_core.geometry import latent_size
-from ..headforcing_core.profiling import FAST_PROMPTS, PROTOCOLS
-from ..headforcing_core.rules import MEASURING_RULES, RULES, SCOPES, LabelRule, parse_layers
-from . import host
+from ..headforcing_core.heads.measuring import FAST_PROMPTS, PROTOCOLS
+from ..headforcing_core.heads.rules import MEASURING_RULES, RULES, SCOPES, LabelRule, parse_layers
+from .host import backbone as host
 from .input_checks import name_error, size_error
-from .profile_store import check_plain_name, newest_profile, profile_file, store_profile
-from .profiling import describe_profile, make_profile, profile_picture
+from .profiles.library import check_plain_name, newest_profile, profile_file, store_profile
+from .profiles.measure_on_host import describe_profile, make_profile, profile_picture
 from .sockets import CATEGORY, HeadProfileSocket, PromptSchedule, PromptScheduleSocket
 
 if TYPE_CHECKING:

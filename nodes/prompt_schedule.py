@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 from typing_extensions import override
 
-from ..headforcing_core.checkpoint import FAMILIES
+from ..headforcing_core.checkpoint.families import FAMILIES
 from ..headforcing_core.geometry import DEFAULT_FPS, chunk_start_second, nearest_chunk
 from ..headforcing_core.schedule import TRANSITIONS, Scene, parse_schedule
 from .sockets import CATEGORY, PromptSchedule, PromptScheduleSocket

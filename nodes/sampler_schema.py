@@ -5,9 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..headforcing_core.geometry import DEFAULT_FPS
-from ..headforcing_core.noise import NOISE_MODES
-from ..headforcing_core.run_folder import ON_EXISTING
-from ..headforcing_core.run_record import MOST_CHUNKS
+from ..headforcing_core.rollout.noise import NOISE_MODES
+from ..headforcing_core.run_store.folder import ON_EXISTING
+from ..headforcing_core.run_store.record import MOST_CHUNKS
 from .sockets import CATEGORY, CachePolicySocket, HeadProfileSocket, PromptScheduleSocket
 
 _BIGGEST_SEED = 0xFFFFFFFFFFFFFFFF

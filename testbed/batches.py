@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from headforcing_core.checkpoint import FOUR_STEPS
+from headforcing_core.checkpoint.families import FOUR_STEPS
 from headforcing_core.geometry import LATENT_CHANNELS, TRAINED_FRAMES
 
 from .deciding import decide

@@ -10,18 +10,18 @@ from random import Random
 
 import torch
 
-from headforcing_core.attention import dense_attention
-from headforcing_core.checkpoint import FOUR_STEPS, weights_fingerprint
+from headforcing_core.checkpoint.families import FOUR_STEPS, weights_fingerprint
 from headforcing_core.geometry import LATENT_CHANNELS, TRAINED_FRAMES
-from headforcing_core.heatmap import draw_profile
-from headforcing_core.noise import PerChunkNoise
-from headforcing_core.plan import RolloutPlan, Segment
-from headforcing_core.profile import HeadProfile, save_profile
-from headforcing_core.profiling import measure, profiling_policy, watched_chunks
-from headforcing_core.rollout import make_memory
-from headforcing_core.rope import rotate
-from headforcing_core.rules import LabelRule, label_heads
-from headforcing_core.scoring import MassRecorder
+from headforcing_core.heads.attention_masses import MassRecorder
+from headforcing_core.heads.measuring import measure, profiling_policy, watched_chunks
+from headforcing_core.heads.profile import HeadProfile, save_profile
+from headforcing_core.heads.rules import LabelRule, label_heads
+from headforcing_core.kv_memory.attention import dense_attention
+from headforcing_core.kv_memory.rope import rotate
+from headforcing_core.report.head_map import draw_profile
+from headforcing_core.rollout.loop import make_memory
+from headforcing_core.rollout.noise import PerChunkNoise
+from headforcing_core.rollout.plan import RolloutPlan, Segment
 
 from .evaluation_script import CHUNK_FRAMES
 from .latents import LATENT_SIZE

@@ -16,18 +16,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
-from headforcing_core.attention import dense_attention
-from headforcing_core.cache import KVMemory
-from headforcing_core.checkpoint import FOUR_STEPS
-from headforcing_core.episodes import describe, descriptor_layers, similarity
+from headforcing_core.checkpoint.families import FOUR_STEPS
 from headforcing_core.geometry import PATCH, TRAINED_FRAMES
-from headforcing_core.memory_size import capacities, warm_up_frames
-from headforcing_core.noise import PerChunkNoise
-from headforcing_core.plan import Finished, RolloutPlan
-from headforcing_core.policy import PRESETS, fit_policy
-from headforcing_core.profile import load_profile
-from headforcing_core.rollout import rollout
-from headforcing_core.rope import rotate
+from headforcing_core.heads.profile import load_profile
+from headforcing_core.kv_memory.attention import dense_attention
+from headforcing_core.kv_memory.memory import KVMemory
+from headforcing_core.kv_memory.rope import rotate
+from headforcing_core.policy.cache_policy import PRESETS, fit_policy
+from headforcing_core.rollout.episodes import describe, descriptor_layers, similarity
+from headforcing_core.rollout.loop import rollout
+from headforcing_core.rollout.memory_size import capacities, warm_up_frames
+from headforcing_core.rollout.noise import PerChunkNoise
+from headforcing_core.rollout.plan import Finished, RolloutPlan
 
 from .evaluate import FRAMES, labels_for, seed_range
 from .evaluation_script import CHUNK_FRAMES, TRANSITION, evaluation_script

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from headforcing_core.policy import PRESETS, CachePolicy, Tiers
-from headforcing_core.rules import label_heads
+from headforcing_core.heads.rules import label_heads
+from headforcing_core.policy.cache_policy import PRESETS, CachePolicy, Tiers
 
 from .evaluate import seed_range
 from .evaluation_script import CHUNK_FRAMES, TRANSITION

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from headforcing_core.attention import dense_attention
-from headforcing_core.cache import KVMemory
-from headforcing_core.checkpoint import FOUR_STEPS
+from headforcing_core.checkpoint.families import FOUR_STEPS
 from headforcing_core.geometry import LATENT_CHANNELS, PATCH, TRAINED_FRAMES
-from headforcing_core.noise import PerChunkNoise
-from headforcing_core.plan import Finished, RolloutPlan, Segment
-from headforcing_core.policy import CachePolicy, fit_policy
-from headforcing_core.rollout import Chunk, Recipe, make_memory, rollout
-from headforcing_core.rope import rotate
+from headforcing_core.kv_memory.attention import dense_attention
+from headforcing_core.kv_memory.memory import KVMemory
+from headforcing_core.kv_memory.rope import rotate
+from headforcing_core.policy.cache_policy import CachePolicy, fit_policy
+from headforcing_core.rollout.loop import Chunk, Recipe, make_memory, rollout
+from headforcing_core.rollout.noise import PerChunkNoise
+from headforcing_core.rollout.plan import Finished, RolloutPlan, Segment
 
 from .latents import LATENT_SIZE
 from .network import CausalWan, rotation

@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from headforcing_core.geometry import TRAINED_FRAMES
-from headforcing_core.policy import PRESETS
-from headforcing_core.rules import label_heads
+from headforcing_core.heads.rules import label_heads
+from headforcing_core.policy.cache_policy import PRESETS
 
 from .evaluation_script import CHUNK_FRAMES
 from .latents import load_basis, world_latent

@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from run_specs import keep_run, make_chunks, make_spec, seeds_in, seeds_of
 
-from headforcing_core.run_record import RunSpec
-from headforcing_core.run_store import RunStore
+from headforcing_core.run_store.record import RunSpec
+from headforcing_core.run_store.store import RunStore
 
 CHUNKS = 40
 FEW = 4

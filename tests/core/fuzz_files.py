@@ -26,12 +26,12 @@ from run_specs import FAST_DISK, SHAPE, decision, keep_run, latent, make_spec, s
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from headforcing_core.checkpoint import unwrap
-from headforcing_core.chunk_file import pack_chunk, unpack_chunk
-from headforcing_core.profile import HeadProfile, load_profile, save_profile
-from headforcing_core.rules import LabelRule
-from headforcing_core.run_record import ChunkRecord, RunRecord, begin_record, dump_record, parse_record
-from headforcing_core.run_store import RunStore
+from headforcing_core.checkpoint.families import unwrap
+from headforcing_core.heads.profile import HeadProfile, load_profile, save_profile
+from headforcing_core.heads.rules import LabelRule
+from headforcing_core.run_store.chunk_file import pack_chunk, unpack_chunk
+from headforcing_core.run_store.record import ChunkRecord, RunRecord, begin_record, dump_record, parse_record
+from headforcing_core.run_store.store import RunStore
 
 MOST_SECONDS = 2.0  # of processor time, for one file
 _BLOCK = ("self_attn", "cross_attn")

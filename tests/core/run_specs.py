@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from headforcing_core.chunk_file import unpack_chunk
-from headforcing_core.episodes import Decision
-from headforcing_core.run_record import RunProfile, RunSegment, RunSpec, parse_record, seal
-from headforcing_core.run_store import RunStore
+from headforcing_core.rollout.episodes import Decision
+from headforcing_core.run_store.chunk_file import unpack_chunk
+from headforcing_core.run_store.record import RunProfile, RunSegment, RunSpec, parse_record, seal
+from headforcing_core.run_store.store import RunStore
 
 SHAPE = (1, 16, 2, 2, 2)
 FAST_DISK = "/dev/shm" if Path("/dev/shm").is_dir() else None  # where waiting for the disk takes no time

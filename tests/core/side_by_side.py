@@ -10,11 +10,11 @@ from reference_tiers import Rules
 from tiny_model import CHANNELS, CoreBackbone, TinyModel, blend
 from torch import Tensor
 
-from headforcing_core.attention import dense_attention
-from headforcing_core.noise import NativeNoise, PerChunkNoise
-from headforcing_core.policy import CachePolicy, fit_policy
-from headforcing_core.rollout import Chunk, RolloutPlan, Segment, make_memory, rollout
-from headforcing_core.rope import rotate
+from headforcing_core.kv_memory.attention import dense_attention
+from headforcing_core.kv_memory.rope import rotate
+from headforcing_core.policy.cache_policy import CachePolicy, fit_policy
+from headforcing_core.rollout.loop import Chunk, RolloutPlan, Segment, make_memory, rollout
+from headforcing_core.rollout.noise import NativeNoise, PerChunkNoise
 
 TRAINED = 21
 TOLERANCE = 1e-5

@@ -2,7 +2,7 @@
 
 import pytest
 
-from headforcing_core.byte_words import bytes_in_words
+from headforcing_core.files.byte_words import bytes_in_words
 
 
 @pytest.mark.parametrize(

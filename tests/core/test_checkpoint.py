@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from headforcing_core.checkpoint import check_sigmas, facts_for, shapes_fingerprint, unwrap, weights_fingerprint
+from headforcing_core.checkpoint.families import (
+    check_sigmas,
+    facts_for,
+    shapes_fingerprint,
+    unwrap,
+    weights_fingerprint,
+)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import reference_episodes as reference
 import torch
 from torch import Tensor
 
-from headforcing_core.episodes import (
+from headforcing_core.rollout.episodes import (
     ROWS,
     Decision,
     EpisodicMemory,

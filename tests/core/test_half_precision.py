@@ -5,12 +5,12 @@ import torch
 from tiny_model import CHANNELS, CoreBackbone, TinyModel
 from torch import Tensor
 
-from headforcing_core.attention import dense_attention
-from headforcing_core.noise import PerChunkNoise
-from headforcing_core.plan import RolloutPlan, Segment
-from headforcing_core.policy import PRESETS, fit_policy
-from headforcing_core.rollout import make_memory, rollout
-from headforcing_core.rope import rotate, temporal_rotation
+from headforcing_core.kv_memory.attention import dense_attention
+from headforcing_core.kv_memory.rope import rotate, temporal_rotation
+from headforcing_core.policy.cache_policy import PRESETS, fit_policy
+from headforcing_core.rollout.loop import make_memory, rollout
+from headforcing_core.rollout.noise import PerChunkNoise
+from headforcing_core.rollout.plan import RolloutPlan, Segment
 
 LABELS = (("local", "anchor", "memory", "memory"),) * 4
 N, SIZE = 3, 8

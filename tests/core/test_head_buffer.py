@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from headforcing_core.head_buffer import HeadBuffer
-from headforcing_core.rope import rotate, temporal_pairs, temporal_rotation
+from headforcing_core.kv_memory.head_buffer import HeadBuffer
+from headforcing_core.kv_memory.rope import rotate, temporal_pairs, temporal_rotation
 
 FRAMES, TOKENS, HEADS, HEAD_DIM = 6, 3, 4, 24
 TURNED = 2 * temporal_pairs(HEAD_DIM)

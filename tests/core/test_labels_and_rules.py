@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from headforcing_core.labels_csv import read_labels, write_labels
-from headforcing_core.rules import LabelRule, Labels, label_heads, parse_layers
+from headforcing_core.heads.labels_csv import read_labels, write_labels
+from headforcing_core.heads.rules import LabelRule, Labels, label_heads, parse_layers
 
 
 def masses(layers: int = 30, heads: int = 12, seed: int = 0) -> torch.Tensor:

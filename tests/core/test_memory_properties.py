@@ -10,13 +10,21 @@ from hypothesis import strategies as st
 from tiny_model import CHANNELS, CoreBackbone, TinyModel, wan_rotation
 from torch import Tensor
 
-from headforcing_core.attention import dense_attention
-from headforcing_core.cache import EVERY_HEAD, KVMemory
-from headforcing_core.noise import PerChunkNoise
-from headforcing_core.policy import EPISODES, HEAD_TYPES, PRESETS, CachePolicy, FittedPolicy, Tiers, fit_policy
-from headforcing_core.positions import ROPE_MODES
-from headforcing_core.rollout import Chunk, RolloutPlan, Segment, make_memory, rollout
-from headforcing_core.rope import rotate
+from headforcing_core.kv_memory.attention import dense_attention
+from headforcing_core.kv_memory.memory import EVERY_HEAD, KVMemory
+from headforcing_core.kv_memory.rope import rotate
+from headforcing_core.policy.cache_policy import (
+    EPISODES,
+    HEAD_TYPES,
+    PRESETS,
+    CachePolicy,
+    FittedPolicy,
+    Tiers,
+    fit_policy,
+)
+from headforcing_core.policy.positions import ROPE_MODES
+from headforcing_core.rollout.loop import Chunk, RolloutPlan, Segment, make_memory, rollout
+from headforcing_core.rollout.noise import PerChunkNoise
 
 TRAINED = 21
 LATENT = (4, 6)

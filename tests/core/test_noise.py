@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from headforcing_core.noise import NativeNoise, PerChunkNoise
+from headforcing_core.rollout.noise import NativeNoise, PerChunkNoise
 
 CHUNK = (1, 16, 3, 4, 6)
 VIDEO = (1, 16, 12, 4, 6)

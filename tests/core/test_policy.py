@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from headforcing_core.memory_size import capacities, warm_up_frames
-from headforcing_core.policy import PRESETS, CachePolicy, Tiers, fit_policy, keep, keep_all
+from headforcing_core.policy.cache_policy import PRESETS, CachePolicy, Tiers, fit_policy, keep, keep_all
+from headforcing_core.rollout.memory_size import capacities, warm_up_frames
 
 PAPER = PRESETS["paper"]
 ALL_TYPES = [["local", "anchor", "memory"]]

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headforcing_core.policy import PRESETS, Kept, keep
-from headforcing_core.positions import ROPE_MODES, chunk_position, history_positions
-from headforcing_core.rope import rotate, temporal_pairs, temporal_rotation
+from headforcing_core.kv_memory.rope import rotate, temporal_pairs, temporal_rotation
+from headforcing_core.policy.cache_policy import PRESETS, Kept, keep
+from headforcing_core.policy.positions import ROPE_MODES, chunk_position, history_positions
 
 RECENT = {15: 12, 16: 13, 17: 14, 18: 15, 19: 16, 20: 17}
 OWN_IDS = {"memory": (0, 1, 2, 4, 10, *RECENT), "anchor": (0, 1, 2, 20), "local": (20,)}

@@ -5,11 +5,11 @@ import torch
 from tiny_model import CHANNELS, CoreBackbone, TinyModel
 from torch import Tensor
 
-from headforcing_core.attention import dense_attention
-from headforcing_core.noise import PerChunkNoise
-from headforcing_core.policy import PRESETS, fit_policy
-from headforcing_core.rollout import Chunk, RolloutPlan, Segment, make_memory, rollout
-from headforcing_core.rope import rotate
+from headforcing_core.kv_memory.attention import dense_attention
+from headforcing_core.kv_memory.rope import rotate
+from headforcing_core.policy.cache_policy import PRESETS, fit_policy
+from headforcing_core.rollout.loop import Chunk, RolloutPlan, Segment, make_memory, rollout
+from headforcing_core.rollout.noise import PerChunkNoise
 
 MODEL = TinyModel(layers=2, heads=3)
 LABELS = (("local", "anchor", "memory"), ("memory", "memory", "anchor"))

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from headforcing_core.profiling import profiling_policy, watched_chunks
-from headforcing_core.scoring import MassRecorder, rank_correlation, region_masses, sample_queries
+from headforcing_core.heads.attention_masses import MassRecorder, rank_correlation, region_masses, sample_queries
+from headforcing_core.heads.measuring import profiling_policy, watched_chunks
 
 PROMPTS = Path(__file__).resolve().parents[2] / "nodes" / "profiling_prompts.txt"
 

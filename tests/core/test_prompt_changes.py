@@ -9,11 +9,11 @@ from tiny_model import CHANNELS, CoreBackbone, TinyModel, blend
 from torch import Tensor
 from torch.nn.functional import pad
 
-from headforcing_core.attention import dense_attention
-from headforcing_core.noise import PerChunkNoise
-from headforcing_core.policy import PRESETS, CachePolicy, Tiers, fit_policy
-from headforcing_core.rollout import Chunk, Recipe, RolloutPlan, Segment, make_memory, rollout
-from headforcing_core.rope import rotate
+from headforcing_core.kv_memory.attention import dense_attention
+from headforcing_core.kv_memory.rope import rotate
+from headforcing_core.policy.cache_policy import PRESETS, CachePolicy, Tiers, fit_policy
+from headforcing_core.rollout.loop import Chunk, Recipe, RolloutPlan, Segment, make_memory, rollout
+from headforcing_core.rollout.noise import PerChunkNoise
 
 MODEL = TinyModel(layers=2, heads=3)
 LABELS = (("local", "anchor", "memory"), ("memory", "memory", "anchor"))

@@ -5,13 +5,13 @@ import torch
 from tiny_model import CHANNELS, CoreBackbone, TinyModel, blend
 from torch import Tensor
 
-from headforcing_core.attention import dense_attention
-from headforcing_core.episodes import Decision
-from headforcing_core.noise import Noise, PerChunkNoise
-from headforcing_core.plan import Finished, RolloutPlan, Segment
-from headforcing_core.policy import PRESETS, fit_policy
-from headforcing_core.rollout import Chunk, make_memory, rollout
-from headforcing_core.rope import rotate
+from headforcing_core.kv_memory.attention import dense_attention
+from headforcing_core.kv_memory.rope import rotate
+from headforcing_core.policy.cache_policy import PRESETS, fit_policy
+from headforcing_core.rollout.episodes import Decision
+from headforcing_core.rollout.loop import Chunk, make_memory, rollout
+from headforcing_core.rollout.noise import Noise, PerChunkNoise
+from headforcing_core.rollout.plan import Finished, RolloutPlan, Segment
 
 MODEL = TinyModel(layers=2, heads=3)
 LABELS = (("local", "anchor", "memory"), ("memory", "memory", "anchor"))

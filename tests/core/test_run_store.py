@@ -31,13 +31,14 @@ from run_specs import (
 )
 from safetensors.torch import save
 
-from headforcing_core import disk_room, run_record, strict_json
-from headforcing_core.chunk_file import most_bytes
-from headforcing_core.disk_room import check_disk
-from headforcing_core.episodes import Decision
-from headforcing_core.names import numbered_name
-from headforcing_core.run_record import RunSpec, begin_record, dump_record, parse_record
-from headforcing_core.run_store import RunStore
+from headforcing_core.files import disk_room, strict_json
+from headforcing_core.files.disk_room import check_disk
+from headforcing_core.files.plain_names import numbered_name
+from headforcing_core.rollout.episodes import Decision
+from headforcing_core.run_store import record as run_record
+from headforcing_core.run_store.chunk_file import most_bytes
+from headforcing_core.run_store.record import RunSpec, begin_record, dump_record, parse_record
+from headforcing_core.run_store.store import RunStore
 
 HERE = Path(__file__).resolve().parent
 

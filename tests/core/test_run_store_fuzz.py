@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from run_specs import FAST_DISK, SHAPE, latent, make_chunks, make_spec, seeds_in, seeds_of
 
-from headforcing_core.chunk_file import pack_chunk, unpack_chunk
-from headforcing_core.episodes import Decision
-from headforcing_core.run_record import (
+from headforcing_core.rollout.episodes import Decision
+from headforcing_core.run_store.chunk_file import pack_chunk, unpack_chunk
+from headforcing_core.run_store.record import (
     FORMAT,
     MOST_SEED,
     ChunkRecord,
@@ -21,7 +21,7 @@ from headforcing_core.run_record import (
     dump_record,
     parse_record,
 )
-from headforcing_core.run_store import RunStore
+from headforcing_core.run_store.store import RunStore
 
 HASHES = st.text("0123456789abcdef", min_size=64, max_size=64)
 NUMBERS = st.floats(-1.0, 3.0) | st.integers(-1, 3)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, layer_norm, pad, rms_norm
 
-from headforcing_core.cache import KVMemory
-from headforcing_core.rollout import Recipe
+from headforcing_core.kv_memory.memory import KVMemory
+from headforcing_core.rollout.loop import Recipe
 
 CHANNELS = 16
 PATCH = 2

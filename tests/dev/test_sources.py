@@ -50,7 +50,7 @@ def test_sources_are_ascii() -> None:
 
 
 def test_the_core_does_not_know_the_host() -> None:
-    for path in (ROOT / "headforcing_core").glob("*.py"):
+    for path in (ROOT / "headforcing_core").rglob("*.py"):
         assert not re.search(r"^\s*(import|from) (comfy|folder_paths|nodes|server)\b", path.read_text(), re.M), (
             path.name
         )

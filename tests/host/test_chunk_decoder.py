@@ -24,7 +24,7 @@ def _as_the_host_runs_nodes(pack) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def decoding(pack) -> ModuleType:
-    return pack.module("nodes.chunk_decoder")
+    return pack.module("nodes.host.chunk_decoder")
 
 
 @pytest.fixture(scope="module")

@@ -99,7 +99,7 @@ def test_a_trimmed_file_is_measured_where_the_host_would_play_it(report: Report,
 
 
 def test_the_samplers_video_is_measured_while_it_is_unfinished(pack, report: Report, tmp_path: Path) -> None:
-    writer = pack.module("nodes.video_file").VideoWriter(tmp_path / "video.mp4", Fraction(FPS), {})
+    writer = pack.module("nodes.video.mp4_writer").VideoWriter(tmp_path / "video.mp4", Fraction(FPS), {})
     source = pictures(3 * FPS)
     for chunk in source.split([9, 12, 3]):
         writer.append(chunk)
@@ -129,7 +129,7 @@ def test_a_video_of_another_class_is_read_from_its_stream(report: Report, saved)
 
 def test_a_long_file_is_not_held(pack, report: Report, saved, monkeypatch) -> None:
     video, seen, most = from_file(saved(pictures(30 * FPS))), [], [0]
-    meter = pack.module("headforcing_core.drift").DriftMeter
+    meter = pack.module("headforcing_core.drift.meter").DriftMeter
     add = meter.add
 
     def counting(self: object, picture: Tensor) -> None:

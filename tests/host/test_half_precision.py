@@ -5,7 +5,7 @@ import torch
 
 def test_the_hosts_positions_collapse_in_bfloat16_and_ours_do_not(pack, load) -> None:
     wan = load("self_forcing_dmd.safetensors").model.diffusion_model
-    rope = pack.module("headforcing_core.rope")
+    rope = pack.module("headforcing_core.kv_memory.rope")
     pairs = rope.temporal_pairs(128)
     theirs = wan.rope_encode(3, 2, 2, t_start=600, dtype=torch.bfloat16, device="cpu")[0, :, 0, :pairs]
     exact = wan.rope_encode(3, 2, 2, t_start=600, dtype=torch.float32, device="cpu")[0, :, 0, :pairs]

@@ -51,7 +51,7 @@ def stopped(pack, monkeypatch: pytest.MonkeyPatch, after: int, run: Callable[[],
     """Interrupt a run, as the server does it, in the second step of a chunk."""
     import comfy.model_management as management
 
-    progress = pack.module("nodes.progress").StepProgress
+    progress = pack.module("nodes.status.progress").StepProgress
     original = progress.step
 
     def step(self, chunk: int, number: int, x0: Tensor) -> None:
@@ -107,7 +107,7 @@ def test_a_run_stopped_while_it_is_rebuilt_keeps_the_longer_video(
     stopped(pack, monkeypatch, 3, lambda: keep(vae=vae))
     import comfy.model_management as management
 
-    progress = pack.module("nodes.progress").StepProgress
+    progress = pack.module("nodes.status.progress").StepProgress
     with monkeypatch.context() as patch:
         patch.setattr(progress, "rebuilt", lambda self, done, chunks: management.interrupt_current_processing(True))
         with pytest.raises(management.InterruptProcessingException):
@@ -122,7 +122,7 @@ def test_a_whole_run_is_given_again_without_a_step(
     pack, runs: Path, keep, vae, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = keep()
-    monkeypatch.setattr(pack.module("nodes.host"), "HostBackbone", None)  # nothing could be sampled
+    monkeypatch.setattr(pack.module("nodes.host.backbone"), "HostBackbone", None)  # nothing could be sampled
     again = keep(vae=vae)
     assert torch.equal(again[0]["samples"], first[0]["samples"]) and torch.equal(again[2], first[2])
     assert again[3] == (runs / "film/report.json").read_text()
@@ -251,7 +251,7 @@ def test_another_setting_is_not_gone_on_with(runs: Path, keep, change: dict[str,
 def test_a_video_that_cannot_be_written_does_not_end_the_run(
     pack, runs: Path, keep, vae, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = pack.module("nodes.video_file").VideoWriter
+    writer = pack.module("nodes.video.mp4_writer").VideoWriter
     original = writer.append
 
     def fails(self, images: Tensor) -> None:
@@ -296,7 +296,7 @@ def test_what_the_folder_refuses_is_refused_before_a_profile_is_measured(
 
     keep(run_name="uniform", preset="uniform", profile=None, seconds=0.5)
     (runs / "busy").mkdir()
-    monkeypatch.setattr(pack.module("nodes.profiling"), "measure", None)  # nothing could be measured
+    monkeypatch.setattr(pack.module("nodes.profiles.measure_on_host"), "measure", None)  # nothing could be measured
     with FileLock(runs / "busy" / "lock"), pytest.raises((ValueError, RuntimeError), match=sentence):
         keep(profile=None, **inputs)
 
@@ -308,7 +308,7 @@ def test_a_run_without_a_profile_measures_one_and_goes_on_with_it(
     assert any("one was measured first" in note for note in first["notes"])
     kept = json.loads((runs / "film/run.json").read_text())["profile"]
     assert kept["labels"] == first["profile"]["labels"]
-    monkeypatch.setattr(pack.module("nodes.profiling"), "measure", None)
+    monkeypatch.setattr(pack.module("nodes.profiles.measure_on_host"), "measure", None)
     longer = json.loads(keep(profile=None)[3])
     assert longer["profile"] == first["profile"]
 
@@ -316,7 +316,7 @@ def test_a_run_without_a_profile_measures_one_and_goes_on_with_it(
 def test_a_report_that_cannot_be_kept_does_not_end_the_run(
     pack, runs: Path, keep, vae, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = pack.module("headforcing_core.run_store").RunStore
+    store = pack.module("headforcing_core.run_store.store").RunStore
     with monkeypatch.context() as patch:
 
         def fails(self, text: str, timeline: bytes) -> None:
@@ -335,7 +335,7 @@ def test_a_run_is_replaced_only_once_the_new_one_has_its_profile(
 ) -> None:
     keep()
     before = {path.name: path.read_bytes() for path in (runs / "film").iterdir()}
-    monkeypatch.setattr(pack.module("nodes.profiling"), "measure", None)
+    monkeypatch.setattr(pack.module("nodes.profiles.measure_on_host"), "measure", None)
     with pytest.raises(TypeError):
         keep(profile=None, on_existing_run="replace")
     assert before == {path.name: path.read_bytes() for path in (runs / "film").iterdir()}

@@ -45,7 +45,7 @@ class Typist:
 @pytest.fixture
 def typist(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> Typist:
     typist = Typist()
-    progress, live = pack.module("nodes.progress").StepProgress, pack.module("nodes.live_prompts")
+    progress, live = pack.module("nodes.status.progress").StepProgress, pack.module("nodes.run.live_mailbox")
     original = progress.step
 
     def step(self, chunk: int, number: int, x0: torch.Tensor) -> None:
@@ -105,7 +105,7 @@ def test_a_live_prompt_gives_way_to_scenes_of_the_schedule(make, typist: Typist)
 
 
 def test_the_last_of_two_prompts_for_one_chunk_counts(pack: Pack) -> None:
-    live = pack.module("nodes.live_prompts")
+    live = pack.module("nodes.run.live_mailbox")
     mailbox = live.Mailbox(4, 9, {0, 5}, float)
     assert mailbox.put("one", "cut") == (live.LivePrompt("one", "cut", 6, 6.0), False)
     assert mailbox.put("two", "soft") == (live.LivePrompt("two", "soft", 6, 6.0), True)
@@ -140,7 +140,7 @@ def test_a_run_under_a_positive_input_takes_no_live_prompt(pack: Pack, model, cl
 
 
 def test_nothing_is_taken_before_and_after_a_run(pack: Pack, make) -> None:
-    live = pack.module("nodes.live_prompts")
+    live = pack.module("nodes.run.live_mailbox")
     make(seconds=0.5)
     with pytest.raises(live.NotNow, match="No run of the Head-Forced Sampler '7' is going"):
         live.mailbox_of(NODE)

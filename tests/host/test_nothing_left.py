@@ -46,7 +46,7 @@ def test_after_an_interrupt_nothing_is_left_and_the_next_run_is_the_same(
     model, text = load("self_forcing_dmd.safetensors"), conditioning(4)
     before, whole = native.euler_video(model, 5, 1, text), video(model, text, seconds=2.0)[0]["samples"]
     with monkeypatch.context() as patch:
-        _interrupt_after(patch, pack.module("nodes.progress"), 6)
+        _interrupt_after(patch, pack.module("nodes.status.progress"), 6)
         with pytest.raises(management.InterruptProcessingException):
             video(model, text, seconds=2.0)
     assert _patched_forwards(model) == []

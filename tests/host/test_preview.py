@@ -9,7 +9,7 @@ from PIL import Image
 
 @pytest.fixture(scope="module")
 def preview(pack):
-    return pack.module("nodes.preview")
+    return pack.module("nodes.status.preview")
 
 
 def wait_for(seen: list, count: int) -> None:

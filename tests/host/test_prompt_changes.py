@@ -77,7 +77,7 @@ def test_after_a_flush_only_sink_and_last_frame_are_seen_and_after_a_cut_nothing
 
 
 def test_texts_of_different_length_are_mixed_with_zeros_at_the_end(pack) -> None:
-    mix = pack.module("nodes.conditioning").mix_conditioning
+    mix = pack.module("nodes.host.conditioning").mix_conditioning
     old, new = torch.ones(1, 4, 2), torch.full((1, 6, 2), 3.0)
     mixed = mix([[old, {"a": 1}]], [[new, {"b": 2}]], 0.25)
     assert torch.equal(mixed[0][0][0, :, 0], torch.tensor([1.5, 1.5, 1.5, 1.5, 0.75, 0.75])) and mixed[0][1] == {"b": 2}

@@ -13,7 +13,7 @@ def test_nodes_load_without_a_server(pack: Pack) -> None:
 
 
 def test_a_second_copy_of_the_pack_adds_no_route_twice(pack: Pack) -> None:
-    routes, table = pack.module("nodes.routes"), web.RouteTableDef()
+    routes, table = pack.module("nodes.web_api.routes"), web.RouteTableDef()
     routes.add_routes(table)
     routes.add_routes(table)
     application = web.Application()

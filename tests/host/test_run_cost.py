@@ -21,7 +21,7 @@ def model(load):
 def cost(pack):
     shape = pack.module("headforcing_core.geometry").VideoShape(20.0, 16.0, 832, 480, 3)
     smaller = {"paper": 2 * GIGA, "uniform": GIGA}
-    return pack.module("nodes.run_cost").RunCost("max", shape, 6 * GIGA, smaller, 3 * GIGA, GIGA, 2 * GIGA)
+    return pack.module("nodes.request.run_cost").RunCost("max", shape, 6 * GIGA, smaller, 3 * GIGA, GIGA, 2 * GIGA)
 
 
 def cost_note(outputs: tuple) -> str:
@@ -70,7 +70,7 @@ def test_the_report_says_what_the_run_takes_and_what_there_is(model, video) -> N
 
 
 def test_what_was_reckoned_is_the_most_that_the_run_holds(pack, model, video, monkeypatch) -> None:
-    run_cost = pack.module("nodes.run_cost")
+    run_cost = pack.module("nodes.request.run_cost")
     reckoned, told = [], run_cost.RunCost.told
     monkeypatch.setattr(run_cost.RunCost, "told", lambda self, *room: reckoned.append(self) or told(self, *room))
     report = json.loads(video(model, conditioning(1), seconds=10.0)[3])
@@ -92,7 +92,7 @@ def test_a_video_that_is_made_meanwhile_counts_what_the_vae_remembers(pack, mode
 def test_a_run_that_goes_on_counts_only_the_chunks_still_to_be_made(pack, model, video) -> None:
     video(model, conditioning(1), seconds=1.0, run_name="short first")
     longer = cost_note(video(model, conditioning(1), seconds=2.0, run_name="short first"))
-    chunk = pack.module("nodes.run_cost").chunk_bytes(
+    chunk = pack.module("nodes.request.run_cost").chunk_bytes(
         pack.module("headforcing_core.geometry").VideoShape(2.0, 16.0, 128, 96, 3)
     )
     assert longer.startswith("3 chunks") and f"Disk: {chunk / 1e6:.1f} MB" in longer

@@ -29,7 +29,7 @@ Make = Callable[[Path], object]
 
 @pytest.fixture
 def writer(pack) -> Make:
-    return lambda path: pack.module("nodes.video_file").VideoWriter(path, FPS, METADATA)
+    return lambda path: pack.module("nodes.video.mp4_writer").VideoWriter(path, FPS, METADATA)
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_the_finished_file_is_an_ordinary_mp4_that_begins_with_its_header(writer
 @pytest.mark.parametrize("fps", [23.976, 16.5, 1.0, 120.0])
 def test_any_frame_rate(pack, tmp_path: Path, fps: float):
     path = tmp_path / "video.mp4"
-    with pack.module("nodes.video_file").VideoWriter(path, Fraction(fps), {}) as video:
+    with pack.module("nodes.video.mp4_writer").VideoWriter(path, Fraction(fps), {}) as video:
         for size in (1, 12, 12):
             video.append(_pictures(size))
     with av.open(path) as file:

@@ -2,7 +2,7 @@
 
 import torch
 
-from headforcing_core.episodes import describe, descriptor_layers
+from headforcing_core.rollout.episodes import describe, descriptor_layers
 from testbed.likeness import cells, described, middle_keys, places_of, telling
 from testbed.model_files import MODEL_FILE, network_of, read_weights
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from headforcing_core.checkpoint import FOUR_STEPS
-from headforcing_core.noise import PerChunkNoise
-from headforcing_core.policy import PRESETS
+from headforcing_core.checkpoint.families import FOUR_STEPS
+from headforcing_core.policy.cache_policy import PRESETS
+from headforcing_core.rollout.noise import PerChunkNoise
 from testbed.network import CausalWan, Shape
 from testbed.player import play
 from testbed.prompts import Prompt, Scene

@@ -1,0 +1,89 @@
+"""Which rollouts a profile is measured on, and which of their chunks are watched (method.md section 2)."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..geometry import TRAINED_FRAMES, chunks_for, frames_for, pixel_frames_for
+from ..kv_memory.memory import KVMemory
+from ..policy.cache_policy import PRESETS, CachePolicy, FittedPolicy, Tiers, fit_policy
+from ..rollout.loop import Backbone, rollout
+from ..rollout.noise import Noise
+from ..rollout.plan import RolloutPlan, Text
+from .attention_masses import MassRecorder
+from .rules import Labels
+
+PROTOCOLS = ("fast", "paper")
+FAST_PROMPTS = 4
+FAST_FIRST_FRAME = 9  # chunks 3 to 6 of three frames: the later part of the trained range
+PAPER_SECONDS = 30.0
+PAPER_FPS = 16.0
+PAPER_CHUNKS = 3
+
+
+def watched_chunks(protocol: str, chunk_frames: int, prompt: int, seed: int) -> tuple[int, ...]:
+    """Chunks of one prompt's rollout whose attention is measured, in ascending order.
+
+    `fast`: all that lie in frames 9 to 20. `paper`: three at random after the third, of 30 seconds. ValueError for
+    another protocol, or a chunk too long for it.
+    """
+    if protocol == "fast":
+        first = -(-FAST_FIRST_FRAME // chunk_frames)
+        chunks = tuple(range(first, TRAINED_FRAMES // chunk_frames))
+    elif protocol == "paper":
+        total = chunks_for(frames_for(pixel_frames_for(PAPER_SECONDS, PAPER_FPS)), chunk_frames)
+        generator = torch.Generator().manual_seed((seed * 1000003 + prompt) % 2**63)
+        drawn = torch.randperm(max(0, total - 3), generator=generator)[:PAPER_CHUNKS]
+        chunks = tuple(sorted(3 + chunk for chunk in drawn.tolist()))
+    else:
+        raise ValueError(f"protocol is {protocol!r}. Known are {', '.join(PROTOCOLS)}. Choose one of them.")
+    if not chunks:
+        raise ValueError(
+            f"chunk_frames is {chunk_frames}. Nothing is left to measure within {TRAINED_FRAMES} frames. "
+            "Use a chunk of 1 to 6 frames."
+        )
+    return chunks
+
+
+def profiling_policy(protocol: str, chunk_frames: int, trained_frames: int, chunks: int) -> FittedPolicy:
+    """What heads read while they are measured: everything (`fast`), or past the trained range as much as it allows, as
+    `uniform_21` does (`paper`)."""
+    policy: CachePolicy = PRESETS["full"]
+    if protocol == "paper":
+        sink = PRESETS["uniform_21"].memory.sink
+        widest = Tiers(sink, 0, trained_frames - chunk_frames - sink)
+        policy = replace(PRESETS["uniform_21"], local=widest, anchor=widest, memory=widest)
+    return fit_policy(policy, chunk_frames, trained_frames, chunks * chunk_frames)
+
+
+def measure(
+    backbone: Backbone[Text],
+    memory: KVMemory,
+    plan: RolloutPlan[Text],
+    policy: FittedPolicy,
+    labels: Labels,
+    noise: Noise,
+    recorder: MassRecorder,
+    prompt: int,
+    watched: tuple[int, ...],
+    on_step: Callable[[int, int, Tensor], None],
+) -> None:
+    """Roll out one prompt with `recorder` watching the given chunks, at every denoising step but not the commit pass.
+    `on_step` as for `rollout`.
+
+    `memory` must have been made with `recorder` as its observer and all heads of one type.
+    """
+    final_step = len(plan.sigmas) - 2
+
+    def pause_before_commit(chunk: int, step: int, x0: Tensor) -> None:
+        if step == final_step:
+            recorder.begin(None)
+        on_step(chunk, step, x0)
+
+    chunks = rollout(backbone, memory, plan, policy, labels, noise, pause_before_commit)
+    for chunk in range(plan.chunks):
+        recorder.begin(memory.held(memory.groups[0]) if chunk in watched else None, (prompt, chunk))
+        next(chunks)
+    chunks.close()

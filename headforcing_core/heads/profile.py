@@ -1,0 +1,153 @@
+"""A head profile: labels and masses of every layer and head, in and out of one file (method.md section 2)."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..policy.cache_policy import HEAD_TYPES
+from .attention_masses import RELIABLE
+from .rules import REGIONS, LabelRule, Labels
+
+FORMAT = "headforcing.profile/1"
+MOST = 256  # layers, or heads a layer
+
+
+@dataclass(frozen=True)
+class HeadProfile:
+    """Which head is local, anchor or memory in one checkpoint.
+
+    `masses` is float32 (layers, heads, REGIONS), or None for a rule that measures nothing; `reliability` the split-half
+    rank correlations; `sink_frames` what counted as the sink region. ValueError when labels are ragged or unknown, or
+    the masses have another shape.
+    """
+
+    fingerprint: str
+    protocol: str
+    rule: LabelRule
+    labels: Labels
+    masses: Tensor | None
+    reliability: dict[str, float]
+    sink_frames: int = 3
+
+    def __post_init__(self) -> None:
+        widths = {len(row) for row in self.labels}
+        unknown = {label for row in self.labels for label in row} - set(HEAD_TYPES)
+        if len(widths) != 1 or 0 in widths or unknown:
+            raise ValueError(
+                f"The labels of a profile are not a full table of {', '.join(HEAD_TYPES)} "
+                f"(row lengths {sorted(widths)}, unknown {sorted(unknown)}). The file is damaged or was "
+                "edited. Profile the model again."
+            )
+        if self.layers > MOST or self.heads > MOST:
+            raise ValueError(
+                f"The profile has {self.layers} layers of {self.heads} heads. No model this pack knows has more than "
+                f"{MOST} of either. The file is damaged or was made up. Profile the model again."
+            )
+        expected = (self.layers, self.heads, len(REGIONS))
+        if self.masses is not None and tuple(self.masses.shape) != expected:
+            raise ValueError(
+                f"The masses of a profile have shape {tuple(self.masses.shape)}, the labels need {expected}. "
+                "The file is damaged. Profile the model again."
+            )
+
+    @property
+    def settings(self) -> tuple[str, LabelRule, str, int]:
+        """What a profile is of and made by: fingerprint, rule, protocol and sink frames."""
+        return self.fingerprint, self.rule, self.protocol, self.sink_frames
+
+    @property
+    def layers(self) -> int:
+        """Layers of the model."""
+        return len(self.labels)
+
+    @property
+    def heads(self) -> int:
+        """Heads a layer."""
+        return len(self.labels[0])
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Heads of each type."""
+        flat = [label for row in self.labels for label in row]
+        return {head_type: flat.count(head_type) for head_type in HEAD_TYPES}
+
+    @property
+    def reliability_text(self) -> str:
+        """The split-half rank correlations in words."""
+        values = ", ".join(f"{name} {value:.3f}" for name, value in self.reliability.items())
+        return f"split-half rank correlation {values}"
+
+    @property
+    def reliable(self) -> bool:
+        """Whether the two halves of the measurement rank heads alike."""
+        return all(value >= RELIABLE for value in self.reliability.values())
+
+    def check_fits(self, layers: int, heads: int, fingerprint: str) -> str | None:
+        """ValueError for a model of another architecture; a warning for the same one with other weights."""
+        if (self.layers, self.heads) != (layers, heads):
+            raise ValueError(
+                f"The profile is for {self.layers} layers of {self.heads} heads, the model has {layers} of {heads}. "
+                "A profile belongs to one checkpoint. Run Profile Heads on this model."
+            )
+        if self.fingerprint != fingerprint:
+            return "The profile was made on other weights of the same architecture. Run Profile Heads on this model."
+        return None
+
+
+def save_profile(profile: HeadProfile, path: Path) -> None:
+    """Write a profile as safetensors with JSON metadata; whole or not at all."""
+    described = {
+        "format": FORMAT,
+        "fingerprint": profile.fingerprint,
+        "protocol": profile.protocol,
+        "rule": json.dumps(asdict(profile.rule)),
+        "labels": json.dumps(profile.labels),
+        "reliability": json.dumps(profile.reliability),
+        "sink_frames": str(profile.sink_frames),
+    }
+    tensors = {} if profile.masses is None else {"masses": profile.masses.contiguous()}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file(tensors, temporary, metadata=described)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_profile(path: Path) -> HeadProfile:
+    """Read a profile. RuntimeError for a file that is not one, is damaged, or is of a newer format."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            described = file.metadata() or {}
+            masses = file.get_tensor("masses").to(torch.float32) if "masses" in file.keys() else None  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise RuntimeError(
+            f"{path.name} cannot be read as a head profile ({error}). The file is damaged or of another "
+            "kind. Profile the model again."
+        ) from error
+    if described.get("format") != FORMAT:
+        raise RuntimeError(
+            f"{path.name} has format {described.get('format')!r}, this version reads {FORMAT!r}. It is no "
+            "head profile or was saved by a newer version. Update the pack or profile the model again."
+        )
+    try:
+        rule = json.loads(described["rule"])
+        return HeadProfile(
+            fingerprint=described["fingerprint"],
+            protocol=described["protocol"],
+            rule=LabelRule(**{**rule, "protect_layers": tuple(rule["protect_layers"])}),
+            labels=tuple(tuple(map(str, row)) for row in json.loads(described["labels"])),
+            masses=masses,
+            reliability={str(name): float(value) for name, value in json.loads(described["reliability"]).items()},
+            sink_frames=int(described["sink_frames"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        raise RuntimeError(
+            f"{path.name} is a damaged head profile ({error}). Its description cannot be read. Profile the model again."
+        ) from error

@@ -1,0 +1,150 @@
+"""What each head type holds as a rollout goes on, and where it stands for the chunk at hand."""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..kv_memory.memory import EVERY_HEAD, KVMemory
+from ..policy.cache_policy import HEAD_TYPES, FittedPolicy, Kept, keep, keep_all
+from ..policy.positions import chunk_position, history_positions
+from .episodes import Decision, EpisodicMemory, describe, descriptor_layers, is_candidate
+
+PREFIX = -1
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything stands for one chunk: its own frames and, per group, what is held. `far` puts the history at
+    the far end of the trained range, as for the first chunk after a cut."""
+
+    first_frame: int
+    chunk_frames: int
+    position: int
+    rope: str
+    groups: Mapping[str, Kept]
+    far: bool = False
+
+    @property
+    def own_frames(self) -> range:
+        """Ids of the chunk's frames."""
+        return range(self.first_frame, self.first_frame + self.chunk_frames)
+
+    def begin(self, memory: KVMemory, context: str) -> None:
+        """Let the next passes read this: everything, or with context `recent` the recent tier alone."""
+        history = {}
+        for group, kept in self.groups.items():
+            older = sum(frame < kept.recent_from for frame in kept.frames) if context == "recent" else 0
+            history[group] = (older, self.positions(kept)[older:])
+        memory.begin(range(self.position, self.position + self.chunk_frames), history)
+
+    def positions(self, kept: Kept) -> list[int]:
+        """Temporal position of every held frame."""
+        if self.far:
+            return list(range(len(kept.frames)))
+        return history_positions(self.rope, kept.frames, kept.recent_from, self.first_frame, self.position)
+
+    def seen(self, kept: Kept) -> tuple[tuple[int, int, str], ...]:
+        """(frame, position, tier) of every held frame, in time order."""
+        places = zip(kept.frames, self.positions(kept), strict=True)
+        return tuple((frame, position, kept.tier(frame)) for frame, position in places)
+
+
+@dataclass
+class History:
+    """The committed frames by their chunks, and the tiers over them. Sinks begin at `base`, recent tiers not before
+    `floor`; a flush ends warm-up for good."""
+
+    policy: FittedPolicy
+    labels: Sequence[Sequence[str]]
+    episodic: EpisodicMemory
+
+    def __post_init__(self) -> None:
+        self.committed = 0
+        self.chunks: list[range] = []
+        self._candidates: set[int] = set()
+        self._base = self._floor = 0
+        self._flushed = False
+
+    def kept(self, chunk: int, head_type: str, committed: int | None = None) -> Kept:
+        """What a head type holds for a chunk, after all committed frames or after so many."""
+        at = self.committed if committed is None else committed
+        if self._warms_up(chunk):
+            return keep_all(at)
+        episodes = [frame for episode in self.episodic.episodes for frame in self._span(episode)]
+        return keep(self.policy.tiers(head_type), at, episodes, self._base, self._floor)
+
+    def groups(self, chunk: int, committed: int | None = None) -> dict[str, Kept]:
+        """What every group in use holds for a chunk."""
+        if self._warms_up(chunk):
+            return {EVERY_HEAD: self.kept(chunk, EVERY_HEAD, committed)}
+        used = {label for layer in self.labels for label in layer}
+        return {name: self.kept(chunk, name, committed) for name in HEAD_TYPES if name in used}
+
+    def layout(self, chunk: int, frames: int, far: bool = False) -> Layout:
+        """The layout of the next chunk, of so many frames."""
+        return self._layout(self.committed, frames, self.groups(chunk), far)
+
+    def layout_again(self, chunk: int, own: range, memory: KVMemory) -> Layout:
+        """The layout of an earlier chunk that is committed again, over what the memory still holds."""
+        there = self.groups(chunk, own.start)
+        held = {group: Kept(memory.held(group), kept.recent_from, kept.sink_end) for group, kept in there.items()}
+        return self._layout(own.start, len(own), held, far=False)
+
+    def observe(self, memory: KVMemory, own: range, grid: tuple[int, int]) -> None:
+        """Describe a chunk's sink frames and candidates from the keys that its first commit pass computed."""
+        if not self.episodic.size:
+            return
+        for place, frame in enumerate(own):
+            n = self.policy.chunk_frames
+            candidate = is_candidate(frame, self.episodic.sink.stop, own.start, n)
+            if candidate:
+                self._candidates.add(frame)
+            if candidate or frame in self.episodic.sink:
+                described = [
+                    describe(self._memory_heads(memory.captured_keys(layer)[0, place : place + 1], layer), *grid)[0]
+                    for layer in descriptor_layers(len(self.labels))
+                ]
+                self.episodic.observe(frame, torch.stack(described))
+
+    def advance(self, own: range) -> tuple[Decision, ...]:
+        """Count a committed chunk, and judge the candidates whose first kept frame leaves the recent tier of memory
+        heads."""
+        before = self.committed - self.policy.memory.recent
+        self.chunks.append(own)
+        self.committed += len(own)
+        leaving = range(max(self._floor, before), max(self._floor, before + len(own)))
+        judged = sorted(frame for frame in self._candidates if self._span(frame).start in leaving)
+        self._candidates.difference_update(judged)
+        return tuple(self.episodic.judge(frame) for frame in judged)
+
+    def flush(self) -> None:
+        """Forget all but the sink and the last frame."""
+        self._flushed = True
+        self._floor = self.committed - 1
+        self._candidates = {frame for frame in self._candidates if self._span(frame).start >= self._floor}
+        self.episodic.forget(self._floor)
+
+    def start_anew(self, first_frame: int) -> None:
+        """Forget everything before a frame, at which the sink begins."""
+        self._base = self._floor = first_frame
+
+    def _span(self, candidate: int) -> range:
+        """The frames that a candidate's episode keeps."""
+        if self.policy.policy.episode == "frame":
+            return range(candidate, candidate + 1)
+        return self.chunks[bisect_right(self.chunks, candidate, key=lambda own: own.start) - 1]
+
+    def _warms_up(self, chunk: int) -> bool:
+        return not self._flushed and self.policy.warms_up(chunk, self.committed)
+
+    def _layout(self, first_frame: int, frames: int, groups: Mapping[str, Kept], far: bool) -> Layout:
+        rope, n = self.policy.policy.rope, self.policy.chunk_frames
+        position = chunk_position(rope, first_frame, n, self.policy.trained_frames)
+        return Layout(first_frame, frames, position, rope, groups, far)
+
+    def _memory_heads(self, keys: Tensor, layer: int) -> Tensor:
+        heads = [head for head, label in enumerate(self.labels[layer]) if label == "memory"]
+        return keys[..., heads, :] if heads else keys

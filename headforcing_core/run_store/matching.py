@@ -1,0 +1,155 @@
+"""Whether a kept run is the one that is wanted now, and from which chunk on it is not (method.md section 8)."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from ..heads.rules import Labels
+from ..report.run_report import Setting
+from .record import RunRecord, RunSegment, Seeds
+
+_LONGEST_SHOWN = 100
+# settings that no input is called by: what they are, and how to get the one of before
+_FROM_NODES = {
+    "fingerprint": ("fingerprint (the checkpoint)", "Load the checkpoint of that run"),
+    "weight_patches": ("weight_patches (LoRA)", "Connect the LoRA loaders of that run at their strengths"),
+}
+_ANEW = "set on_existing_run to new (another folder) or replace (delete the run and begin anew)"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first chunk that a kept run and the wanted one do not share, and what is different there, in words."""
+
+    chunk: int
+    what: str
+
+
+def wanted_seeds(kept: Seeds, seed: int, from_chunk: int) -> Seeds:
+    """The seeds of a run that takes `seed` from a chunk on and the kept ones before it; `from_chunk` -1 takes it from
+    chunk 0 on."""
+    before = tuple(pair for pair in kept if pair[0] < from_chunk)
+    if before and before[-1][1] == seed:
+        return before
+    return (*before, (max(from_chunk, 0), seed))
+
+
+def check_same_run(name: str, kept: RunRecord, wanted: RunRecord) -> None:
+    """ValueError, naming the first difference and both values, when chunks of the two would not go together."""
+    for setting in [*wanted.settings, *(other for other in kept.settings if other not in wanted.settings)]:
+        values = kept.settings.get(setting), wanted.settings.get(setting)
+        if values[0] != values[1]:
+            called, back = _FROM_NODES.get(setting, (setting, f"Set {setting} back"))
+            before, now = ("(not set)" if value is None else _shown(value) for value in values)
+            raise _other_run(name, f"{called} {before}", f"{called} is {now}", back)
+    if _labels(kept) != _labels(wanted):
+        before, now = (_shown_hash(_labels_hash(_labels(record))) for record in (kept, wanted))
+        raise _other_run(name, f"head labels {before}", f"they are {now}", "Connect the profile of that run")
+    if kept.prefix_hash != wanted.prefix_hash:
+        before, now = (_shown_hash(record.prefix_hash) for record in (kept, wanted))
+        raise _other_run(
+            name, f"beginning {before}", f"start_image or previous gives {now}", "Connect what it began with"
+        )
+
+
+def check_from_chunk(name: str, kept: RunRecord, seed: int, from_chunk: int, chunks: int) -> None:
+    """ValueError for a chunk to begin anew at that the run has not reached, or that the video does not have. One that
+    was begun anew before with this seed stays good when damage has since made the run shorter."""
+    if from_chunk >= chunks:
+        raise ValueError(
+            f"from_chunk is {from_chunk}, but the video has {chunks} chunks, counted from 0. There is nothing to make "
+            f"from there on. Set from_chunk to {chunks - 1} or less, or make the video longer."
+        )
+    if from_chunk > len(kept.chunks) and (from_chunk, seed) not in kept.seeds:
+        raise ValueError(
+            f"from_chunk is {from_chunk}, but the run {name!r} has {len(kept.chunks)} finished chunks. A chunk can "
+            f"be made anew only after those before it. Set from_chunk to {len(kept.chunks)} or less, or to -1 to go on."
+        )
+
+
+def first_difference(kept: RunRecord, wanted: RunRecord, chunks: int) -> Difference | None:
+    """The first of the first `chunks` chunks that the two make under another seed or another text."""
+    found = [each for each in (_seed_difference(kept, wanted), _segment_difference(kept, wanted)) if each is not None]
+    first = min(found, key=lambda each: each.chunk, default=None)
+    return first if first is not None and first.chunk < chunks else None
+
+
+def differing(name: str, finished: int, difference: Difference, from_chunk: int) -> ValueError:
+    """The error for finished chunks that would have to be other ones."""
+    beginning = f"Chunk {difference.chunk} of the run {name!r} {difference.what}"
+    if from_chunk >= 0:
+        return ValueError(
+            f"{beginning}, but from_chunk is {from_chunk}. The chunks before from_chunk stay as they are. Set "
+            f"from_chunk to {difference.chunk} or less, or set it back."
+        )
+    return ValueError(
+        f"{beginning}. {finished} chunks are finished and stay as they are. Set it back to go on, set from_chunk to "
+        f"{difference.chunk} to make the chunks from there on anew (the take before is kept), or {_ANEW}."
+    )
+
+
+def _seed_difference(kept: RunRecord, wanted: RunRecord) -> Difference | None:
+    for chunk in sorted({first for first, _ in (*kept.seeds, *wanted.seeds)}):
+        before, now = kept.seed_at(chunk), wanted.seed_at(chunk)
+        if before != now:
+            parts = f" (its seeds are {_shown_seeds(kept.seeds)})" if len(kept.seeds) > 1 else ""
+            return Difference(chunk, f"has seed {before}, now it would be {now}{parts}")
+    return None
+
+
+def _segment_difference(kept: RunRecord, wanted: RunRecord) -> Difference | None:
+    for index, (before, now) in enumerate(zip_longest(kept.segments, wanted.segments)):
+        if before is None or now is None or before.first_chunk != now.first_chunk:
+            first = min((each for each in (before, now) if each), key=lambda each: each.first_chunk)
+            when = "is where" if first is before else "is now where"
+            other = "now none does" if first is before else "none did before"
+            return Difference(first.first_chunk, f"{when} the scene {_shown(first.prompt)} begins, and {other}")
+        if _way(before, index) != _way(now, index):
+            ways = f"takes over by {_shown_way(before)}, now by {_shown_way(now)}"
+            return Difference(now.first_chunk, f"begins the scene {_shown(now.prompt)}, which {ways}")
+        if before.text_hash != now.text_hash:
+            what = f"has the prompt {_shown(before.prompt)}, now it would be {_shown(now.prompt)}"
+            if before.prompt == now.prompt:
+                what = f"has the prompt {_shown(now.prompt)}, which is now another text, or encoded otherwise"
+            return Difference(now.first_chunk, what)
+    return None
+
+
+def _way(segment: RunSegment, index: int) -> tuple[str, int]:
+    """What a segment's way to take over does: nothing for the first, its chunks count for soft alone."""
+    if index == 0:
+        return "", 0
+    return segment.transition, segment.soft_chunks if segment.transition == "soft" else 0
+
+
+def _other_run(name: str, before: str, now: str, back: str) -> ValueError:
+    return ValueError(
+        f"The run {name!r} was made with {before}, now {now}. Its chunks and the ones still to be made would not go "
+        f"together. {back} to go on, or {_ANEW}."
+    )
+
+
+def _labels(record: RunRecord) -> Labels | None:
+    return None if record.profile is None else record.profile.labels
+
+
+def _labels_hash(labels: Labels | None) -> str | None:
+    return None if labels is None else hashlib.sha256(json.dumps(labels).encode()).hexdigest()
+
+
+def _shown_hash(value: str | None) -> str:
+    return "none" if value is None else value[:12]
+
+
+def _shown_seeds(seeds: Seeds) -> str:
+    return ", ".join(f"{seed} from chunk {first} on" for first, seed in seeds[-8:])
+
+
+def _shown_way(segment: RunSegment) -> str:
+    return f"soft over {segment.soft_chunks} chunks" if segment.transition == "soft" else segment.transition
+
+
+def _shown(value: Setting) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "..."

@@ -1,0 +1,159 @@
+"""How a kept run is opened: begun, gone on with, or begun anew from a chunk on (method.md section 8)."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from ..files.disk_room import check_disk
+from ..files.plain_names import check_plain_name
+from ..files.safe_files import read_file, write_file
+from . import folder as run_folder
+from .chunk_file import most_bytes, read_chunk
+from .folder import MADE_FILES, ON_EXISTING, RUN_FILE, check_place, chunk_file, chunks_from
+from .matching import check_from_chunk, check_same_run, differing, first_difference, wanted_seeds
+from .record import MOST_BYTES, RunRecord, RunSpec, Seeds, begin_record, dump_record, parse_record, unreadable
+from .takes import keep_take, remove_unfinished
+
+OnCheck = Callable[[int, int], None]
+"""(chunks checked, chunks to check); whatever it raises ends the opening."""
+
+
+class Opened(NamedTuple):
+    """A run as it was found or begun: its record, how many chunks are good, and sentences for the report."""
+
+    record: RunRecord
+    finished: int
+    notes: list[str]
+
+
+def kept_run(root: Path, name: str) -> RunRecord | None:
+    """What a run that is there was made with, before it is opened. ValueError for a name that is not plain,
+    RuntimeError for a run.json that cannot be read."""
+    check_plain_name("run_name", name)
+    folder = root / name
+    if not folder.exists():
+        return None
+    check_place(folder)
+    return _read_record(folder) if RUN_FILE in run_folder.own_files(folder) else None
+
+
+def check_choice(name: str, on_existing: str, from_chunk: int, is_there: bool) -> None:
+    """ValueError for a way to open a run that cannot be."""
+    if on_existing not in ON_EXISTING:
+        raise ValueError(f"on_existing_run is {on_existing!r}. Known are {', '.join(ON_EXISTING)}. Choose one of them.")
+    if from_chunk >= 0 and on_existing != "resume":
+        raise ValueError(
+            f"from_chunk is {from_chunk}, but on_existing_run is {on_existing}, which begins at chunk 0. Only a run "
+            "that is there can be made anew from a chunk on. Set on_existing_run to resume, or from_chunk to -1."
+        )
+    if from_chunk >= 0 and not is_there:
+        raise ValueError(
+            f"from_chunk is {from_chunk}, but there is no run {name!r} yet. Only a run that is there can be made anew "
+            "from a chunk on. Check run_name, or set from_chunk to -1 to begin."
+        )
+
+
+def open_folder(folder: Path, spec: RunSpec, on_existing: str, from_chunk: int, on_check: OnCheck) -> Opened:
+    """Begin the run in a folder, or go on with the one that is there. Only under the run's lock. Errors as of
+    RunStore.open; OSError when the disk is at fault."""
+    files = run_folder.own_files(folder)
+    if RUN_FILE in files and on_existing == "resume":
+        return _go_on(folder, spec, files, from_chunk, on_check)
+    check_choice(folder.name, on_existing, from_chunk, RUN_FILE in files)
+    record = begin_record(spec)
+    _check_disk(folder, spec, 0, files)
+    _clean_up(folder)
+    write_file(folder / RUN_FILE, dump_record(record))
+    _remove(folder, chunks_from(0, files))
+    _remove(folder, MADE_FILES)
+    return Opened(record, 0, [])
+
+
+def _go_on(folder: Path, spec: RunSpec, files: Mapping[str, int], from_chunk: int, on_check: OnCheck) -> Opened:
+    name, notes = folder.name, list[str]()
+    kept = _read_record(folder)
+    wanted = replace(begin_record(spec), seeds=_seeds(name, kept, spec, from_chunk, notes))
+    if kept.chunks:
+        check_same_run(name, kept, wanted)
+    check_from_chunk(name, kept, spec.seed, from_chunk, spec.chunks)
+    shared = min(len(kept.chunks), spec.chunks)
+    difference = first_difference(kept, wanted, shared)
+    if difference is not None and (from_chunk < 0 or difference.chunk < from_chunk):
+        raise differing(name, len(kept.chunks), difference, from_chunk)
+    if difference is not None:
+        shared = difference.chunk
+    finished = _good_chunks(folder, spec, kept, shared, on_check, notes)
+    is_complete = finished == spec.chunks
+    record = kept if is_complete else replace(wanted, chunks=kept.chunks[:finished])
+    if is_complete:
+        notes.extend(_unused(name, kept, finished))
+    else:
+        _check_disk(folder, spec, finished, files if difference is None else {})
+    _clean_up(folder)
+    if difference is not None:
+        notes.append(_cut(folder, record, files, len(kept.chunks)))
+    return Opened(record, finished, notes)
+
+
+def _seeds(name: str, kept: RunRecord, spec: RunSpec, from_chunk: int, notes: list[str]) -> Seeds:
+    """A run that is not whole goes on with its own seed: the page draws another one each time Run is pressed."""
+    seed, last = spec.seed, kept.seeds[-1][1]
+    if from_chunk >= 0 or not kept.chunks or (seed != last and len(kept.chunks) >= spec.chunks):
+        return wanted_seeds(kept.seeds, seed, from_chunk)
+    if seed != last:
+        notes.append(
+            f"The run {name!r} went on with its seed {last}, not with {seed}. Set from_chunk to make chunks anew with "
+            "another seed."
+        )
+    return kept.seeds
+
+
+def _good_chunks(folder: Path, spec: RunSpec, kept: RunRecord, chunks: int, on_check: OnCheck, notes: list[str]) -> int:
+    for chunk in range(chunks):
+        try:
+            read_chunk(folder / chunk_file(chunk), kept.chunks[chunk].sha256, spec.chunk_shape)
+        except ValueError as error:
+            after = chunks - chunk - 1
+            also = f", and the {after} chunks after it are made again" if after else ""
+            notes.append(f"{chunk_file(chunk)} is damaged: {error}. The run goes on from chunk {chunk}{also}.")
+            return chunk
+        on_check(chunk + 1, chunks)
+    return chunks
+
+
+def _cut(folder: Path, record: RunRecord, files: Mapping[str, int], listed: int) -> str:
+    finished, unlisted = len(record.chunks), chunks_from(listed, files)
+    take = keep_take(folder, {name: size for name, size in files.items() if name not in unlisted})
+    write_file(folder / RUN_FILE, dump_record(record))
+    _remove(folder, chunks_from(finished, files))
+    return f"Chunks from {finished} on are made anew; the take before is kept as {take!r}."
+
+
+def _check_disk(folder: Path, spec: RunSpec, finished: int, files: Mapping[str, int]) -> None:
+    again = sum(files[name] for name in chunks_from(finished, files))
+    check_disk(folder, spec.chunks - finished, most_bytes(spec.chunk_shape), again)
+
+
+def _clean_up(folder: Path) -> None:
+    run_folder.remove_temporaries(folder)
+    remove_unfinished(folder)
+
+
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _unused(name: str, kept: RunRecord, finished: int) -> list[str]:
+    if len(kept.chunks) == finished:
+        return []
+    return [f"The run {name!r} has {len(kept.chunks)} chunks; the first {finished} are used, the others stay."]
+
+
+def _read_record(folder: Path) -> RunRecord:
+    try:
+        data = read_file(folder / RUN_FILE, MOST_BYTES)
+    except ValueError as error:
+        raise unreadable(folder.name, str(error)) from error
+    return parse_record(data, folder.name)

@@ -1,0 +1,54 @@
+"""What a chunk can be made under: one text for the whole picture and time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+
+from . import backbone as host
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+    from ..sockets import Conditioning
+
+_LIMITS = {"start_percent", "end_percent", "area", "mask", "control", "gligen", "hooks"}
+_MORE_TOKENS = {"time_dim_concat", "context_latents", "reference_latents", "reference_latent", "concat_latent_image"}
+
+
+def check_conditioning(conditioning: Conditioning, model: ModelPatcher, name: str) -> None:
+    """ValueError unless a CONDITIONING is one text for the whole picture and time, of the width the model reads."""
+    if len(conditioning) != 1:
+        raise ValueError(
+            f"{name} has {len(conditioning)} entries. A chunk is made under one text. Connect one CLIP Text "
+            "Encode, without Conditioning (Combine)."
+        )
+    text, options = cast("tuple[Tensor, dict[str, object]]", tuple(conditioning[0]))
+    limited = sorted(_LIMITS & options.keys())
+    if limited:
+        raise ValueError(
+            f"{name} carries {', '.join(limited)}. With four steps a chunk, texts cannot be limited in time "
+            "or area. Connect the text encoder directly."
+        )
+    added = sorted(_MORE_TOKENS & options.keys())
+    if added:
+        raise ValueError(
+            f"{name} carries {', '.join(added)}. Reference frames would be taken for frames of the video. Connect the "
+            "text encoder directly."
+        )
+    wanted = host.text_width(model)
+    if text.shape[0] != 1 or text.shape[-1] != wanted:
+        raise ValueError(
+            f"{name} is a text of shape {tuple(text.shape)}, the model reads (1, tokens, {wanted}). It was "
+            "made by another text encoder, or in a batch. Use CLIPLoader with umt5_xxl, type wan."
+        )
+
+
+def mix_conditioning(old: Conditioning, new: Conditioning, share: float) -> Conditioning:
+    """A CONDITIONING on the way from one text to another; the shorter text is filled up with zeros at its end."""
+    texts = [cast("Tensor", conditioning[0][0]) for conditioning in (old, new)]
+    longest = max(text.shape[1] for text in texts)
+    before, after = (torch.nn.functional.pad(text, (0, 0, 0, longest - text.shape[1])) for text in texts)
+    return [[torch.lerp(before, after.to(before), share), *new[0][1:]]]

@@ -1,0 +1,211 @@
+"""Runs that are kept, in output/head_forcing/NAME, and runs that are not: the same verbs for both."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from ...headforcing_core.heads.profile import HeadProfile
+from ...headforcing_core.report.run_report import Setting
+from ...headforcing_core.rollout.loop import Chunk
+from ...headforcing_core.rollout.plan import Finished
+from ...headforcing_core.run_store.store import RunStore
+from ..video.latent_video import temporary_video
+from .wanted_run import run_profile, run_spec, runs_folder
+
+if TYPE_CHECKING:
+    from ..request.run_request import RunPlan
+    from ..request.run_scenes import RunScenes
+
+_VIDEO_HASH = "video sha256"  # in timeline.png
+
+
+class Told(NamedTuple):
+    """What is told of a whole run: the report as JSON text, and a picture of what was read."""
+
+    report: str
+    timeline: Image.Image
+
+
+class Run(Protocol):
+    """What a run is made into. `finished` chunks are there already; `notes` are sentences for the report; `video_path`
+    is where its video grows; `told` what is told of it, when nothing is to be made, and `has_video` whether its video
+    is whole then."""
+
+    finished: Finished
+    notes: list[str]
+    told: Told | None
+    has_video: bool
+
+    @property
+    def video_path(self) -> Path: ...
+
+    def seed_for(self, chunk: int) -> int:
+        """The seed of a chunk."""
+        ...
+
+    def note_profile(self, profile: HeadProfile | None) -> None:
+        """The profile that the chunks to come are made with, if it had to be measured first."""
+        ...
+
+    def note_scenes(self, scenes: RunScenes) -> None:
+        """The scenes as they stand now, of which a new one begins with the next chunk."""
+        ...
+
+    def keep(self, chunk: Chunk) -> None:
+        """Take a chunk, made or finished before."""
+        ...
+
+    def settle_video(self, pictures: int) -> None:
+        """The video file is closed and has so many pictures."""
+        ...
+
+    def tell(self, told: Told) -> None:
+        """All chunks are made, and the video if there is one: take what is told of them. RuntimeError when it cannot be
+        kept."""
+        ...
+
+
+class UnkeptRun:
+    """A run of which only the outputs are left."""
+
+    def __init__(self, seed: int) -> None:
+        self.finished = Finished()
+        self.notes: list[str] = []
+        self.told: Told | None = None
+        self.has_video = False
+        self._seed = seed
+        self._video_path: Path | None = None
+
+    @property
+    def video_path(self) -> Path:
+        self._video_path = self._video_path or temporary_video()
+        return self._video_path
+
+    def seed_for(self, chunk: int) -> int:
+        return self._seed
+
+    def note_profile(self, profile: HeadProfile | None) -> None:
+        """Nothing is kept."""
+
+    def note_scenes(self, scenes: RunScenes) -> None:
+        """Nothing is kept."""
+
+    def keep(self, chunk: Chunk) -> None:
+        """Nothing is kept."""
+
+    def settle_video(self, pictures: int) -> None:
+        """It is where it was written."""
+
+    def tell(self, told: Told) -> None:
+        """Nothing is kept."""
+
+
+class KeptRun:
+    """A run in its folder, open. A video that is there stays until the one that grows beside it has as much, and for
+    good while more is kept than was asked for."""
+
+    def __init__(self, store: RunStore, plan: RunPlan) -> None:
+        decisions = [decision for chunk in range(store.finished) for decision in store.decisions(chunk)]
+        self.finished = Finished(store.finished, store.read, {decision.frame: decision for decision in decisions})
+        self.notes = store.notes
+        self._store = store
+        self._least_pictures = plan.video.pixel_frames_after(store.finished)
+        video = plan.video
+        self.told = self._read({"chunks": video.chunks, "pixel_frames": video.pixel_frames, "fps": video.fps})
+        self.has_video = self.told is not None and self._is_video_of(self.told)
+        self._video_path: Path | None = None
+
+    @property
+    def video_path(self) -> Path:
+        if self._video_path is None:
+            self._video_path = self._place()
+        return self._video_path
+
+    def seed_for(self, chunk: int) -> int:
+        return self._store.seed_for(chunk)
+
+    def note_profile(self, profile: HeadProfile | None) -> None:
+        self._store.note_profile(run_profile(profile))
+
+    def note_scenes(self, scenes: RunScenes) -> None:
+        self._store.note_segments(scenes.record())
+
+    def keep(self, chunk: Chunk) -> None:
+        decisions = (*chunk.prefix_decisions, *chunk.decisions)
+        if chunk.index >= self.finished.chunks:
+            self._store.append(chunk.latent, decisions)
+        elif decisions:
+            self._store.add_decisions(chunk.index, decisions)
+
+    def settle_video(self, pictures: int) -> None:
+        if self.video_path == self._store.next_video_path and pictures >= self._least_pictures:
+            os.replace(self.video_path, self._store.video_path)
+            self._video_path = self._store.video_path
+            if self.told is not None:
+                try:
+                    self.tell(self.told)
+                except (RuntimeError, OSError) as error:
+                    self.notes.append(str(error))
+
+    def tell(self, told: Told) -> None:
+        if self._store.has_more:
+            return
+        data, beside = io.BytesIO(), PngInfo()
+        if self._store.video_path.exists():
+            beside.add_text(_VIDEO_HASH, _file_hash(self._store.video_path))
+        told.timeline.save(data, "PNG", pnginfo=beside)
+        self._store.write_report(told.report, data.getvalue())
+
+    def _is_video_of(self, told: Told) -> bool:
+        path = self._store.video_path
+        return path.exists() and told.timeline.info.get(_VIDEO_HASH) == _file_hash(path)
+
+    def _place(self) -> Path:
+        if self.has_video:
+            return self._store.video_path
+        if self._store.has_more:
+            return temporary_video()
+        return self._store.next_video_path if self.told or self._store.video_path.exists() else self._store.video_path
+
+    def _read(self, settings: dict[str, Setting]) -> Told | None:
+        found = self._store.read_report(settings) if self.finished.chunks == self._store.chunks else None
+        try:
+            return Told(found[0], Image.open(io.BytesIO(found[1]), formats=("PNG",)).convert("RGB")) if found else None
+        except (OSError, ValueError, Image.DecompressionBombError):
+            return None  # drawn again
+
+
+@contextmanager
+def open_run(
+    name: str,
+    plan: RunPlan,
+    seed: int,
+    beginning: Tensor | None,
+    on_existing: str,
+    from_chunk: int,
+    on_check: Callable[[int, int], None],
+) -> Iterator[Run]:
+    """Open the run's folder, if it has a name; `beginning` is the start image or the latent that the video goes on
+    from. Errors as of RunStore.open."""
+    if not name:
+        yield UnkeptRun(seed)
+        return
+    with RunStore.open(
+        runs_folder(), name, run_spec(plan, seed, beginning), on_existing, from_chunk, on_check
+    ) as store:
+        yield KeptRun(store, plan)
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,39 @@
+"""Which noise a run is made from, and when it cannot be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from ...headforcing_core.geometry import VideoShape
+from ...headforcing_core.rollout.noise import NativeNoise, Noise, SplicedNoise
+
+_MOST_NATIVE_BYTES = 2**32
+_FLOAT = 4
+
+
+def check_noise(mode: str, video: VideoShape, continues: bool, is_kept: bool) -> None:
+    """ValueError for noise that is drawn for a whole video at once where the video goes on from something, can go on
+    later, or is too long."""
+    if mode != "native":
+        return
+    if continues or is_kept:
+        what, why = ("previous is connected", "go on") if continues else ("run_name is set", "be resumed")
+        raise ValueError(
+            f"noise is native, and {what}. Native noise is drawn for a whole video at once and cannot {why}. Set noise "
+            "to per_chunk."
+        )
+    size = _FLOAT * math.prod(video.latent_shape)
+    if size > _MOST_NATIVE_BYTES:
+        raise ValueError(
+            f"noise is native, which draws all {video.frames} frames at once: {size / 1e9:.1f} GB. It is meant for "
+            "comparing short videos. Set noise to per_chunk."
+        )
+
+
+def make_noise(mode: str, video: VideoShape, seed: int, seed_for: Callable[[int], int]) -> Noise:
+    """The noise of a run; `seed_for` gives the seed of a chunk."""
+    if mode == "native":
+        whole = video.latent_shape
+        return NativeNoise(seed, whole, video.chunk_frames, video.prefix_frames)
+    return SplicedNoise(seed_for, video.chunk_shape)

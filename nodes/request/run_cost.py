@@ -1,0 +1,136 @@
+"""What a run takes: the memory of its policy, of the presets that need less, and of what lies beside; room on the disk.
+
+Said before the first step, and again when the memory runs out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ...headforcing_core.checkpoint.families import HEAD_DIM
+from ...headforcing_core.files.byte_words import bytes_in_words
+from ...headforcing_core.files.disk_room import free_on_disk
+from ...headforcing_core.geometry import VideoShape
+from ...headforcing_core.heads.rules import LabelRule, Labels, label_heads
+from ...headforcing_core.policy.cache_policy import PRESETS, FittedPolicy, fit_policy
+from ...headforcing_core.rollout.memory_size import capacities, expected_bytes, warm_up_frames
+from ...headforcing_core.run_store.chunk_file import most_bytes
+from ..host import backbone as host
+from ..keeping.kept_run import KeptRun
+from ..keeping.wanted_run import runs_folder
+from ..status import progress
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+    from ..keeping.kept_run import Run
+    from ..video.growing_video import VideoStream
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """The most bytes that the KV memory of a run takes, and those of the presets that take less; beside it the model's
+    weights, one pass of it, and what the VAE remembers of a video that is made meanwhile."""
+
+    policy: str
+    video: VideoShape
+    memory_bytes: int
+    smaller: Mapping[str, int]
+    weights_bytes: int = 0
+    pass_bytes: int = 0
+    vae_bytes: int = 0
+
+    @property
+    def peak_bytes(self) -> int:
+        """All of it together."""
+        return self.memory_bytes + self.weights_bytes + self.pass_bytes + self.vae_bytes
+
+    def told(self, free_bytes: int, total_bytes: int) -> str:
+        """What the run will take, beside what is there."""
+        parts = [f"the model ({bytes_in_words(self.weights_bytes)})"]
+        parts.append(f"its pass over a chunk ({bytes_in_words(self.pass_bytes)})")
+        parts += [f"the VAE ({bytes_in_words(self.vae_bytes)})"] if self.vae_bytes else []
+        return (
+            f"{self.video.chunks} chunks, {self.video.frames} frames. Memory: up to "
+            f"{bytes_in_words(self.memory_bytes)} for keys and values, {bytes_in_words(self.peak_bytes)} in all with "
+            f"{', '.join(parts[:-1])} and {parts[-1]}; {bytes_in_words(free_bytes)} of "
+            f"{bytes_in_words(total_bytes)} are free."
+        )
+
+    def warning(self, total_bytes: int) -> str:
+        """What to say when the device cannot hold the run; nothing when it can."""
+        if self.memory_bytes > total_bytes:
+            there = bytes_in_words(total_bytes)
+            return f"Keys and values alone take more than the {there} of memory. {self._advice(total_bytes)}"
+        if self.peak_bytes > total_bytes:
+            return "All together is more than there is: ComfyUI will move the model in and out, which takes time."
+        return ""
+
+    def out_of_memory(self, free_bytes: int) -> str:
+        """What to say when the memory ran out; `free_bytes` were free without this run."""
+        beside = "beside the model"
+        if self.vae_bytes:
+            beside += f", the VAE remembers {bytes_in_words(self.vae_bytes)} of the video"
+        return (
+            f"Out of memory. At {self.video.width} x {self.video.height} the memory of policy {self.policy} takes "
+            f"{bytes_in_words(self.memory_bytes)} {beside}, and {bytes_in_words(free_bytes)} are free without it. "
+            f"{self._advice(free_bytes)}"
+        )
+
+    def _advice(self, there: int) -> str:
+        room = there - self.pass_bytes - self.vae_bytes
+        fitting = {name: size for name, size in self.smaller.items() if size < room}
+        if not fitting:
+            return "Choose a smaller width and height."
+        name = max(fitting, key=lambda name: fitting[name])
+        return f"Choose the preset {name} in Head Cache Policy ({bytes_in_words(fitting[name])}), or a smaller size."
+
+
+def run_cost(fitted: FittedPolicy, labels: Labels, profiled: bool, video: VideoShape, per_frame: int) -> RunCost:
+    """What the KV memory of a run will take; `per_frame` is K and V of one frame in one head, in bytes. Labels that
+    were not `profiled` say nothing about the presets that tell heads apart: those are reckoned at the usual shares."""
+    most = _most_bytes(fitted, labels, video, per_frame)
+    if not profiled:
+        labels = label_heads(LabelRule("random"), len(labels), len(labels[0]), None)
+    sizes: dict[str, int] = {}
+    for name, preset in PRESETS.items():
+        try:
+            other = fit_policy(preset, video.chunk_frames, fitted.trained_frames, video.frames)
+        except ValueError:
+            continue  # it does not fit this model
+        sizes[name] = _most_bytes(other, labels, video, per_frame)
+    smaller = {name: size for name, size in sizes.items() if size < most}
+    return RunCost(fitted.policy.name, video, most, smaller)
+
+
+def tell_cost(cost: RunCost, model: ModelPatcher, run: Run, stream: VideoStream | None, node_id: str | None) -> RunCost:
+    """Say on its node and in its report what a run will take that is about to begin; the cost with all that lies
+    beside the KV memory."""
+    video = cost.video
+    cost = replace(
+        cost,
+        weights_bytes=host.weights_bytes(model),
+        pass_bytes=host.pass_bytes(model, video.chunk_frames, video.latent_size),
+        vae_bytes=0 if stream is None else stream.expected_bytes(video.width, video.height),
+    )
+    total = host.total_bytes(model)
+    told = [cost.told(host.free_bytes(model), total), cost.warning(total)]
+    if isinstance(run, KeptRun):
+        kept = bytes_in_words((video.chunks - run.finished.chunks) * chunk_bytes(video))
+        told.append(f"Disk: {kept} for the chunks; {bytes_in_words(free_on_disk(runs_folder()))} are free.")
+    said = " ".join(filter(None, told))
+    run.notes.append(said)
+    progress.say(said, node_id)
+    return cost
+
+
+def chunk_bytes(video: VideoShape) -> int:
+    """Bytes of the file of one chunk, at most."""
+    return most_bytes(video.chunk_shape)
+
+
+def _most_bytes(fitted: FittedPolicy, labels: Labels, video: VideoShape, per_frame: int) -> int:
+    warm = warm_up_frames(fitted, video.chunks, video.prefix_frames)
+    return expected_bytes(labels, capacities(fitted, labels), warm, video.chunk_frames, per_frame, HEAD_DIM)

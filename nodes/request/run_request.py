@@ -1,0 +1,132 @@
+"""Everything that is settled of a run before its folder is opened and before the first step: length, texts, policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from ...headforcing_core.checkpoint.families import ARFacts
+from ...headforcing_core.geometry import VideoShape
+from ...headforcing_core.heads.profile import HeadProfile
+from ...headforcing_core.policy.cache_policy import HEAD_TYPES, CachePolicy, FittedPolicy, fit_policy
+from ...headforcing_core.report.run_report import Setting
+from ...headforcing_core.rollout.plan import RolloutPlan, check_transitions
+from ...headforcing_core.run_store.record import RunSegment
+from ..host import backbone as host
+from ..host.conditioning import mix_conditioning
+from ..host.lora_hash import weight_patches_hash
+from ..run.head_labels import known_profile
+from ..sockets import PromptSchedule
+from .run_scenes import RunScenes, run_scenes
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+    from ..sockets import Conditioning
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A run of which everything but the heads is settled. Its policy may need a profile where there is none yet.
+    `weight_patches` is a hash of what LoRA adds to the model, `notes` are sentences for the report."""
+
+    facts: ARFacts
+    weight_patches: str | None
+    video: VideoShape
+    rollout: RolloutPlan[Conditioning]
+    scenes: RunScenes
+    fitted: FittedPolicy
+    profile: HeadProfile | None
+    notes: tuple[str, ...]
+
+    @property
+    def needs_profile(self) -> bool:
+        """Whether the policy tells heads apart."""
+        return self.fitted.policy.needs_profile
+
+    def after(self, prefix: Tensor) -> RunPlan:
+        """The same run, going on from frames in model space."""
+        return replace(self, rollout=replace(self.rollout, prefix=prefix))
+
+    def settings(self) -> dict[str, Setting]:
+        """Every resolved value that decides about the result."""
+        policy = self.fitted.policy
+        return {
+            "family": self.facts.family,
+            "chunk_frames": self.fitted.chunk_frames,
+            "trained_frames": self.fitted.trained_frames,
+            "fingerprint": self.facts.fingerprint,
+            "weight_patches": self.weight_patches,
+            "ar_trained": self.facts.ar_trained,
+            "sigmas": self.rollout.sigmas,
+            "width": self.video.width,
+            "height": self.video.height,
+            "seconds": self.video.seconds,
+            "fps": self.video.fps,
+            "chunks": self.video.chunks,
+            "frames": self.video.frames,
+            "prefix_frames": self.video.prefix_frames,
+            "pixel_frames": self.video.pixel_frames,
+            "policy": policy.name,
+            "rope": policy.rope,
+            "commit_context": policy.commit_context,
+            "compress_from_chunk": self.fitted.compress_from_chunk,
+            "novelty_percentile": policy.novelty_percentile,
+            "episode": policy.episode,
+            **{head_type: asdict(self.fitted.tiers(head_type)) for head_type in HEAD_TYPES},
+        }
+
+
+def plan_run(
+    model: ModelPatcher,
+    schedule: PromptSchedule | None,
+    positive: Conditioning | None,
+    kept_live: Sequence[RunSegment],
+    video: VideoShape,
+    sigmas: tuple[float, ...] | None,
+    policy: CachePolicy,
+    profile: HeadProfile | None,
+) -> RunPlan:
+    """Check everything and settle a run, without a step. ValueError for input that cannot make a video."""
+    facts = host.facts_of(model)
+    notes: list[str] = []
+    if not facts.ar_trained:
+        notes.append(
+            "The model was not loaded by Load AR Model, so it cannot be known whether its weights are AR-trained: "
+            f"taken as {facts.family}, {facts.chunk_frames} frames a chunk."
+        )
+    scenes = run_scenes(model, schedule, positive, kept_live, video, notes)
+    fitted = fit_policy(policy, video.chunk_frames, facts.trained_frames, video.frames)
+    check_transitions(scenes.segments, policy.rope)
+    if sigmas and sigmas[0] < 1:
+        notes.append(
+            f"The steps begin at {sigmas[0]:g}, but a chunk begins as pure noise, which is 1: expect a poor picture."
+        )
+    notes.append(
+        f"Steps: {', '.join(f'{sigma:g}' for sigma in sigmas or facts.sigmas)} "
+        f"({'the sigmas input' if sigmas else f'family {facts.family}'})."
+    )
+    used = _profile(model, facts, policy, profile, notes)
+    rollout = RolloutPlan(video.chunks, *video.latent_size, sigmas or facts.sigmas, scenes.segments, mix_conditioning)
+    if host.foreign_patches(model):
+        notes.append(
+            "Another node has replaced the model's self-attention; during this run the memory takes its place."
+        )
+    return RunPlan(facts, weight_patches_hash(model), video, rollout, scenes, fitted, used, tuple(notes))
+
+
+def _profile(
+    model: ModelPatcher, facts: ARFacts, policy: CachePolicy, profile: HeadProfile | None, notes: list[str]
+) -> HeadProfile | None:
+    layers, heads = host.layers_and_heads(model)
+    if profile is not None:
+        warning = profile.check_fits(layers, heads, facts.fingerprint)
+        notes.extend([warning] if warning else [])
+    if policy.needs_profile:
+        return profile or known_profile(facts, layers, heads, notes)
+    if profile is not None:
+        notes.append(f"The policy {policy.name} treats all heads alike, so the profile was not used.")
+    return None

@@ -1,0 +1,128 @@
+"""The scenes of a run as they stand while it is made: those of its schedule, and those typed meanwhile."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from textwrap import shorten
+from typing import TYPE_CHECKING, cast
+
+import comfy.model_management
+import torch
+from comfy_execution.utils import get_executing_context
+
+from ...headforcing_core.rollout.plan import Segment
+from ..request.run_scenes import live_scene
+from ..sockets import PromptSchedule
+from ..status.progress import say, send_event
+from .live_mailbox import LivePrompt, Mailbox, opened
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..keeping.kept_run import Run
+    from ..request.run_request import RunPlan
+    from ..sockets import Conditioning
+
+EVENT = "head_forcing.scenes"
+_SHOWN = 120  # characters
+_MOST_TIMES = 20.0  # beyond the weights that anybody gives a word
+_NO_TEXT_ENCODER = (
+    "The run was given its prompt by the positive input, which carries no text encoder. A live prompt has to be "
+    "encoded while the video is made. Connect a Prompt Schedule instead."
+)
+_NATIVE = (
+    "The run has noise native, which repeats ComfyUI's own sampler, and that one cannot change its prompt. Set noise "
+    "to per_chunk."
+)
+_NO_CUT = (
+    "The run's policy has rope absolute. A cut puts the past at the far end of the trained range, and absolute "
+    "positions have none. Use another transition."
+)
+
+log = logging.getLogger(__name__)
+
+
+class LiveScenes:
+    """The `scenes` of one run, which become more when somebody types a prompt; each is written down with the run.
+
+    `notes` are sentences for the report. Prompts are encoded by the schedule's own text encoder, between two chunks.
+    """
+
+    def __init__(
+        self, plan: RunPlan, schedule: PromptSchedule | None, noise_mode: str, run: Run, node_id: str | None
+    ) -> None:
+        self.scenes = plan.scenes
+        self.notes: list[str] = []
+        self._plan, self._schedule, self._run, self._node_id = plan, schedule, run, node_id
+        self._mailbox = Mailbox(
+            max(run.finished.chunks - 1, 0),
+            plan.video.chunks,
+            plan.scenes.first_chunks,
+            plan.video.start_second,
+            _NO_TEXT_ENCODER if schedule is None else _NATIVE if noise_mode == "native" else "",
+            _NO_CUT if plan.fitted.policy.rope == "absolute" else "",
+        )
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """While this lasts, live prompts reach the run, and the page knows."""
+        try:
+            with opened(self._mailbox, self._node_id):
+                self._show(self._mailbox.is_open, self._run.finished.chunks)
+                yield
+        finally:
+            self._show(False, self._plan.video.chunks)
+
+    def take(self, chunk: int) -> Segment[Conditioning] | None:
+        """The scene that was typed for this chunk, which begins now."""
+        prompt = self._mailbox.take(chunk)
+        if prompt is None or self._schedule is None:
+            return None
+        say(f"reading the live prompt: {shorten(prompt.text, _SHOWN)}", self._node_id)  # may load the encoder
+        try:
+            scene, segment = live_scene(self._schedule, prompt.text, prompt.transition, chunk, self._plan.video)
+            _check_text(segment.text, self._plan.scenes.segments[0].text)
+        except Exception as error:  # whatever the encoder makes of what somebody typed, the video goes on
+            reason = "out of memory" if comfy.model_management.is_oom(error) else str(error) or type(error).__name__
+        else:
+            self.scenes = self.scenes.with_live(scene, segment)
+            self._run.note_scenes(self.scenes)
+            self._show(self._mailbox.is_open, chunk)
+            return segment
+        self._without(prompt, reason)  # after the handler, since the exception holds what was allocated
+        return None
+
+    def _without(self, prompt: LivePrompt, reason: str) -> None:
+        comfy.model_management.soft_empty_cache()
+        note = (
+            f"The live prompt at {prompt.second:.2f} s could not be encoded ({shorten(reason, _SHOWN)}), so the video "
+            f"went on without: {prompt.text}"
+        )
+        self.notes.append(note)
+        log.warning("Head forcing: %s", note)
+        say(note, self._node_id)
+        self._show(self._mailbox.is_open, prompt.chunk)
+
+    def _show(self, is_open: bool, chunk: int) -> None:
+        context = get_executing_context()
+        send_event(
+            EVENT,
+            {
+                "node_id": self._node_id,
+                "prompt_id": None if context is None else context.prompt_id,
+                "chunk": chunk,
+                "open": is_open,
+                "schedule": self.scenes.schedule(self._plan.video.start_second),
+            },
+        )
+
+
+def _check_text(text: Conditioning, usual: Conditioning) -> None:
+    """ValueError for a text that would spoil the chunk, as one with a weight of infinity does."""
+    size, known = (
+        torch.linalg.vector_norm(cast("Tensor", each[0][0]).float(), dim=-1).amax() for each in (text, usual)
+    )
+    if not bool(size <= _MOST_TIMES * known):
+        raise ValueError(f"its numbers are up to {float(size / known):.3g} times as large as those of the first prompt")

@@ -1,0 +1,165 @@
+"""What a node shows while it works: a bar by the step, a line of text and a moving preview by the chunk."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from textwrap import shorten
+from time import perf_counter
+from typing import TYPE_CHECKING, cast
+
+import comfy.model_management
+import comfy.utils
+import latent_preview
+from PIL import Image
+from server import PromptServer
+from torch import Tensor
+
+from ...headforcing_core.geometry import VideoShape
+from ...headforcing_core.rollout.loop import Chunk
+from .preview import Flipbook, flipped_frames, flipped_pictures, show_on
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+_LONGEST_PROMPT = 48
+
+log = logging.getLogger(__name__)
+
+
+class StepProgress:
+    """Progress of chunks on their node: a step at a time, with a line of text a chunk. Raises the host's interrupt.
+
+    The line says what is being done, how many chunks there are, how long they will take, and the chunk's `_details`.
+    """
+
+    def __init__(self, chunks: int, steps: int, node_id: str | None, doing: str = "") -> None:
+        self._chunks, self._steps, self._node_id, self._doing = chunks, steps, node_id, doing
+        self._bar = comfy.utils.ProgressBar(chunks * steps, node_id=node_id)
+        self._made = 0  # chunks
+        self._first: tuple[int, float] | None = None  # the first chunk of which steps were made, and when it began
+
+    def step(self, chunk: int, step: int, x0: Tensor) -> None:
+        """One step of a chunk is done."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        if step == 0:
+            self._say(self._line(chunk))
+        self._bar.update_absolute(chunk * self._steps + step + 1, self._chunks * self._steps)
+
+    def rebuilt(self, done: int, chunks: int) -> None:
+        """A finished chunk of a kept run is committed again."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        self._made = done
+        self._say(f"rebuilding memory {done} of {chunks}")
+        self._bar.update_absolute(done * self._steps, self._chunks * self._steps)
+
+    def prefix(self, done: int, chunks: int) -> None:
+        """A chunk of what was there before is committed."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        self._say(f"reading what is there, {done} of {chunks}")
+
+    def after(self, chunks: int) -> Callable[[int, int, Tensor], None]:
+        """`step` for a rollout that begins when so many chunks are done."""
+        return lambda chunk, step, x0: self.step(chunks + chunk, step, x0)
+
+    def _line(self, chunk: int) -> str:
+        now = perf_counter()
+        self._first = self._first or (chunk, now)
+        first, began = self._first
+        line = f"{self._doing} chunk {chunk + 1} of {self._chunks}".strip()
+        if chunk > first:
+            line += f", {_clock((now - began) / (chunk - first) * (self._chunks - chunk))} left"
+        return line + self._details(chunk)
+
+    def _details(self, chunk: int) -> str:
+        return ""
+
+    def _say(self, text: str) -> None:
+        say(text, self._node_id)
+
+
+class RunProgress(StepProgress):
+    """Progress of a run, which also shows each finished chunk as it moves, and in its line of text the prompt and what
+    is remembered. An episode has `episode_frames`; `prompt_of` gives a chunk's prompt. Close it when the run ends."""
+
+    def __init__(
+        self,
+        model: ModelPatcher,
+        video: VideoShape,
+        steps: int,
+        node_id: str | None,
+        episode_frames: int,
+        prompt_of: Callable[[int], str],
+    ) -> None:
+        super().__init__(video.chunks, steps, node_id)
+        self._fps = video.fps
+        self._episode_frames = episode_frames
+        self._prompt_of = prompt_of
+        self._began = perf_counter()
+        self._remembered = ""
+        self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+        self._flipbook = Flipbook(show_on(node_id))
+
+    def made(self, chunk: Chunk, pictures: Tensor | None) -> None:
+        """A chunk is done, and decoded if the video is made with it."""
+        self._made = chunk.index + 1
+        frames = sum(tier == "episode" for _, _, tier in chunk.seen["memory"])
+        episodes = -(-frames // self._episode_frames)
+        self._remembered = f" | {episodes} episodes, {chunk.kv_bytes / 1e9:.2f} GB"
+        if self._previewer is None:  # no previews are wanted
+            return
+        try:
+            if pictures is not None and len(pictures):
+                self._flipbook.turn_to(*flipped_pictures(pictures, self._fps))
+            else:
+                self._flipbook.turn_to(*flipped_frames(chunk.latent, self._preview, self._fps))
+        except Exception:  # a video is not to end for its preview, which other packs make in their own ways
+            log.warning("Head forcing: no preview, since one failed", exc_info=True)
+            self._previewer = None
+
+    def close(self) -> None:
+        """The run has ended, whole or not."""
+        self._flipbook.close()
+        if self._made == self._chunks:
+            self._say(f"{self._chunks} chunks made in {_clock(perf_counter() - self._began)}")
+        else:
+            self._say(f"stopped after {self._made} of {self._chunks} chunks")
+
+    def _details(self, chunk: int) -> str:
+        prompt = shorten(self._prompt_of(chunk), _LONGEST_PROMPT, placeholder="...")
+        return f" | {prompt}{self._remembered}"
+
+    def _preview(self, frame: Tensor) -> Image.Image | None:
+        assert self._previewer is not None
+        made = self._previewer.decode_latent_to_preview_image("JPEG", frame)
+        return None if made is None else cast("Image.Image", made[1])
+
+
+def checking(node_id: str | None) -> Callable[[int, int], None]:
+    """What hears of every chunk of a kept run that is checked before the run goes on. Raises the host's interrupt."""
+
+    def checked(done: int, chunks: int) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        say(f"checking what is kept, {done} of {chunks}", node_id)
+
+    return checked
+
+
+def send_event(event: str, data: Mapping[str, str | int | bool | None]) -> None:
+    """Tell the page that started this, if any, what only this pack's own script there understands."""
+    server = getattr(PromptServer, "instance", None)
+    if server is not None:
+        server.send_sync(event, dict(data), server.client_id)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def say(text: str, node_id: str | None) -> None:
+    """Write a line on a node."""
+    server = getattr(PromptServer, "instance", None)  # absent when nodes run without a server
+    if server is not None and node_id is not None:
+        server.send_progress_text(text, node_id, server.client_id)

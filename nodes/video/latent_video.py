@@ -1,0 +1,96 @@
+"""VIDEO that is decoded when somebody takes it: a finished run is never lost to a failing decode, and a kept result
+serves whatever is connected later."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import closing
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import folder_paths
+from comfy_api.latest import Input, InputImpl, Types
+from torch import Tensor
+from typing_extensions import override
+
+from ...headforcing_core.geometry import LATENT_CHANNELS
+from ..host.chunk_decoder import can_stream
+from .growing_video import VideoStream
+
+if TYPE_CHECKING:
+    from comfy.sd import VAE
+
+NO_VAE = (
+    "vae is not connected, but the video output is used. Pictures cannot be made without it. Connect the Wan 2.1 "
+    "VAE, or use the latent output with VAE Decode."
+)
+_FRAMES_AT_ONCE = 3
+
+
+def check_vae(vae: VAE) -> None:
+    """ValueError unless a VAE decodes what Wan 2.1 makes."""
+    if (vae.latent_channels, vae.latent_dim) != (LATENT_CHANNELS, 3):
+        kind = "video" if vae.latent_dim == 3 else "picture"
+        raise ValueError(
+            f"vae is a {kind} VAE of {vae.latent_channels} channels. Wan 2.1 makes video of {LATENT_CHANNELS}. "
+            "Load wan_2.1_vae.safetensors."
+        )
+
+
+def temporary_video() -> Path:
+    """A new empty file in the host's folder for what need not be kept."""
+    folder = folder_paths.get_temp_directory()
+    os.makedirs(folder, exist_ok=True)
+    handle, path = tempfile.mkstemp(".mp4", "head_forcing_", folder)
+    os.close(handle)
+    return Path(path)
+
+
+class LatentVideo(Input.Video):
+    """A video as its latent and the VAE that decodes it; cut to `pixel_frames` pictures."""
+
+    def __init__(self, latent: Tensor, vae: VAE | None, pixel_frames: int, fps: float) -> None:
+        self._latent = latent
+        self._vae = vae
+        self._pixel_frames = pixel_frames
+        self._fps = fps
+        self._decoded: Input.Video | None = None
+
+    @override
+    def get_components(self) -> Types.VideoComponents:
+        return self._decode().get_components()
+
+    @override
+    def get_dimensions(self) -> tuple[int, int]:
+        return self._decode().get_dimensions()
+
+    @override
+    def save_to(self, *args: object, **kwargs: object) -> None:
+        # the host's own signature, which differs between its versions
+        self._decode().save_to(*args, **kwargs)  # type: ignore[arg-type]
+
+    @override
+    def as_trimmed(self, *args: object, **kwargs: object) -> Input.Video | None:
+        return self._decode().as_trimmed(*args, **kwargs)  # type: ignore[arg-type]
+
+    def _decode(self) -> Input.Video:
+        if self._decoded is None:
+            if self._vae is None:
+                raise ValueError(NO_VAE)
+            self._decoded = self._stream(self._vae) if can_stream(self._vae) else self._whole(self._vae)
+        return self._decoded
+
+    def _stream(self, vae: VAE) -> Input.Video:
+        with closing(VideoStream(vae, temporary_video(), self._fps, self._pixel_frames, {})) as stream:
+            for frames in self._latent.split(_FRAMES_AT_ONCE, dim=2):
+                stream.append(frames)
+        if stream.failure is not None:
+            raise RuntimeError(stream.failure)
+        return InputImpl.VideoFromFile(str(stream.path))
+
+    def _whole(self, vae: VAE) -> Input.Video:
+        images = vae.decode(self._latent)
+        images = images.reshape(-1, *images.shape[-3:])[: self._pixel_frames]
+        return InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=Fraction(self._fps)))

@@ -1,0 +1,70 @@
+"""POST /head_forcing/schedule: where the scenes of a text fall, for the ruler under it.
+
+Asked: `text` and `transition` of a Prompt Schedule; `seconds` (null: no end is known), `fps` and `beginning` (which of
+its inputs a video goes on from) of the sampler; `model_name`, `family` and `chunk_frames` of the loader.
+
+Answered: {"scenes": [{"line", "asked_second", "start_second", "chunk", "transition", "prompt"}], "chunk_frames",
+"end_second", "notes": [text]}, or {"error": {"line", "message"}} for a text that cannot be played, where line 0 is the
+whole text. `transition` is null for the first scene, `end_second` is null without `seconds`. A scene that begins at
+`end_second` or later is not shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...headforcing_core.checkpoint.families import AUTO, FAMILIES, facts_for
+from ...headforcing_core.files.strict_json import Fields, Json
+from ...headforcing_core.geometry import MOST_FPS, MOST_SECONDS, PIXEL_STEP, TRAINED_FRAMES, VideoShape
+from ...headforcing_core.schedule import TRANSITIONS, Scene, ScheduleError, parse_schedule, place_scenes
+
+FIELDS = ("text", "transition", "seconds", "fps", "beginning", "model_name", "family", "chunk_frames")
+_PREFIX_FRAMES = {"none": 0, "start_image": 1, "previous": 1}  # of a latent, any number puts chunks at the same times
+
+
+def answer(asked: Fields) -> dict[str, Json]:
+    """Where the scenes fall, or the error of the text. ValueError for a field of the wrong type or range."""
+    text, transition = asked.text("text"), asked.choice("transition", TRANSITIONS)
+    facts, _ = facts_for(
+        asked.text("model_name"),
+        asked.choice("family", (AUTO, *FAMILIES)),
+        asked.integer("chunk_frames", 0, TRAINED_FRAMES - 1),
+        fingerprint="",
+    )
+    endless = asked.values["seconds"] is None
+    beginning = asked.choice("beginning", tuple(_PREFIX_FRAMES))
+    video = VideoShape(
+        MOST_SECONDS if endless else asked.number("seconds", 0, MOST_SECONDS),
+        asked.number("fps", 1, MOST_FPS),
+        PIXEL_STEP,  # the size of the picture does not matter
+        PIXEL_STEP,
+        facts.chunk_frames,
+        _PREFIX_FRAMES[beginning],
+        beginning == "start_image",
+    )
+    try:
+        scenes = parse_schedule(text)
+        nearest = [video.nearest_chunk(scene.start_second) for scene in scenes]
+        _, notes = place_scenes(scenes, video.chunks, video.start_second, nearest)
+    except ScheduleError as error:
+        return {"error": {"line": error.line, "message": str(error)}}
+    return {
+        "scenes": _told(scenes, nearest, video, transition),
+        "chunk_frames": facts.chunk_frames,
+        "end_second": None if endless else (video.pixel_frames - video.pixel_frames_after(0)) / video.fps,
+        "notes": list(notes),
+    }
+
+
+def _told(scenes: Sequence[Scene], nearest: Sequence[int], video: VideoShape, transition: str) -> list[Json]:
+    return [
+        {
+            "line": scene.line,
+            "asked_second": scene.start_second,
+            "start_second": video.start_second(chunk),
+            "chunk": chunk,
+            "transition": (scene.transition or transition) if chunk else None,
+            "prompt": scene.prompt,
+        }
+        for scene, chunk in zip(scenes, nearest, strict=True)
+    ]

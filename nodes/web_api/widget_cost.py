@@ -1,0 +1,108 @@
+"""What a run will take, in a line on its node, as far as the widgets tell before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ...headforcing_core.checkpoint.families import HEAD_DIM, ARFacts
+from ...headforcing_core.files.byte_words import bytes_in_words
+from ...headforcing_core.files.disk_room import check_disk, free_on_disk
+from ...headforcing_core.files.plain_names import check_plain_name
+from ...headforcing_core.geometry import DEFAULT_FPS, PIXEL_STEP, VideoShape, tokens_per_frame
+from ...headforcing_core.heads.rules import LabelRule, label_heads
+from ...headforcing_core.policy.cache_policy import CachePolicy, fit_policy
+from ..host import backbone as host
+from ..keeping.wanted_run import runs_folder
+from ..request.run_cost import RunCost, chunk_bytes, run_cost
+
+BEGINNINGS = ("none", "start_image", "previous")
+_NUMBER_BYTES = 2  # 16 bit
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """A model as the reckoning takes it: its name, its layers, and heads a layer."""
+
+    name: str
+    layers: int
+    heads: int
+
+
+_SMALL, _LARGE = ModelSize("Wan 2.1 1.3B", 30, 12), ModelSize("Wan 2.1 14B", 40, 40)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the widgets say of a run; None is what only another node knows. `beginning` is one of BEGINNINGS."""
+
+    seconds: float | None
+    fps: float | None
+    width: int | None
+    height: int | None
+    run_name: str | None
+    on_existing_run: str | None
+    beginning: str
+
+
+def model_size(facts: ARFacts | None) -> ModelSize:
+    """The size that the family of a model usually has."""
+    return _LARGE if facts is not None and facts.family == "krea_realtime" else _SMALL
+
+
+def told_cost(wanted: Wanted, facts: ARFacts | None, policy: CachePolicy | None) -> Iterator[tuple[str, str]]:
+    """What a run will take, part by part, each with a warning or nothing. ValueError, where the sampler would raise
+    one, for what cannot be made; RuntimeError for more than the disk holds."""
+    lasts = _is_known(wanted.seconds, wanted.fps, facts)
+    is_sized = _is_known(wanted.width, wanted.height)
+    video = _video(wanted, facts)
+    if wanted.run_name:
+        check_plain_name("run_name", wanted.run_name)
+    if lasts:
+        yield _length(video, wanted.beginning), ""
+    if lasts and is_sized and facts is not None and policy is not None:
+        cost, total = _cost(policy, facts, video), host.total_bytes()
+        yield (
+            f"memory for keys and values up to {bytes_in_words(cost.memory_bytes)}, "
+            f"{bytes_in_words(host.free_bytes())} free",
+            cost.warning(total),
+        )
+    if lasts and is_sized and wanted.run_name and wanted.on_existing_run:
+        folder, each = runs_folder(), chunk_bytes(video)
+        if wanted.on_existing_run == "new" or not (folder / wanted.run_name).exists():
+            check_disk(folder, video.chunks, each)
+        yield f"disk {bytes_in_words(video.chunks * each)}, {bytes_in_words(free_on_disk(folder))} free", ""
+
+
+def _is_known(*values: object) -> bool:
+    return all(value is not None for value in values)
+
+
+def _video(wanted: Wanted, facts: ARFacts | None) -> VideoShape:
+    """The video; what is not known of it is as usual or least, and only parts that do not need it are told."""
+    return VideoShape(
+        1 if wanted.seconds is None else wanted.seconds,
+        DEFAULT_FPS if wanted.fps is None else wanted.fps,
+        PIXEL_STEP if wanted.width is None else wanted.width,
+        PIXEL_STEP if wanted.height is None else wanted.height,
+        1 if facts is None else facts.chunk_frames,
+        0 if wanted.beginning == "none" else 1,  # of a latent, any number leaves the chunks as many
+        wanted.beginning == "start_image",
+    )
+
+
+def _length(video: VideoShape, beginning: str) -> str:
+    continues = beginning == "previous"
+    pictures = video.pixel_frames - (video.pixel_frames_after(0) if continues else 0)
+    frames = video.frames - (video.prefix_frames if continues else 0)
+    told = f"{video.chunks} chunks, {frames} frames, {pictures / video.fps:.1f} s"
+    return f"{told} without what goes before" if continues else told
+
+
+def _cost(policy: CachePolicy, facts: ARFacts, video: VideoShape) -> RunCost:
+    size = model_size(facts)
+    usual = label_heads(LabelRule("random"), size.layers, size.heads, None)
+    labels = usual if policy.needs_profile else tuple(("memory",) * size.heads for _ in range(size.layers))
+    fitted = fit_policy(policy, facts.chunk_frames, facts.trained_frames, video.frames)
+    per_frame = 2 * tokens_per_frame(*video.latent_size) * HEAD_DIM * _NUMBER_BYTES
+    return run_cost(fitted, labels, policy.needs_profile, video, per_frame)
