@@ -7,9 +7,9 @@ from benchmarks.host_process import HEAD_DIM, WanShape
 from benchmarks.stage import CHUNK_FRAMES, FOUR_STEPS
 from benchmarks.tables import Row
 from headforcing_core.geometry import LATENT_CHANNELS, PATCH, TRAINED_FRAMES, first_compressed_chunk
-from headforcing_core.heads.rules import Labels
 from headforcing_core.kv_memory.rope import temporal_pairs
-from headforcing_core.policy.cache_policy import PRESETS
+from headforcing_core.policy.head_types import Labels
+from headforcing_core.policy.presets import PRESETS
 
 PASSES = len(FOUR_STEPS)  # four steps and the pass that commits
 WANTED_FPS = 30

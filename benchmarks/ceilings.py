@@ -18,7 +18,8 @@ from benchmarks.tables import Row
 from benchmarks.workbench import NEEDS_CUDA, Workbench
 from headforcing_core.geometry import TRAINED_FRAMES
 from headforcing_core.kv_memory.attention import Attention, dense_attention
-from headforcing_core.policy.cache_policy import HEAD_TYPES, PRESETS
+from headforcing_core.policy.head_types import HEAD_TYPES
+from headforcing_core.policy.presets import PRESETS
 
 SETS = 4  # of inputs, taken in turns: more than a card's cache holds
 LARGE = {True: 8192, False: 1024}

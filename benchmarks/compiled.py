@@ -18,7 +18,7 @@ from benchmarks.stopwatch import take
 from benchmarks.tables import Row, say
 from benchmarks.workbench import PROBE, SPARE, Workbench
 from headforcing_core.kv_memory.memory import KVMemory
-from headforcing_core.policy.cache_policy import PRESETS
+from headforcing_core.policy.presets import PRESETS
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher

@@ -20,7 +20,7 @@ from benchmarks.stage import CHUNK_FRAMES
 from benchmarks.tables import Row, say
 from benchmarks.workbench import NEEDS_CUDA, POLICIES, Workbench
 from headforcing_core.geometry import LATENT_CHANNELS, TRAINED_FRAMES, first_compressed_chunk
-from headforcing_core.policy.cache_policy import PRESETS
+from headforcing_core.policy.presets import PRESETS
 
 if TYPE_CHECKING:
     from comfy.sd import VAE

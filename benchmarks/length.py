@@ -35,8 +35,8 @@ from benchmarks.tables import (
     show_targets,
     write_json,
 )
-from headforcing_core.heads.rules import Labels
-from headforcing_core.policy.cache_policy import PRESETS
+from headforcing_core.policy.head_types import Labels
+from headforcing_core.policy.presets import PRESETS
 
 POLICIES = ("paper", "uniform_21")
 OWN = "host's own"

@@ -33,11 +33,11 @@ from benchmarks.tables import (
     show_targets,
     write_json,
 )
-from headforcing_core.heads.rules import Labels
 from headforcing_core.kv_memory.attention import Attention, dense_attention
 from headforcing_core.kv_memory.head_buffer import HeadBuffer
 from headforcing_core.kv_memory.memory import KVMemory
-from headforcing_core.policy.cache_policy import PRESETS
+from headforcing_core.policy.head_types import Labels
+from headforcing_core.policy.presets import PRESETS
 from headforcing_core.rollout.history import History
 
 POLICIES = ("paper", "uniform_21")

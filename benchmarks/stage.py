@@ -13,10 +13,11 @@ from torch import Tensor
 
 from benchmarks.host_process import TEXT_DIM, build_model, make_text, model_shape
 from headforcing_core.geometry import LATENT_CHANNELS, TRAINED_FRAMES, latent_size, tokens_per_frame
-from headforcing_core.heads.rules import Labels
 from headforcing_core.kv_memory.attention import Attention
 from headforcing_core.kv_memory.memory import KVMemory
-from headforcing_core.policy.cache_policy import CachePolicy, FittedPolicy, fit_policy
+from headforcing_core.policy.cache_policy import CachePolicy
+from headforcing_core.policy.fitting import FittedPolicy, fit_policy
+from headforcing_core.policy.head_types import Labels
 from headforcing_core.rollout.loop import Chunk, Recipe, make_memory, rollout
 from headforcing_core.rollout.noise import PerChunkNoise
 from headforcing_core.rollout.plan import RolloutPlan, Segment

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from headforcing_core.heads.labels_csv import read_labels
-from headforcing_core.heads.rules import LabelRule, Labels, label_heads
+from headforcing_core.heads.rules import LabelRule, label_heads
+from headforcing_core.policy.head_types import Labels
 
 Cell = str | int | float | None
 Row = dict[str, Cell]

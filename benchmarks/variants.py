@@ -16,7 +16,7 @@ from benchmarks.tables import Row
 from benchmarks.workbench import NEEDS_CUDA, Workbench
 from headforcing_core.kv_memory.attention import Attention
 from headforcing_core.kv_memory.memory import KVMemory
-from headforcing_core.policy.cache_policy import PRESETS
+from headforcing_core.policy.presets import PRESETS
 
 POLICY, UNIFORM = "paper", "uniform_21"
 CALLS, BATCHES = 1, 5

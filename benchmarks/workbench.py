@@ -16,8 +16,8 @@ from benchmarks.arithmetic import Task, Work
 from benchmarks.stage import FOUR_STEPS, Rolling, RunsModel, Size, Stage, first_chunk_after_full_bank
 from benchmarks.stopwatch import Clock, clock_of
 from benchmarks.tables import Cell, Row, Target, say, show, show_targets, write_json
-from headforcing_core.heads.rules import Labels
-from headforcing_core.policy.cache_policy import PRESETS
+from headforcing_core.policy.head_types import Labels
+from headforcing_core.policy.presets import PRESETS
 
 POLICIES = ("paper", "low_vram", "max", "uniform_21")
 NEEDS_CUDA = "needs CUDA"

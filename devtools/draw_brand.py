@@ -11,7 +11,7 @@ from random import Random
 
 from PIL import Image, ImageDraw
 
-from headforcing_core.report.head_map import COLOURS
+from headforcing_core.report.drawing import COLOURS
 
 from .paths import REPOSITORY
 

@@ -7,10 +7,13 @@ from dataclasses import replace
 from comfy_api.latest import io
 from typing_extensions import override
 
-from ..headforcing_core.checkpoint.families import HEAD_DIM
+from ..headforcing_core.checkpoint.wan_weights import HEAD_DIM
 from ..headforcing_core.geometry import latent_size, tokens_per_frame
-from ..headforcing_core.policy.cache_policy import COMMIT_CONTEXTS, EPISODES, HEAD_TYPES, PRESETS, CachePolicy, Tiers
+from ..headforcing_core.policy.cache_policy import COMMIT_CONTEXTS, EPISODES, CachePolicy
+from ..headforcing_core.policy.head_types import HEAD_TYPES
 from ..headforcing_core.policy.positions import ROPE_MODES
+from ..headforcing_core.policy.presets import PRESETS
+from ..headforcing_core.policy.tiers import Tiers
 from .sockets import CATEGORY, CachePolicySocket
 
 _PRESET = "preset"

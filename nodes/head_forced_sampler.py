@@ -13,24 +13,27 @@ from ..headforcing_core.checkpoint.families import check_sigmas
 from ..headforcing_core.files.plain_names import check_plain_name
 from ..headforcing_core.geometry import DEFAULT_FPS, VideoShape
 from ..headforcing_core.heads.profile import HeadProfile
-from ..headforcing_core.policy.cache_policy import PRESETS, CachePolicy
-from .host import backbone as host
+from ..headforcing_core.policy.cache_policy import CachePolicy
+from ..headforcing_core.policy.presets import PRESETS
+from .host.backbone import check_backbone
 from .host.chunk_decoder import can_stream
+from .host.device_memory import explaining_out_of_memory, free_bytes
+from .host.model import facts_of, latent_in
 from .input_checks import name_error, size_error
 from .keeping.kept_run import Run, open_run
 from .keeping.wanted_run import Before, run_before
-from .profiles.measure_on_host import to_image
 from .request.beginning import check_prefix, prefix_samples
 from .request.noise_choice import check_noise, make_noise
-from .request.run_cost import tell_cost
 from .request.run_request import RunPlan, plan_run
+from .run.announce_cost import tell_cost
 from .run.head_labels import RunHeads, run_heads
 from .run.live_scenes import LiveScenes
 from .run.make_video import Made, make_run, take_run
 from .sampler_schema import sampler_schema
 from .sockets import PromptSchedule
-from .status import progress
+from .status.messages import checking
 from .video.growing_video import VideoStream, workflow_metadata
+from .video.image import to_image
 from .video.latent_video import NO_VAE, LatentVideo, check_vae
 
 if TYPE_CHECKING:
@@ -79,7 +82,7 @@ class HeadForcedSampler(io.ComfyNode):
         on_existing_run: str = "resume",
         from_chunk: int = -1,
     ) -> io.NodeOutput:
-        host.check_backbone(model)
+        check_backbone(model)
         node_id, takes_video = cls.hidden.unique_id, _is_consumed(cls.hidden.dynprompt, cls.hidden.unique_id, _VIDEO)
         if vae is not None:
             check_vae(vae)
@@ -90,7 +93,7 @@ class HeadForcedSampler(io.ComfyNode):
             check_sigmas(levels)
         check_prefix(start_image, previous, vae, width, height)
         frames = 1 if start_image is not None else 0 if previous is None else previous["samples"].shape[2]
-        facts = host.facts_of(model)
+        facts = facts_of(model)
         video = VideoShape(seconds, fps, width, height, facts.chunk_frames, frames, start_image is not None)
         _check_kept(run_name, from_chunk)
         check_noise(noise, video, continues=previous is not None, is_kept=bool(run_name))
@@ -101,11 +104,11 @@ class HeadForcedSampler(io.ComfyNode):
         plan = replace(plan, notes=(*plan.notes, *before.notes))
         prefix = prefix_samples(start_image, previous, vae, width, height)
         if prefix is not None:
-            plan = plan.after(host.latent_in(model, prefix))
+            plan = plan.after(latent_in(model, prefix))
         beginning = start_image if previous is None else previous["samples"]
         replaces = run_name and on_existing_run == "replace"  # then measured before the old run is deleted
         heads = run_heads(model, plan, node_id) if replaces else None
-        with open_run(run_name, plan, seed, beginning, on_existing_run, from_chunk, progress.checking(node_id)) as run:
+        with open_run(run_name, plan, seed, beginning, on_existing_run, from_chunk, checking(node_id)) as run:
             stream = None
             if vae is not None and can_stream(vae) and (takes_video or run_name) and not run.has_video:
                 metadata = workflow_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
@@ -131,16 +134,16 @@ def _made(
 ) -> Made:
     told = run.told
     if told is not None:
-        return take_run(model, plan, prefix, run, told, stream, progress.checking(node_id))
+        return take_run(model, plan, prefix, run, told, stream, checking(node_id))
     heads = heads or run_heads(model, plan, node_id)
     run.note_profile(heads.profile)
     noise = make_noise(noise_mode, plan.video, seed, run.seed_for)
     cost = tell_cost(heads.cost, model, run, stream, node_id)
     live = LiveScenes(plan, schedule, noise_mode, run, node_id)
     settings = plan.settings() | {"seed": seed, "noise": noise_mode}
-    return host.explaining_out_of_memory(
+    return explaining_out_of_memory(
         lambda: make_run(model, plan, heads, noise, prefix, settings, run, live, stream, node_id),
-        lambda: cost.out_of_memory(host.free_bytes(model)),
+        lambda: cost.out_of_memory(free_bytes(model)),
     )
 
 

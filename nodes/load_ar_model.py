@@ -8,9 +8,10 @@ import folder_paths
 from comfy_api.latest import io
 from typing_extensions import override
 
-from ..headforcing_core.checkpoint.families import AUTO, FAMILIES, facts_for, weights_fingerprint
-from .host import backbone as host
+from ..headforcing_core.checkpoint.families import AUTO, FAMILIES, facts_for
+from ..headforcing_core.checkpoint.fingerprint import weights_fingerprint
 from .host import checkpoint_file
+from .host.model import attach_facts
 from .sockets import CATEGORY
 
 _FOLDER = "diffusion_models"
@@ -93,5 +94,5 @@ class LoadARModel(io.ComfyNode):
             f"Fingerprint {facts.fingerprint}.",
         ]
         model = checkpoint_file.patcher_from(weights, path, weight_dtype)
-        host.attach_facts(model, facts)
+        attach_facts(model, facts)
         return io.NodeOutput(model, "\n".join(lines))

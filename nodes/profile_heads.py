@@ -12,7 +12,7 @@ from typing_extensions import override
 from ..headforcing_core.geometry import latent_size
 from ..headforcing_core.heads.measuring import FAST_PROMPTS, PROTOCOLS
 from ..headforcing_core.heads.rules import MEASURING_RULES, RULES, SCOPES, LabelRule, parse_layers
-from .host import backbone as host
+from .host.model import facts_of
 from .input_checks import name_error, size_error
 from .profiles.library import check_plain_name, newest_profile, profile_file, store_profile
 from .profiles.measure_on_host import describe_profile, make_profile, profile_picture
@@ -200,7 +200,7 @@ class ProfileHeads(io.ComfyNode):
             check_plain_name("save_as", save_as)
         latent_size(width, height)
         label_rule = LabelRule(rule, anchor_fraction, local_fraction, scope, parse_layers(protect_layers), seed)
-        facts = host.facts_of(model)
+        facts = facts_of(model)
         wanted = (facts.fingerprint, label_rule, protocol if rule in MEASURING_RULES else "", sink_frames)
         found = newest_profile(lambda saved: saved.settings == wanted) if reuse_saved else None
         if found is not None:

@@ -25,9 +25,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from headforcing_core.checkpoint.families import weights_fingerprint
-from headforcing_core.heads.profile import HeadProfile, load_profile
-from headforcing_core.heads.rules import LabelRule, Labels, label_heads
+from headforcing_core.checkpoint.fingerprint import weights_fingerprint
+from headforcing_core.heads.profile import HeadProfile
+from headforcing_core.heads.profile_file import load_profile
+from headforcing_core.heads.rules import LabelRule, label_heads
+from headforcing_core.policy.head_types import Labels
 
 from .evaluation_script import CHUNK_FRAMES, TRANSITION, evaluation_script
 from .head_profile import PROFILE_FILE

@@ -10,11 +10,13 @@ from random import Random
 
 import torch
 
-from headforcing_core.checkpoint.families import FOUR_STEPS, weights_fingerprint
+from headforcing_core.checkpoint.families import FOUR_STEPS
+from headforcing_core.checkpoint.fingerprint import weights_fingerprint
 from headforcing_core.geometry import LATENT_CHANNELS, TRAINED_FRAMES
 from headforcing_core.heads.attention_masses import MassRecorder
 from headforcing_core.heads.measuring import measure, profiling_policy, watched_chunks
-from headforcing_core.heads.profile import HeadProfile, save_profile
+from headforcing_core.heads.profile import HeadProfile
+from headforcing_core.heads.profile_file import save_profile
 from headforcing_core.heads.rules import LabelRule, label_heads
 from headforcing_core.kv_memory.attention import dense_attention
 from headforcing_core.kv_memory.rope import rotate

@@ -18,11 +18,12 @@ from torch.nn.functional import adaptive_avg_pool2d, normalize
 
 from headforcing_core.checkpoint.families import FOUR_STEPS
 from headforcing_core.geometry import PATCH, TRAINED_FRAMES
-from headforcing_core.heads.profile import load_profile
+from headforcing_core.heads.profile_file import load_profile
 from headforcing_core.kv_memory.attention import dense_attention
 from headforcing_core.kv_memory.memory import KVMemory
 from headforcing_core.kv_memory.rope import rotate
-from headforcing_core.policy.cache_policy import PRESETS, fit_policy
+from headforcing_core.policy.fitting import fit_policy
+from headforcing_core.policy.presets import PRESETS
 from headforcing_core.rollout.episodes import describe, descriptor_layers, similarity
 from headforcing_core.rollout.loop import rollout
 from headforcing_core.rollout.memory_size import capacities, warm_up_frames

@@ -16,7 +16,9 @@ from pathlib import Path
 import torch
 
 from headforcing_core.heads.rules import label_heads
-from headforcing_core.policy.cache_policy import PRESETS, CachePolicy, Tiers
+from headforcing_core.policy.cache_policy import CachePolicy
+from headforcing_core.policy.presets import PRESETS
+from headforcing_core.policy.tiers import Tiers
 
 from .evaluate import seed_range
 from .evaluation_script import CHUNK_FRAMES, TRANSITION

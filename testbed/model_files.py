@@ -6,7 +6,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor
 
-from headforcing_core.checkpoint.families import unwrap
+from headforcing_core.checkpoint.wan_weights import unwrap
 
 from .network import CausalWan, Shape
 from .training_state import average_weights

@@ -12,7 +12,8 @@ from headforcing_core.geometry import LATENT_CHANNELS, PATCH, TRAINED_FRAMES
 from headforcing_core.kv_memory.attention import dense_attention
 from headforcing_core.kv_memory.memory import KVMemory
 from headforcing_core.kv_memory.rope import rotate
-from headforcing_core.policy.cache_policy import CachePolicy, fit_policy
+from headforcing_core.policy.cache_policy import CachePolicy
+from headforcing_core.policy.fitting import fit_policy
 from headforcing_core.rollout.loop import Chunk, Recipe, make_memory, rollout
 from headforcing_core.rollout.noise import PerChunkNoise
 from headforcing_core.rollout.plan import Finished, RolloutPlan, Segment

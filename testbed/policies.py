@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from headforcing_core.heads.rules import LabelRule
-from headforcing_core.policy.cache_policy import PRESETS, CachePolicy, Tiers
+from headforcing_core.policy.cache_policy import CachePolicy
+from headforcing_core.policy.presets import PRESETS
+from headforcing_core.policy.tiers import Tiers
 
 _PAPER, _WINDOW = PRESETS["paper"], PRESETS["uniform_21"]
 _WHOLE = _WINDOW.memory

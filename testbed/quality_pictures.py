@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from headforcing_core.heads.profile import load_profile
+from headforcing_core.heads.profile_file import load_profile
 
 from .evaluate import FRAMES, kept_video, pictures_of, read_results
 from .evaluation_script import evaluation_script

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from headforcing_core.geometry import TRAINED_FRAMES
 from headforcing_core.heads.rules import label_heads
-from headforcing_core.policy.cache_policy import PRESETS
+from headforcing_core.policy.presets import PRESETS
 
 from .evaluation_script import CHUNK_FRAMES
 from .latents import load_basis, world_latent

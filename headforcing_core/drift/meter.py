@@ -1,11 +1,4 @@
-"""How a video changes as it goes on: colour, contrast, sharpness, motion and likeness, second by second."""
-
-import json
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from functools import cached_property
-from statistics import linear_regression
+"""Measures a video picture by picture: colour, contrast, sharpness, motion and likeness, second by second."""
 
 import torch
 import torch.nn.functional as F
@@ -14,91 +7,11 @@ from kornia.filters import laplacian
 from kornia.metrics import ssim
 from torch import Tensor
 
-FORMAT = "headforcing.drift/1"
+from .result import SIMILARITY_SIDE, Drift, Jump, Second
+
 FPS_RANGE = (1.0, 240.0)
-REFERENCE_SECONDS = 2
 LONGEST_SIDE = 512
-SIMILARITY_SIDE = 32
-MEASURES: Mapping[str, str] = {
-    "drift": f"Delta E 76: distance of the mean colour in Lab from that of the first {REFERENCE_SECONDS} seconds",
-    "lightness": "mean L of CIE Lab (D65), 0 to 100",
-    "a": "mean a of CIE Lab, from green (-) to red (+)",
-    "b": "mean b of CIE Lab, from blue (-) to yellow (+)",
-    "contrast": "standard deviation of L within a picture",
-    "saturation": "mean chroma: distance of (a, b) from grey",
-    "sharpness": "variance of the 3 x 3 Laplacian of L, its weights divided by 16",
-    "motion": "mean absolute difference of neighbouring pictures, in % of the full range",
-    "similarity_to_first": f"SSIM of the mean picture, at {SIMILARITY_SIDE} x {SIMILARITY_SIDE}, to that of the first "
-    "second",
-    "similarity_to_previous": "the same to the second before",
-}
 _SSIM_WINDOW = 11
-_DECIMALS = 4
-
-
-@dataclass(frozen=True)
-class Second:
-    """The MEASURES of one second, except its drift: means over its pictures. `middle_seconds` is the time halfway from
-    its first picture to its last. None: a lone picture has no motion, the first second none before it."""
-
-    second: int
-    middle_seconds: float
-    pictures: int
-    lightness: float
-    a: float
-    b: float
-    contrast: float
-    saturation: float
-    sharpness: float
-    motion: float | None
-    similarity_to_first: float
-    similarity_to_previous: float | None
-
-
-@dataclass(frozen=True)
-class Jump:
-    """The largest difference of two neighbouring pictures, as motion is measured; the time is that of the later one."""
-
-    at_seconds: float
-    difference: float
-
-
-@dataclass(frozen=True)
-class Drift:
-    """A measured video. Sizes are (width, height): as the pictures are, and as they were measured."""
-
-    fps: float
-    pictures: int
-    size: tuple[int, int]
-    measured_size: tuple[int, int]
-    seconds: tuple[Second, ...]
-    jump: Jump
-
-    def values(self, measure: str) -> list[float | None]:
-        """One of MEASURES, a value a second."""
-        return [*self.drifts] if measure == "drift" else [getattr(second, measure) for second in self.seconds]
-
-    def trend_per_minute(self, measure: str) -> float | None:
-        """Slope of the straight line nearest to one of MEASURES; None for fewer than two values."""
-        known = [
-            (second.middle_seconds / 60, value)
-            for second, value in zip(self.seconds, self.values(measure), strict=True)
-            if value is not None
-        ]
-        return linear_regression(*zip(*known, strict=True)).slope if len(known) > 1 else None
-
-    @cached_property
-    def drifts(self) -> tuple[float, ...]:
-        """Colour drift of each second."""
-        colours = [(second.lightness, second.a, second.b) for second in self.seconds]
-        first = colours[:REFERENCE_SECONDS]
-        reference = [sum(channel) / len(first) for channel in zip(*first, strict=True)]
-        return tuple(math.dist(colour, reference) for colour in colours)
-
-    @property
-    def most_drifted(self) -> int:
-        """The second with the largest drift."""
-        return max(range(len(self.seconds)), key=self.drifts.__getitem__)
 
 
 class DriftMeter:
@@ -204,48 +117,6 @@ class DriftMeter:
         return rgb if wanted == (height, width) else F.interpolate(rgb, size=wanted, mode="bilinear", antialias=True)
 
 
-def drift_report(drift: Drift) -> str:
-    """The report as JSON text."""
-    seconds = [
-        {name: _rounded(value) for name, value in {**asdict(second), "drift": each}.items()}
-        for second, each in zip(drift.seconds, drift.drifts, strict=True)
-    ]
-    most = drift.most_drifted
-    return json.dumps(
-        {
-            "format": FORMAT,
-            "notes": _notes(drift),
-            "settings": {
-                "fps": drift.fps,
-                "pictures": drift.pictures,
-                "size": drift.size,
-                "measured_size": drift.measured_size,
-                "reference_seconds": min(REFERENCE_SECONDS, len(drift.seconds)),
-            },
-            "measures": dict(MEASURES),
-            "summary": {
-                "largest_drift": {"second": most, "drift": _rounded(drift.drifts[most])},
-                "largest_jump": {
-                    "second": int(drift.jump.at_seconds),
-                    **{name: _rounded(value) for name, value in asdict(drift.jump).items()},
-                },
-                "trend_per_minute": {measure: _rounded(drift.trend_per_minute(measure)) for measure in MEASURES},
-            },
-            "seconds": seconds,
-        }
-    )
-
-
-def _notes(drift: Drift) -> list[str]:
-    notes = []
-    if drift.measured_size != drift.size:
-        whole, reduced = (f"{width} x {height}" for width, height in (drift.size, drift.measured_size))
-        notes.append(f"The pictures, {whole}, were measured at {reduced}. Compare sharpness only at one measured size.")
-    if drift.pictures > sum(second.pictures for second in drift.seconds):
-        notes.append("The last picture stands alone in its second and was left out.")
-    return notes
-
-
 def _values(picture: Tensor) -> Tensor:
     """Lightness, a, b, contrast, saturation and sharpness of (1, 3, height, width)."""
     lab = rgb_to_lab(picture)
@@ -258,7 +129,3 @@ def _values(picture: Tensor) -> Tensor:
 
 def _similarity(one: Tensor, other: Tensor) -> float:
     return float(ssim(one, other, _SSIM_WINDOW).mean())
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, _DECIMALS)

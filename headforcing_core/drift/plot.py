@@ -8,7 +8,7 @@ import torch
 from kornia.color import lab_to_rgb
 from PIL import Image, ImageDraw, ImageFont
 
-from .meter import Drift
+from .result import Drift
 
 # dark blue and orange: far apart in lightness, and from blue to yellow, which red-green blindness leaves intact
 _COLOURS = ("#0072B2", "#E69F00")

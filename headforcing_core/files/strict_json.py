@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, TypeAlias
 
@@ -11,6 +11,8 @@ MOST_VALUES = 4_000_000
 _LONGEST_NUMBER = 40
 _LONGEST_SHOWN = 60
 
+Setting: TypeAlias = "str | int | float | bool | None | Sequence[float] | Mapping[str, int]"
+"""The value of a setting of a run, as it is told and written down."""
 Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
 
 

@@ -8,12 +8,15 @@ from torch import Tensor
 
 from ..geometry import TRAINED_FRAMES, chunks_for, frames_for, pixel_frames_for
 from ..kv_memory.memory import KVMemory
-from ..policy.cache_policy import PRESETS, CachePolicy, FittedPolicy, Tiers, fit_policy
+from ..policy.cache_policy import CachePolicy
+from ..policy.fitting import FittedPolicy, fit_policy
+from ..policy.head_types import Labels
+from ..policy.presets import PRESETS
+from ..policy.tiers import Tiers
 from ..rollout.loop import Backbone, rollout
 from ..rollout.noise import Noise
 from ..rollout.plan import RolloutPlan, Text
 from .attention_masses import MassRecorder
-from .rules import Labels
 
 PROTOCOLS = ("fast", "paper")
 FAST_PROMPTS = 4

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..policy.head_types import Labels
+
 REGIONS = ("sink", "middle", "current", "last")  # `last` is the frame before the chunk and lies in the middle
 RULES = ("head_forcing", "forcing_kv", "random", "all_memory", "swap")
 MEASURING_RULES = ("head_forcing", "forcing_kv", "swap")
 SCOPES = ("global", "per_layer")
 STATIC_RATIO = 0.8
-
-Labels = tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)

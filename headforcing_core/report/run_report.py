@@ -4,14 +4,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from ..files.strict_json import Setting
 from ..heads.profile import HeadProfile
 from ..rollout.loop import Chunk
 
 FORMAT = "headforcing.report/1"
 EVERY_CHUNK_UP_TO = 400
 SHOWN_AROUND = 20
-
-Setting = str | int | float | bool | None | Sequence[float] | Mapping[str, int]
 
 
 @dataclass(frozen=True)

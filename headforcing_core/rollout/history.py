@@ -1,4 +1,4 @@
-"""What each head type holds as a rollout goes on, and where it stands for the chunk at hand."""
+"""What each head type holds as a rollout goes on."""
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -8,48 +8,12 @@ import torch
 from torch import Tensor
 
 from ..kv_memory.memory import EVERY_HEAD, KVMemory
-from ..policy.cache_policy import HEAD_TYPES, FittedPolicy, Kept, keep, keep_all
-from ..policy.positions import chunk_position, history_positions
+from ..policy.fitting import FittedPolicy
+from ..policy.head_types import HEAD_TYPES
+from ..policy.positions import chunk_position
+from ..policy.tiers import KeptFrames, keep, keep_all
 from .episodes import Decision, EpisodicMemory, describe, descriptor_layers, is_candidate
-
-PREFIX = -1
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where everything stands for one chunk: its own frames and, per group, what is held. `far` puts the history at
-    the far end of the trained range, as for the first chunk after a cut."""
-
-    first_frame: int
-    chunk_frames: int
-    position: int
-    rope: str
-    groups: Mapping[str, Kept]
-    far: bool = False
-
-    @property
-    def own_frames(self) -> range:
-        """Ids of the chunk's frames."""
-        return range(self.first_frame, self.first_frame + self.chunk_frames)
-
-    def begin(self, memory: KVMemory, context: str) -> None:
-        """Let the next passes read this: everything, or with context `recent` the recent tier alone."""
-        history = {}
-        for group, kept in self.groups.items():
-            older = sum(frame < kept.recent_from for frame in kept.frames) if context == "recent" else 0
-            history[group] = (older, self.positions(kept)[older:])
-        memory.begin(range(self.position, self.position + self.chunk_frames), history)
-
-    def positions(self, kept: Kept) -> list[int]:
-        """Temporal position of every held frame."""
-        if self.far:
-            return list(range(len(kept.frames)))
-        return history_positions(self.rope, kept.frames, kept.recent_from, self.first_frame, self.position)
-
-    def seen(self, kept: Kept) -> tuple[tuple[int, int, str], ...]:
-        """(frame, position, tier) of every held frame, in time order."""
-        places = zip(kept.frames, self.positions(kept), strict=True)
-        return tuple((frame, position, kept.tier(frame)) for frame, position in places)
+from .layout import Layout
 
 
 @dataclass
@@ -68,7 +32,7 @@ class History:
         self._base = self._floor = 0
         self._flushed = False
 
-    def kept(self, chunk: int, head_type: str, committed: int | None = None) -> Kept:
+    def kept(self, chunk: int, head_type: str, committed: int | None = None) -> KeptFrames:
         """What a head type holds for a chunk, after all committed frames or after so many."""
         at = self.committed if committed is None else committed
         if self._warms_up(chunk):
@@ -76,7 +40,7 @@ class History:
         episodes = [frame for episode in self.episodic.episodes for frame in self._span(episode)]
         return keep(self.policy.tiers(head_type), at, episodes, self._base, self._floor)
 
-    def groups(self, chunk: int, committed: int | None = None) -> dict[str, Kept]:
+    def groups(self, chunk: int, committed: int | None = None) -> dict[str, KeptFrames]:
         """What every group in use holds for a chunk."""
         if self._warms_up(chunk):
             return {EVERY_HEAD: self.kept(chunk, EVERY_HEAD, committed)}
@@ -90,7 +54,7 @@ class History:
     def layout_again(self, chunk: int, own: range, memory: KVMemory) -> Layout:
         """The layout of an earlier chunk that is committed again, over what the memory still holds."""
         there = self.groups(chunk, own.start)
-        held = {group: Kept(memory.held(group), kept.recent_from, kept.sink_end) for group, kept in there.items()}
+        held = {group: KeptFrames(memory.held(group), kept.recent_from, kept.sink_end) for group, kept in there.items()}
         return self._layout(own.start, len(own), held, far=False)
 
     def observe(self, memory: KVMemory, own: range, grid: tuple[int, int]) -> None:
@@ -140,7 +104,7 @@ class History:
     def _warms_up(self, chunk: int) -> bool:
         return not self._flushed and self.policy.warms_up(chunk, self.committed)
 
-    def _layout(self, first_frame: int, frames: int, groups: Mapping[str, Kept], far: bool) -> Layout:
+    def _layout(self, first_frame: int, frames: int, groups: Mapping[str, KeptFrames], far: bool) -> Layout:
         rope, n = self.policy.policy.rope, self.policy.chunk_frames
         position = chunk_position(rope, first_frame, n, self.policy.trained_frames)
         return Layout(first_frame, frames, position, rope, groups, far)

@@ -13,9 +13,11 @@ from ..geometry import PATCH
 from ..kv_memory.attention import Attention
 from ..kv_memory.memory import KVMemory, Observer
 from ..kv_memory.rope import Rotate
-from ..policy.cache_policy import HEAD_TYPES, FittedPolicy
+from ..policy.fitting import FittedPolicy
+from ..policy.head_types import HEAD_TYPES
 from .episodes import Decision, EpisodicMemory, descriptor_layers
-from .history import PREFIX, History, Layout
+from .history import History
+from .layout import PREFIX, Layout
 from .memory_size import capacities, warm_up_frames
 from .noise import Noise
 from .plan import RolloutPlan, Segment, Text, check_transitions, prefix_chunks

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from itertools import chain, takewhile
 
 from ..kv_memory.rope import temporal_pairs
-from ..policy.cache_policy import HEAD_TYPES, FittedPolicy
-from .history import PREFIX
+from ..policy.fitting import FittedPolicy
+from ..policy.head_types import HEAD_TYPES
+from .layout import PREFIX
 from .plan import prefix_chunks
 
 

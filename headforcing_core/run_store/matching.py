@@ -5,8 +5,8 @@ import json
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from ..heads.rules import Labels
-from ..report.run_report import Setting
+from ..files.strict_json import Setting
+from ..policy.head_types import Labels
 from .record import RunRecord, RunSegment, Seeds
 
 _LONGEST_SHOWN = 100

@@ -8,9 +8,17 @@ from typing import NamedTuple
 from ..files.disk_room import check_disk
 from ..files.plain_names import check_plain_name
 from ..files.safe_files import read_file, write_file
-from . import folder as run_folder
 from .chunk_file import most_bytes, read_chunk
-from .folder import MADE_FILES, ON_EXISTING, RUN_FILE, check_place, chunk_file, chunks_from
+from .folder import (
+    MADE_FILES,
+    ON_EXISTING,
+    RUN_FILE,
+    check_place,
+    chunk_file,
+    chunks_from,
+    own_files,
+    remove_temporaries,
+)
 from .matching import check_from_chunk, check_same_run, differing, first_difference, wanted_seeds
 from .record import MOST_BYTES, RunRecord, RunSpec, Seeds, begin_record, dump_record, parse_record, unreadable
 from .takes import keep_take, remove_unfinished
@@ -35,7 +43,7 @@ def kept_run(root: Path, name: str) -> RunRecord | None:
     if not folder.exists():
         return None
     check_place(folder)
-    return _read_record(folder) if RUN_FILE in run_folder.own_files(folder) else None
+    return _read_record(folder) if RUN_FILE in own_files(folder) else None
 
 
 def check_choice(name: str, on_existing: str, from_chunk: int, is_there: bool) -> None:
@@ -57,7 +65,7 @@ def check_choice(name: str, on_existing: str, from_chunk: int, is_there: bool) -
 def open_folder(folder: Path, spec: RunSpec, on_existing: str, from_chunk: int, on_check: OnCheck) -> Opened:
     """Begin the run in a folder, or go on with the one that is there. Only under the run's lock. Errors as of
     RunStore.open; OSError when the disk is at fault."""
-    files = run_folder.own_files(folder)
+    files = own_files(folder)
     if RUN_FILE in files and on_existing == "resume":
         return _go_on(folder, spec, files, from_chunk, on_check)
     check_choice(folder.name, on_existing, from_chunk, RUN_FILE in files)
@@ -136,7 +144,7 @@ def _check_disk(folder: Path, spec: RunSpec, finished: int, files: Mapping[str, 
 
 
 def _clean_up(folder: Path) -> None:
-    run_folder.remove_temporaries(folder)
+    remove_temporaries(folder)
     remove_unfinished(folder)
 
 

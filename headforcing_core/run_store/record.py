@@ -8,10 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TypeAlias
 
-from ..files.strict_json import Fields, Json, check_values, expected, integer, items, parse_json
-from ..heads.rules import Labels
-from ..policy.cache_policy import HEAD_TYPES
-from ..report.run_report import Setting
+from ..files.strict_json import Fields, Json, Setting, check_values, expected, integer, items, parse_json
+from ..policy.head_types import HEAD_TYPES, Labels
 from ..rollout.episodes import Decision
 from ..schedule import TRANSITIONS
 

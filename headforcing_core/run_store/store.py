@@ -25,12 +25,11 @@ from torch import Tensor
 from ..files.disk_room import check_disk, disk_errors
 from ..files.plain_names import check_plain_name
 from ..files.safe_files import read_file, write_file
-from ..files.strict_json import parse_json
-from ..report.run_report import Setting
+from ..files.strict_json import Setting, parse_json
 from ..rollout.episodes import Decision
-from . import folder as run_folder
 from .chunk_file import most_bytes, pack_chunk, read_chunk
-from .folder import NEXT_VIDEO_FILE, REPORT_FILE, RUN_FILE, TIMELINE_FILE, VIDEO_FILE, chunk_file
+from .folder import NEXT_VIDEO_FILE, REPORT_FILE, RUN_FILE, TIMELINE_FILE, VIDEO_FILE, chunk_file, place_for
+from .lock import lock_folder
 from .opening import OnCheck, Opened, check_choice, open_folder
 from .record import MOST_BYTES, ChunkRecord, RunProfile, RunRecord, RunSegment, RunSpec, begin_record, dump_record
 
@@ -74,8 +73,8 @@ class RunStore:
         if on_existing == "new" or not is_there:
             check_disk(root, spec.chunks, most_bytes(spec.chunk_shape))
         with disk_errors(root, f"The run {name!r} could not be opened", "Nothing of it was lost."):
-            folder = run_folder.place_for(root, name, on_existing)
-            lock = run_folder.lock_folder(folder)
+            folder = place_for(root, name, on_existing)
+            lock = lock_folder(folder)
             try:
                 store = cls(folder, spec, lock, open_folder(folder, spec, on_existing, from_chunk, on_check))
             except BaseException:

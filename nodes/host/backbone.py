@@ -1,7 +1,7 @@
-"""The only contact with ComfyUI's insides: the model, its self-attention, its guider and its memory.
+"""The seam: a Wan 2.1 MODEL whose self-attention reads a KVMemory.
 
-The seam is `blocks.{i}.self_attn.forward` as an object patch on a clone of a Wan 2.1 MODEL. A patched forward finds the
-run in `transformer_options` and reads the run's KVMemory; without one it does what it did before.
+The seam is `blocks.{i}.self_attn.forward` as an object patch on a clone of the MODEL. A patched forward finds the run
+in `transformer_options` and reads the run's KVMemory; without one it does what it did before.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
 import comfy.model_management
 import comfy.patcher_extension
@@ -21,36 +21,19 @@ from comfy.ldm.wan.ar_model import CausalWanModel
 from comfy.ldm.wan.model import WanModel, WanSelfAttention
 from torch import Tensor
 
-from ...headforcing_core.checkpoint.families import ARFacts, assumed_facts, shapes_fingerprint
 from ...headforcing_core.geometry import LATENT_CHANNELS
 from ...headforcing_core.kv_memory.memory import KVMemory
 from ...headforcing_core.rollout.loop import Recipe
+from .model import self_attention_of, wan_of
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
     from ..sockets import Conditioning
 
-Result = TypeVar("Result")
-
-_ATTACHMENT = "head_forcing_facts"
 _RUN = "head_forcing_run"
 _FORWARD = "diffusion_model.blocks.{}.self_attn.forward"
 _MODULE_NAMES = ("q", "k", "v", "o", "norm_q", "norm_k", "num_heads", "head_dim")
-
-
-def attach_facts(model: ModelPatcher, facts: ARFacts) -> None:
-    """Mark a MODEL, and all clones made of it later, with what is known of it."""
-    model.set_attachments(_ATTACHMENT, facts)
-
-
-def facts_of(model: ModelPatcher) -> ARFacts:
-    """What is known of a MODEL: what Load AR Model attached, else what is usual."""
-    facts = model.get_attachment(_ATTACHMENT)
-    if isinstance(facts, ARFacts):
-        return facts
-    shapes = {name: tuple(value.shape) for name, value in _wan(model).state_dict().items()}
-    return assumed_facts(shapes_fingerprint(shapes))
 
 
 def check_backbone(model: ModelPatcher) -> None:
@@ -86,66 +69,7 @@ def check_backbone(model: ModelPatcher) -> None:
 
 def foreign_patches(model: ModelPatcher) -> bool:
     """Whether another node has already replaced the self-attention that a run reads its memory through."""
-    return any(_FORWARD.format(layer) in model.object_patches for layer in range(len(_wan(model).blocks)))
-
-
-def layers_and_heads(model: ModelPatcher) -> tuple[int, int]:
-    """Layers of the model and heads a layer."""
-    wan = _wan(model)
-    return len(wan.blocks), wan.num_heads
-
-
-def frame_head_bytes(model: ModelPatcher, tokens: int) -> int:
-    """Bytes of K and V of one frame in one head, in the type that the model computes in."""
-    dtype = model.model.get_dtype_inference()
-    return 2 * tokens * _self_attention(model)[0].head_dim * torch.empty((), dtype=dtype).element_size()
-
-
-def weights_bytes(model: ModelPatcher) -> int:
-    """Bytes of the model's weights."""
-    return model.model_size()
-
-
-def pass_bytes(model: ModelPatcher, frames: int, latent_size: tuple[int, int]) -> int:
-    """Bytes that one pass over so many frames takes beside weights and KV memory, as the host reckons."""
-    return round(model.model.memory_required([1, LATENT_CHANNELS, frames, *latent_size]))
-
-
-def text_width(model: ModelPatcher) -> int:
-    """Numbers per token of a text, as the model reads it."""
-    return cast("int", _wan(model).text_embedding[0].in_features)
-
-
-def latent_in(model: ModelPatcher, samples: Tensor) -> Tensor:
-    """From what travels in a LATENT to model space."""
-    return model.model.process_latent_in(samples.float())
-
-
-def latent_out(model: ModelPatcher, latent: Tensor) -> Tensor:
-    """From model space to what travels in a LATENT."""
-    return model.model.process_latent_out(latent).to(comfy.model_management.intermediate_device())
-
-
-def explaining_out_of_memory(work: Callable[[], Result], explanation: Callable[[], str]) -> Result:
-    """What the work gives. When the memory runs out, that is said in our words, in the host's kind of error, on which
-    it unloads its models; `explanation` is asked when all that the work held is gone."""
-    try:
-        return work()
-    except Exception as error:
-        comfy.model_management.raise_non_oom(error)
-    # Only now is the error gone, and with it every tensor of the failed pass. A context manager could not do this.
-    comfy.model_management.soft_empty_cache()
-    raise comfy.model_management.OOM_EXCEPTION(explanation())
-
-
-def free_bytes(model: ModelPatcher | None = None) -> int:
-    """Memory that is free on the device that the model computes on; without one, on which the host puts models."""
-    return cast("int", comfy.model_management.get_free_memory(model.load_device if model else None))
-
-
-def total_bytes(model: ModelPatcher | None = None) -> int:
-    """All memory of the device that the model computes on; without one, on which the host puts models."""
-    return cast("int", comfy.model_management.get_total_memory(model.load_device if model else None))
+    return any(_FORWARD.format(layer) in model.object_patches for layer in range(len(wan_of(model).blocks)))
 
 
 class HostBackbone:
@@ -157,7 +81,7 @@ class HostBackbone:
         self._seed = seed
         self.options: dict[str, object] = {}  # the transformer_options of the pass that is running
         self.memory: KVMemory | None = None
-        for layer, self_attn in enumerate(_self_attention(model)):
+        for layer, self_attn in enumerate(self_attention_of(model)):
             name = _FORWARD.format(layer)
             original = cast("Callable[..., Tensor]", self._model.get_model_object(name))
             self._model.add_object_patch(name, _patched_forward(layer, self_attn, original))
@@ -225,7 +149,7 @@ class HostBackbone:
 
     def _take_out(self) -> None:
         """Put the model's own forwards back at once, rather than when the host next loads it."""
-        modules = _self_attention(self._model)
+        modules = self_attention_of(self._model)
         ours = [self._model.object_patches[_FORWARD.format(layer)] for layer in range(len(modules))]
         if any(module.__dict__.get("forward") in ours for module in modules):
             self._model.unpatch_model(unpatch_weights=False)
@@ -275,11 +199,3 @@ _attend = cast(
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     """The host's rotary kernel, as the core's Rotate."""
     return apply_rope1(x, rotation)
-
-
-def _wan(model: ModelPatcher) -> WanModel:
-    return model.model.diffusion_model
-
-
-def _self_attention(model: ModelPatcher) -> list[WanSelfAttention]:
-    return [cast("WanSelfAttention", block.self_attn) for block in _wan(model).blocks]

@@ -13,7 +13,7 @@ import comfy.utils
 import torch
 from safetensors import SafetensorError
 
-from ...headforcing_core.checkpoint.families import Weights, unwrap
+from ...headforcing_core.checkpoint.wan_weights import Weights, unwrap
 from .backbone import check_backbone
 
 if TYPE_CHECKING:

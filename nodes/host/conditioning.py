@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 
-from . import backbone as host
+from .model import text_width
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -38,7 +38,7 @@ def check_conditioning(conditioning: Conditioning, model: ModelPatcher, name: st
             f"{name} carries {', '.join(added)}. Reference frames would be taken for frames of the video. Connect the "
             "text encoder directly."
         )
-    wanted = host.text_width(model)
+    wanted = text_width(model)
     if text.shape[0] != 1 or text.shape[-1] != wanted:
         raise ValueError(
             f"{name} is a text of shape {tuple(text.shape)}, the model reads (1, tokens, {wanted}). It was "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ...headforcing_core.checkpoint.families import hashed_parts
+from ...headforcing_core.checkpoint.fingerprint import hashed_parts
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher

@@ -14,13 +14,14 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from ...headforcing_core.files.strict_json import Setting
 from ...headforcing_core.heads.profile import HeadProfile
-from ...headforcing_core.report.run_report import Setting
 from ...headforcing_core.rollout.loop import Chunk
 from ...headforcing_core.rollout.plan import Finished
 from ...headforcing_core.run_store.store import RunStore
 from ..video.latent_video import temporary_video
-from .wanted_run import run_profile, run_spec, runs_folder
+from .output_folder import runs_folder
+from .wanted_run import run_profile, run_spec
 
 if TYPE_CHECKING:
     from ..request.run_request import RunPlan

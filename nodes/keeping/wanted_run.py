@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-import folder_paths
 from torch import Tensor
 
+from ...headforcing_core.files.strict_json import Setting
 from ...headforcing_core.heads.profile import HeadProfile
 from ...headforcing_core.heads.rules import LabelRule
-from ...headforcing_core.report.run_report import Setting
 from ...headforcing_core.run_store.opening import kept_run
 from ...headforcing_core.run_store.record import RunProfile, RunSegment, RunSpec
+from .output_folder import runs_folder
 
 if TYPE_CHECKING:
     from ..request.run_request import RunPlan
-
-_FOLDER = "head_forcing"
 
 
 class Before(NamedTuple):
@@ -29,11 +26,6 @@ class Before(NamedTuple):
     profile: HeadProfile | None = None
     live: tuple[RunSegment, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-def runs_folder() -> Path:
-    """Where kept runs lie."""
-    return Path(folder_paths.get_output_directory()) / _FOLDER
 
 
 def run_before(name: str, from_chunk: int, seed: int, fingerprint: str) -> Before:

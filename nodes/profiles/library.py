@@ -7,11 +7,15 @@ from pathlib import Path
 
 import folder_paths
 
+from ...headforcing_core.checkpoint.families import ARFacts
 from ...headforcing_core.files.plain_names import LONGEST_NAME, check_plain_name
-from ...headforcing_core.heads.profile import HeadProfile, load_profile, save_profile
+from ...headforcing_core.heads.profile import HeadProfile
+from ...headforcing_core.heads.profile_file import load_profile, save_profile
+from ...headforcing_core.heads.rules import LabelRule
 
 _FOLDER = "head_profiles"
 _SUFFIX = ".safetensors"
+USUAL_RULE = LabelRule()
 
 folder_paths.folder_names_and_paths.setdefault(_FOLDER, ([str(Path(folder_paths.models_dir) / _FOLDER)], {_SUFFIX}))
 
@@ -63,3 +67,14 @@ def newest_profile(is_wanted: Callable[[HeadProfile], bool]) -> tuple[str, HeadP
         if is_wanted(profile):
             return path.name, profile
     return None
+
+
+def known_profile(facts: ARFacts, layers: int, heads: int, notes: list[str]) -> HeadProfile | None:
+    """The newest saved profile of this checkpoint, if there is one."""
+    found = newest_profile(lambda saved: (saved.fingerprint, saved.rule.rule) == (facts.fingerprint, USUAL_RULE.rule))
+    if found is None:
+        return None
+    name, profile = found
+    profile.check_fits(layers, heads, facts.fingerprint)
+    notes.append(f"Heads from the saved profile {name}.")
+    return profile

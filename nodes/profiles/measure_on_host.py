@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from PIL import Image
 
-from ...headforcing_core.checkpoint.families import HEAD_DIM
+from ...headforcing_core.checkpoint.wan_weights import HEAD_DIM
 from ...headforcing_core.geometry import LATENT_CHANNELS, latent_size, tokens_per_frame
 from ...headforcing_core.heads.attention_masses import MassRecorder
 from ...headforcing_core.heads.measuring import measure, profiling_policy, watched_chunks
@@ -20,19 +18,23 @@ from ...headforcing_core.rollout.loop import make_memory
 from ...headforcing_core.rollout.memory_size import capacities, expected_bytes, warm_up_frames
 from ...headforcing_core.rollout.noise import PerChunkNoise
 from ...headforcing_core.rollout.plan import RolloutPlan, Segment
-from ..host import backbone as host
+from ..host.backbone import HostBackbone, check_backbone, rotate
 from ..host.conditioning import check_conditioning
+from ..host.device_memory import explaining_out_of_memory
+from ..host.model import facts_of, frame_head_bytes, layers_and_heads
 from ..status.progress import StepProgress
-
-_OUT_OF_MEMORY = (
-    "Out of memory while the attention heads were measured. Measuring keeps the whole trained range for every head. "
-    "Measure at a smaller width and height with Profile Heads; the profile serves every size."
-)
+from ..video.image import to_image
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
     from ..sockets import Conditioning
+
+
+_OUT_OF_MEMORY = (
+    "Out of memory while the attention heads were measured. Measuring keeps the whole trained range for every head. "
+    "Measure at a smaller width and height with Profile Heads; the profile serves every size."
+)
 
 
 def make_profile(
@@ -46,14 +48,14 @@ def make_profile(
     node_id: str | None,
 ) -> HeadProfile:
     """Measure on these texts, if the rule measures, and label."""
-    host.check_backbone(model)
-    facts = host.facts_of(model)
-    layers, heads = host.layers_and_heads(model)
+    check_backbone(model)
+    facts = facts_of(model)
+    layers, heads = layers_and_heads(model)
     masses, reliability = None, {}
     if rule.rule in MEASURING_RULES:
         for text in texts:
             check_conditioning(text, model, "schedule")
-        recorder = host.explaining_out_of_memory(
+        recorder = explaining_out_of_memory(
             lambda: _watch(model, texts, protocol, rule.seed, width, height, sink_frames, node_id),
             lambda: _OUT_OF_MEMORY,
         )
@@ -82,11 +84,6 @@ def profile_picture(profile: HeadProfile) -> torch.Tensor:
     return to_image(draw_profile(profile, "Head roles"))
 
 
-def to_image(picture: Image.Image) -> torch.Tensor:
-    """A picture as an IMAGE: float32 (1, height, width, 3) in 0 to 1."""
-    return torch.from_numpy(np.divide(np.asarray(picture), 255, dtype=np.float32))[None]
-
-
 def _watch(
     model: ModelPatcher,
     texts: Sequence[Conditioning],
@@ -97,12 +94,12 @@ def _watch(
     sink_frames: int,
     node_id: str | None,
 ) -> MassRecorder:
-    facts = host.facts_of(model)
-    layers, heads = host.layers_and_heads(model)
+    facts = facts_of(model)
+    layers, heads = layers_and_heads(model)
     n, (latent_height, latent_width) = facts.chunk_frames, latent_size(width, height)
     labels = tuple(("memory",) * heads for _ in range(layers))
     recorder = MassRecorder(layers, n, sink_frames, seed=seed)
-    backbone = host.HostBackbone(model, seed)
+    backbone = HostBackbone(model, seed)
     watched = [watched_chunks(protocol, n, prompt, seed) for prompt in range(len(texts))]
     chunks_in_all = sum(chunks[-1] + 1 for chunks in watched)
     progress = StepProgress(chunks_in_all, len(facts.sigmas) - 1, node_id, "profiling,")
@@ -110,13 +107,13 @@ def _watch(
     for prompt, (text, chunks) in enumerate(zip(texts, watched, strict=True)):
         plan = RolloutPlan(chunks[-1] + 1, latent_height, latent_width, facts.sigmas, (Segment(0, text),))
         policy = profiling_policy(protocol, n, facts.trained_frames, plan.chunks)
-        memory = make_memory(policy, labels, plan, backbone.attention, host.rotate, recorder)
+        memory = make_memory(policy, labels, plan, backbone.attention, rotate, recorder)
         expected = expected_bytes(
             labels,
             capacities(policy, labels),
             warm_up_frames(policy, plan.chunks),
             n,
-            host.frame_head_bytes(model, tokens_per_frame(latent_height, latent_width)),
+            frame_head_bytes(model, tokens_per_frame(latent_height, latent_width)),
             HEAD_DIM,
         )
         noise = PerChunkNoise(seed + prompt, (1, LATENT_CHANNELS, n, latent_height, latent_width))

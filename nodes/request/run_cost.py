@@ -1,32 +1,19 @@
-"""What a run takes: the memory of its policy, of the presets that need less, and of what lies beside; room on the disk.
-
-Said before the first step, and again when the memory runs out.
-"""
+"""What a run takes: the memory of its policy, of the presets that need less, and of what lies beside."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-from ...headforcing_core.checkpoint.families import HEAD_DIM
+from ...headforcing_core.checkpoint.wan_weights import HEAD_DIM
 from ...headforcing_core.files.byte_words import bytes_in_words
-from ...headforcing_core.files.disk_room import free_on_disk
 from ...headforcing_core.geometry import VideoShape
-from ...headforcing_core.heads.rules import LabelRule, Labels, label_heads
-from ...headforcing_core.policy.cache_policy import PRESETS, FittedPolicy, fit_policy
+from ...headforcing_core.heads.rules import LabelRule, label_heads
+from ...headforcing_core.policy.fitting import FittedPolicy, fit_policy
+from ...headforcing_core.policy.head_types import Labels
+from ...headforcing_core.policy.presets import PRESETS
 from ...headforcing_core.rollout.memory_size import capacities, expected_bytes, warm_up_frames
 from ...headforcing_core.run_store.chunk_file import most_bytes
-from ..host import backbone as host
-from ..keeping.kept_run import KeptRun
-from ..keeping.wanted_run import runs_folder
-from ..status import progress
-
-if TYPE_CHECKING:
-    from comfy.model_patcher import ModelPatcher
-
-    from ..keeping.kept_run import Run
-    from ..video.growing_video import VideoStream
 
 
 @dataclass(frozen=True)
@@ -103,27 +90,6 @@ def run_cost(fitted: FittedPolicy, labels: Labels, profiled: bool, video: VideoS
         sizes[name] = _most_bytes(other, labels, video, per_frame)
     smaller = {name: size for name, size in sizes.items() if size < most}
     return RunCost(fitted.policy.name, video, most, smaller)
-
-
-def tell_cost(cost: RunCost, model: ModelPatcher, run: Run, stream: VideoStream | None, node_id: str | None) -> RunCost:
-    """Say on its node and in its report what a run will take that is about to begin; the cost with all that lies
-    beside the KV memory."""
-    video = cost.video
-    cost = replace(
-        cost,
-        weights_bytes=host.weights_bytes(model),
-        pass_bytes=host.pass_bytes(model, video.chunk_frames, video.latent_size),
-        vae_bytes=0 if stream is None else stream.expected_bytes(video.width, video.height),
-    )
-    total = host.total_bytes(model)
-    told = [cost.told(host.free_bytes(model), total), cost.warning(total)]
-    if isinstance(run, KeptRun):
-        kept = bytes_in_words((video.chunks - run.finished.chunks) * chunk_bytes(video))
-        told.append(f"Disk: {kept} for the chunks; {bytes_in_words(free_on_disk(runs_folder()))} are free.")
-    said = " ".join(filter(None, told))
-    run.notes.append(said)
-    progress.say(said, node_id)
-    return cost
 
 
 def chunk_bytes(video: VideoShape) -> int:

@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ...headforcing_core.checkpoint.families import ARFacts
+from ...headforcing_core.files.strict_json import Setting
 from ...headforcing_core.geometry import VideoShape
 from ...headforcing_core.heads.profile import HeadProfile
-from ...headforcing_core.policy.cache_policy import HEAD_TYPES, CachePolicy, FittedPolicy, fit_policy
-from ...headforcing_core.report.run_report import Setting
+from ...headforcing_core.policy.cache_policy import CachePolicy
+from ...headforcing_core.policy.fitting import FittedPolicy, fit_policy
+from ...headforcing_core.policy.head_types import HEAD_TYPES
 from ...headforcing_core.rollout.plan import RolloutPlan, check_transitions
 from ...headforcing_core.run_store.record import RunSegment
-from ..host import backbone as host
+from ..host.backbone import foreign_patches
 from ..host.conditioning import mix_conditioning
 from ..host.lora_hash import weight_patches_hash
-from ..run.head_labels import known_profile
+from ..host.model import facts_of, layers_and_heads
+from ..profiles.library import known_profile
 from ..sockets import PromptSchedule
 from .run_scenes import RunScenes, run_scenes
 
@@ -91,7 +94,7 @@ def plan_run(
     profile: HeadProfile | None,
 ) -> RunPlan:
     """Check everything and settle a run, without a step. ValueError for input that cannot make a video."""
-    facts = host.facts_of(model)
+    facts = facts_of(model)
     notes: list[str] = []
     if not facts.ar_trained:
         notes.append(
@@ -111,7 +114,7 @@ def plan_run(
     )
     used = _profile(model, facts, policy, profile, notes)
     rollout = RolloutPlan(video.chunks, *video.latent_size, sigmas or facts.sigmas, scenes.segments, mix_conditioning)
-    if host.foreign_patches(model):
+    if foreign_patches(model):
         notes.append(
             "Another node has replaced the model's self-attention; during this run the memory takes its place."
         )
@@ -121,7 +124,7 @@ def plan_run(
 def _profile(
     model: ModelPatcher, facts: ARFacts, policy: CachePolicy, profile: HeadProfile | None, notes: list[str]
 ) -> HeadProfile | None:
-    layers, heads = host.layers_and_heads(model)
+    layers, heads = layers_and_heads(model)
     if profile is not None:
         warning = profile.check_fits(layers, heads, facts.fingerprint)
         notes.extend([warning] if warning else [])

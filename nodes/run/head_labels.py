@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ...headforcing_core.checkpoint.families import ARFacts
 from ...headforcing_core.geometry import tokens_per_frame
 from ...headforcing_core.heads.measuring import FAST_PROMPTS
 from ...headforcing_core.heads.profile import HeadProfile
-from ...headforcing_core.heads.rules import LabelRule, Labels
-from ..host import backbone as host
-from ..profiles.library import newest_profile
+from ...headforcing_core.policy.head_types import Labels
+from ..host.model import frame_head_bytes, layers_and_heads
+from ..profiles.library import USUAL_RULE
 from ..profiles.measure_on_host import describe_profile, make_profile
 from ..request.run_cost import RunCost, run_cost
 
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
     from ..request.run_request import RunPlan
-
-_RULE = LabelRule()
 
 
 @dataclass(frozen=True)
@@ -34,24 +31,13 @@ class RunHeads:
     notes: tuple[str, ...]
 
 
-def known_profile(facts: ARFacts, layers: int, heads: int, notes: list[str]) -> HeadProfile | None:
-    """The newest saved profile of this checkpoint, if there is one."""
-    found = newest_profile(lambda saved: (saved.fingerprint, saved.rule.rule) == (facts.fingerprint, _RULE.rule))
-    if found is None:
-        return None
-    name, profile = found
-    profile.check_fits(layers, heads, facts.fingerprint)
-    notes.append(f"Heads from the saved profile {name}.")
-    return profile
-
-
 def run_heads(model: ModelPatcher, plan: RunPlan, node_id: str | None) -> RunHeads:
     """Settle the heads of a run; measures a profile on its first texts when the plan needs one and has none."""
     notes: list[str] = []
     profile = plan.profile
     if plan.needs_profile and profile is None:
         texts = [segment.text for segment in plan.scenes.segments[:FAST_PROMPTS]]
-        profile = make_profile(model, texts, "fast", _RULE, plan.video.width, plan.video.height, 3, node_id)
+        profile = make_profile(model, texts, "fast", USUAL_RULE, plan.video.width, plan.video.height, 3, node_id)
         notes.extend(
             [
                 "No profile was connected or saved, so one was measured first (protocol fast). Save one with "
@@ -60,7 +46,7 @@ def run_heads(model: ModelPatcher, plan: RunPlan, node_id: str | None) -> RunHea
             ]
         )
     if profile is None:
-        layers, heads = host.layers_and_heads(model)
+        layers, heads = layers_and_heads(model)
         labels: Labels = tuple(("memory",) * heads for _ in range(layers))
     else:
         labels = profile.labels
@@ -68,6 +54,6 @@ def run_heads(model: ModelPatcher, plan: RunPlan, node_id: str | None) -> RunHea
             notes.append(f"The profile is not reliable: {profile.reliability_text}. Profile the model on more prompts.")
         if not plan.facts.ar_trained:
             notes.append("The profile is matched to the model by its architecture alone, since its file is not known.")
-    per_frame = host.frame_head_bytes(model, tokens_per_frame(*plan.video.latent_size))
+    per_frame = frame_head_bytes(model, tokens_per_frame(*plan.video.latent_size))
     cost = run_cost(plan.fitted, labels, profile is not None, plan.video, per_frame)
     return RunHeads(labels, profile, cost, tuple(notes))

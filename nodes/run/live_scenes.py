@@ -15,7 +15,7 @@ from comfy_execution.utils import get_executing_context
 from ...headforcing_core.rollout.plan import Segment
 from ..request.run_scenes import live_scene
 from ..sockets import PromptSchedule
-from ..status.progress import say, send_event
+from ..status.messages import say, send_event
 from .live_mailbox import LivePrompt, Mailbox, opened
 
 if TYPE_CHECKING:

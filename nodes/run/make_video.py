@@ -14,11 +14,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ...headforcing_core.report.head_map import draw_timeline
-from ...headforcing_core.report.run_report import Setting, make_report, shown_chunks, with_notes
+from ...headforcing_core.files.strict_json import Setting
+from ...headforcing_core.report.run_report import make_report, shown_chunks, with_notes
+from ...headforcing_core.report.timeline import draw_timeline
 from ...headforcing_core.rollout.loop import Chunk, make_memory, rollout
 from ...headforcing_core.rollout.noise import Noise
-from ..host import backbone as host
+from ..host.backbone import HostBackbone, rotate
+from ..host.model import latent_out
 from ..keeping.kept_run import Told
 from ..status.progress import RunProgress
 
@@ -101,7 +103,7 @@ def take_run(
         _put(latent, slice(0, plan.video.prefix_frames), prefix, stream)
         for chunk in range(run.finished.chunks):
             first = plan.video.prefix_frames + chunk * plan.video.chunk_frames
-            made = host.latent_out(model, run.finished.read(chunk))
+            made = latent_out(model, run.finished.read(chunk))
             _put(latent, slice(first, first + plan.video.chunk_frames), made, stream)
             on_chunk(chunk + 1, run.finished.chunks)
     return Made(latent, told.timeline, with_notes(told.report, [*run.notes, *_failures(stream)]))
@@ -120,8 +122,8 @@ def _make_chunks(
     latent: Tensor,
 ) -> tuple[list[Chunk], int]:
     wanted = replace(plan.rollout, finished=run.finished)
-    backbone = host.HostBackbone(model, run.seed_for(0))
-    memory = make_memory(plan.fitted, heads.labels, wanted, backbone.attention, host.rotate)
+    backbone = HostBackbone(model, run.seed_for(0))
+    memory = make_memory(plan.fitted, heads.labels, wanted, backbone.attention, rotate)
     steps = len(wanted.sigmas) - 1
     each = plan.fitted.episode_frames
     progress = RunProgress(model, plan.video, steps, node_id, each, lambda chunk: live.scenes.prompt_of(chunk))
@@ -134,7 +136,7 @@ def _make_chunks(
         )
         for chunk in made:
             run.keep(chunk)
-            pictures = _put(latent, slice(*chunk.frames), host.latent_out(model, chunk.latent), stream)
+            pictures = _put(latent, slice(*chunk.frames), latent_out(model, chunk.latent), stream)
             if chunk.index < run.finished.chunks:
                 progress.rebuilt(chunk.index + 1, run.finished.chunks)
             else:

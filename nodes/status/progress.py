@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from textwrap import shorten
 from time import perf_counter
 from typing import TYPE_CHECKING, cast
@@ -12,15 +12,16 @@ import comfy.model_management
 import comfy.utils
 import latent_preview
 from PIL import Image
-from server import PromptServer
 from torch import Tensor
 
 from ...headforcing_core.geometry import VideoShape
 from ...headforcing_core.rollout.loop import Chunk
+from .messages import say
 from .preview import Flipbook, flipped_frames, flipped_pictures, show_on
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
+
 
 _LONGEST_PROMPT = 48
 
@@ -135,31 +136,7 @@ class RunProgress(StepProgress):
         return None if made is None else cast("Image.Image", made[1])
 
 
-def checking(node_id: str | None) -> Callable[[int, int], None]:
-    """What hears of every chunk of a kept run that is checked before the run goes on. Raises the host's interrupt."""
-
-    def checked(done: int, chunks: int) -> None:
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        say(f"checking what is kept, {done} of {chunks}", node_id)
-
-    return checked
-
-
-def send_event(event: str, data: Mapping[str, str | int | bool | None]) -> None:
-    """Tell the page that started this, if any, what only this pack's own script there understands."""
-    server = getattr(PromptServer, "instance", None)
-    if server is not None:
-        server.send_sync(event, dict(data), server.client_id)
-
-
 def _clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
-
-
-def say(text: str, node_id: str | None) -> None:
-    """Write a line on a node."""
-    server = getattr(PromptServer, "instance", None)  # absent when nodes run without a server
-    if server is not None and node_id is not None:
-        server.send_progress_text(text, node_id, server.client_id)

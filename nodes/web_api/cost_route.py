@@ -17,7 +17,8 @@ from comfy_api.latest import io
 
 from ...headforcing_core.checkpoint.families import AUTO, FAMILIES, ARFacts, assumed_facts, facts_for
 from ...headforcing_core.files.strict_json import Fields, Json
-from ...headforcing_core.policy.cache_policy import PRESETS, CachePolicy
+from ...headforcing_core.policy.cache_policy import CachePolicy
+from ...headforcing_core.policy.presets import PRESETS
 from ...headforcing_core.run_store.folder import ON_EXISTING
 from ..head_cache_policy import HeadCachePolicy
 from .widget_cost import BEGINNINGS, Wanted, model_size, told_cost

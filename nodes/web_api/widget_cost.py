@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ...headforcing_core.checkpoint.families import HEAD_DIM, ARFacts
+from ...headforcing_core.checkpoint.families import ARFacts
+from ...headforcing_core.checkpoint.wan_weights import HEAD_DIM
 from ...headforcing_core.files.byte_words import bytes_in_words
 from ...headforcing_core.files.disk_room import check_disk, free_on_disk
 from ...headforcing_core.files.plain_names import check_plain_name
 from ...headforcing_core.geometry import DEFAULT_FPS, PIXEL_STEP, VideoShape, tokens_per_frame
 from ...headforcing_core.heads.rules import LabelRule, label_heads
-from ...headforcing_core.policy.cache_policy import CachePolicy, fit_policy
-from ..host import backbone as host
-from ..keeping.wanted_run import runs_folder
+from ...headforcing_core.policy.cache_policy import CachePolicy
+from ...headforcing_core.policy.fitting import fit_policy
+from ..host.device_memory import free_bytes, total_bytes
+from ..keeping.output_folder import runs_folder
 from ..request.run_cost import RunCost, chunk_bytes, run_cost
 
 BEGINNINGS = ("none", "start_image", "previous")
@@ -61,10 +63,10 @@ def told_cost(wanted: Wanted, facts: ARFacts | None, policy: CachePolicy | None)
     if lasts:
         yield _length(video, wanted.beginning), ""
     if lasts and is_sized and facts is not None and policy is not None:
-        cost, total = _cost(policy, facts, video), host.total_bytes()
+        cost, total = _cost(policy, facts, video), total_bytes()
         yield (
             f"memory for keys and values up to {bytes_in_words(cost.memory_bytes)}, "
-            f"{bytes_in_words(host.free_bytes())} free",
+            f"{bytes_in_words(free_bytes())} free",
             cost.warning(total),
         )
     if lasts and is_sized and wanted.run_name and wanted.on_existing_run:

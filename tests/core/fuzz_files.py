@@ -26,8 +26,9 @@ from run_specs import FAST_DISK, SHAPE, decision, keep_run, latent, make_spec, s
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from headforcing_core.checkpoint.families import unwrap
-from headforcing_core.heads.profile import HeadProfile, load_profile, save_profile
+from headforcing_core.checkpoint.wan_weights import unwrap
+from headforcing_core.heads.profile import HeadProfile
+from headforcing_core.heads.profile_file import load_profile, save_profile
 from headforcing_core.heads.rules import LabelRule
 from headforcing_core.run_store.chunk_file import pack_chunk, unpack_chunk
 from headforcing_core.run_store.record import ChunkRecord, RunRecord, begin_record, dump_record, parse_record

@@ -10,7 +10,9 @@ import torch
 from side_by_side import MIXED, TOLERANCE, TRAINED, Case, Change, compare, core, soft
 from tiny_model import TinyModel
 
-from headforcing_core.policy.cache_policy import PRESETS, CachePolicy, Tiers
+from headforcing_core.policy.cache_policy import CachePolicy
+from headforcing_core.policy.presets import PRESETS
+from headforcing_core.policy.tiers import Tiers
 
 ROPES = ("compact", "clamp", "tied", "absolute")
 CONTEXTS = ("full", "recent")

@@ -3,13 +3,9 @@
 import pytest
 import torch
 
-from headforcing_core.checkpoint.families import (
-    check_sigmas,
-    facts_for,
-    shapes_fingerprint,
-    unwrap,
-    weights_fingerprint,
-)
+from headforcing_core.checkpoint.families import check_sigmas, facts_for
+from headforcing_core.checkpoint.fingerprint import shapes_fingerprint, weights_fingerprint
+from headforcing_core.checkpoint.wan_weights import unwrap
 
 
 @pytest.mark.parametrize(

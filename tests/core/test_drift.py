@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from headforcing_core.drift.meter import LONGEST_SIDE, MEASURES, Drift, DriftMeter, drift_report
+from headforcing_core.drift.meter import LONGEST_SIDE, DriftMeter
 from headforcing_core.drift.plot import draw_drift
+from headforcing_core.drift.report_json import drift_report
+from headforcing_core.drift.result import MEASURES, Drift
 
 FPS = 8
 HEIGHT, WIDTH = 24, 32

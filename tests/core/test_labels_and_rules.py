@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from headforcing_core.heads.labels_csv import read_labels, write_labels
-from headforcing_core.heads.rules import LabelRule, Labels, label_heads, parse_layers
+from headforcing_core.heads.rules import LabelRule, label_heads, parse_layers
+from headforcing_core.policy.head_types import Labels
 
 
 def masses(layers: int = 30, heads: int = 12, seed: int = 0) -> torch.Tensor:

@@ -13,16 +13,12 @@ from torch import Tensor
 from headforcing_core.kv_memory.attention import dense_attention
 from headforcing_core.kv_memory.memory import EVERY_HEAD, KVMemory
 from headforcing_core.kv_memory.rope import rotate
-from headforcing_core.policy.cache_policy import (
-    EPISODES,
-    HEAD_TYPES,
-    PRESETS,
-    CachePolicy,
-    FittedPolicy,
-    Tiers,
-    fit_policy,
-)
+from headforcing_core.policy.cache_policy import EPISODES, CachePolicy
+from headforcing_core.policy.fitting import FittedPolicy, fit_policy
+from headforcing_core.policy.head_types import HEAD_TYPES
 from headforcing_core.policy.positions import ROPE_MODES
+from headforcing_core.policy.presets import PRESETS
+from headforcing_core.policy.tiers import Tiers
 from headforcing_core.rollout.loop import Chunk, RolloutPlan, Segment, make_memory, rollout
 from headforcing_core.rollout.noise import PerChunkNoise
 

@@ -8,9 +8,12 @@ import pytest
 import torch
 from PIL import ImageColor
 
-from headforcing_core.heads.profile import HeadProfile, load_profile, save_profile
+from headforcing_core.heads.profile import HeadProfile
+from headforcing_core.heads.profile_file import load_profile, save_profile
 from headforcing_core.heads.rules import LabelRule, label_heads
-from headforcing_core.report.head_map import COLOURS, draw_profile, draw_timeline
+from headforcing_core.report.drawing import COLOURS
+from headforcing_core.report.head_map import draw_profile
+from headforcing_core.report.timeline import draw_timeline
 from headforcing_core.rollout.loop import Chunk
 
 # Machado, Oliveira and Fernandes 2009, severity 1.0, on linear RGB

@@ -5,7 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from headforcing_core.policy.cache_policy import PRESETS, CachePolicy, Tiers, fit_policy, keep, keep_all
+from headforcing_core.policy.cache_policy import CachePolicy
+from headforcing_core.policy.fitting import fit_policy
+from headforcing_core.policy.presets import PRESETS
+from headforcing_core.policy.tiers import Tiers, keep, keep_all
 from headforcing_core.rollout.memory_size import capacities, warm_up_frames
 
 PAPER = PRESETS["paper"]

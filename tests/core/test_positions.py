@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headforcing_core.kv_memory.rope import rotate, temporal_pairs, temporal_rotation
-from headforcing_core.policy.cache_policy import PRESETS, Kept, keep
 from headforcing_core.policy.positions import ROPE_MODES, chunk_position, history_positions
+from headforcing_core.policy.presets import PRESETS
+from headforcing_core.policy.tiers import KeptFrames, keep
 
 RECENT = {15: 12, 16: 13, 17: 14, 18: 15, 19: 16, 20: 17}
 OWN_IDS = {"memory": (0, 1, 2, 4, 10, *RECENT), "anchor": (0, 1, 2, 20), "local": (20,)}
@@ -27,7 +28,7 @@ WORKED = {
 }
 
 
-def places(kept: Kept, mode: str, first_frame: int, chunk_frames: int, trained: int = 21) -> dict[int, int]:
+def places(kept: KeptFrames, mode: str, first_frame: int, chunk_frames: int, trained: int = 21) -> dict[int, int]:
     position = chunk_position(mode, first_frame, chunk_frames, trained)
     found = history_positions(mode, kept.frames, kept.recent_from, first_frame, position)
     return dict(zip(kept.frames, found, strict=True))
@@ -48,7 +49,7 @@ def test_a_chunk_stands_at_the_far_end_of_the_trained_range() -> None:
 
 @pytest.mark.parametrize("mode", [mode for mode in ROPE_MODES if mode != "absolute"])
 def test_recent_frames_stand_at_their_true_distance(mode: str) -> None:
-    kept = Kept((0, 1, 50, 90, 91, 92), recent_from=90, sink_end=2)
+    kept = KeptFrames((0, 1, 50, 90, 91, 92), recent_from=90, sink_end=2)
     found = places(kept, mode, 93, 3)
     assert [found[frame] for frame in (90, 91, 92)] == [15, 16, 17]
 
@@ -58,7 +59,7 @@ def test_compact_stands_right_below_the_chunk_when_nothing_is_recent() -> None:
 
 
 def test_clamp_follows_an_old_frame_down_to_zero_and_leaves_it_there() -> None:
-    found = [places(Kept((10, first - 1), first - 1, 0), "clamp", first, 3)[10] for first in range(12, 60, 3)]
+    found = [places(KeptFrames((10, first - 1), first - 1, 0), "clamp", first, 3)[10] for first in range(12, 60, 3)]
     assert found == [max(0, 18 - (first - 10)) for first in range(12, 60, 3)]
     assert found[-1] == 0
 
@@ -72,7 +73,7 @@ def test_compact_positions_are_consecutive_and_in_time_order(
     old = range(min(sink, first), max(min(sink, first), first - recent))
     chosen = data.draw(st.sets(st.sampled_from(old), max_size=episodes)) if old else set()
     frames = tuple(sorted({*range(min(sink, first)), *chosen, *range(max(0, first - recent), first)}))
-    kept = Kept(frames, max(0, first - recent), sink)
+    kept = KeptFrames(frames, max(0, first - recent), sink)
     found = places(kept, "compact", first, 1)
     assert list(found.values()) == list(range(20 - len(frames), 20))
 

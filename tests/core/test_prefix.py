@@ -7,7 +7,8 @@ from torch import Tensor
 
 from headforcing_core.kv_memory.attention import dense_attention
 from headforcing_core.kv_memory.rope import rotate
-from headforcing_core.policy.cache_policy import PRESETS, fit_policy
+from headforcing_core.policy.fitting import fit_policy
+from headforcing_core.policy.presets import PRESETS
 from headforcing_core.rollout.loop import Chunk, RolloutPlan, Segment, make_memory, rollout
 from headforcing_core.rollout.noise import PerChunkNoise
 

@@ -11,7 +11,10 @@ from torch.nn.functional import pad
 
 from headforcing_core.kv_memory.attention import dense_attention
 from headforcing_core.kv_memory.rope import rotate
-from headforcing_core.policy.cache_policy import PRESETS, CachePolicy, Tiers, fit_policy
+from headforcing_core.policy.cache_policy import CachePolicy
+from headforcing_core.policy.fitting import fit_policy
+from headforcing_core.policy.presets import PRESETS
+from headforcing_core.policy.tiers import Tiers
 from headforcing_core.rollout.loop import Chunk, Recipe, RolloutPlan, Segment, make_memory, rollout
 from headforcing_core.rollout.noise import PerChunkNoise
 

@@ -42,7 +42,7 @@ REFUSED = {  # file: (what is wrong, what to do)
 def test_every_published_layout_loads_and_is_recognised(pack, name: str) -> None:
     family, chunk_frames, source = GOOD[name]
     model, report = pack.run("HeadForcingLoadARModel", model_name=name)
-    facts = pack.module("nodes.host.backbone").facts_of(model)
+    facts = pack.module("nodes.host.model").facts_of(model)
     assert (facts.family, facts.chunk_frames, facts.trained_frames) == (family, chunk_frames, 21)
     assert facts.sigmas[0] == 1 and facts.sigmas[-1] == 0 and len(facts.sigmas) == 5
     assert facts.ar_trained and facts.fingerprint.startswith("weights:")
@@ -60,7 +60,7 @@ def test_of_two_generators_the_averaged_one_is_loaded(load, pack) -> None:
     both, averaged = load("self_forcing_dmd.pt"), load("self_forcing_dmd.safetensors")
     name = "diffusion_model.blocks.0.self_attn.q.weight"
     assert torch.equal(both.get_model_object(name), averaged.get_model_object(name))
-    facts_of = pack.module("nodes.host.backbone").facts_of
+    facts_of = pack.module("nodes.host.model").facts_of
     assert facts_of(both).fingerprint == facts_of(averaged).fingerprint
 
 
@@ -77,7 +77,7 @@ def test_family_and_chunk_can_be_chosen(pack) -> None:
     model, report = pack.run(
         "HeadForcingLoadARModel", model_name="self_forcing_dmd.pt", family="causal_forcing_framewise", chunk_frames=2
     )
-    assert pack.module("nodes.host.backbone").facts_of(model).chunk_frames == 2
+    assert pack.module("nodes.host.model").facts_of(model).chunk_frames == 2
     assert "as chosen" in report
 
 

@@ -36,7 +36,7 @@ def test_kv_bytes_are_the_arithmetic_from_the_first_compressed_chunk_to_the_last
 ) -> None:
     report = json.loads(video(model, conditioning(1), seconds=seconds, preset=preset, profile=labelled)[3])
     assert report["settings"]["frames"] == frames and len(report["chunks"]) == frames // 3
-    policy = pack.module("headforcing_core.policy.cache_policy").PRESETS[preset]
+    policy = pack.module("headforcing_core.policy.presets").PRESETS[preset]
     counts = labelled.counts if policy.needs_profile else {"memory": 12}
     head_frames = sum(count * policy.tiers(head_type).frames for head_type, count in counts.items())
     expected = head_frames * TOKENS * HEAD_DIM * 2 * 4  # K and V, float32

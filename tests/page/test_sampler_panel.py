@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import pytest
 from playwright.sync_api import Locator, Request, Route, expect
 
-from headforcing_core.checkpoint.families import HEAD_DIM
+from headforcing_core.checkpoint.wan_weights import HEAD_DIM
 from headforcing_core.geometry import VideoShape, chunk_start_second, tokens_per_frame
 from headforcing_core.heads.rules import LabelRule, label_heads
-from headforcing_core.policy.cache_policy import PRESETS, fit_policy
+from headforcing_core.policy.fitting import fit_policy
+from headforcing_core.policy.presets import PRESETS
 from headforcing_core.rollout.memory_size import capacities, expected_bytes, warm_up_frames
 from tests.page.page import ComfyPage, Run
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from headforcing_core.heads.profile import load_profile
+from headforcing_core.heads.profile_file import load_profile
 from testbed.evaluate import POLICIES, frames_read, labels_for, main, read_results
 from testbed.evaluation_script import CHUNK_FRAMES, evaluation_script
 from testbed.head_profile import PROFILE_FILE

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from headforcing_core.checkpoint.families import FOUR_STEPS
-from headforcing_core.policy.cache_policy import PRESETS
+from headforcing_core.policy.presets import PRESETS
 from headforcing_core.rollout.noise import PerChunkNoise
 from testbed.network import CausalWan, Shape
 from testbed.player import play

@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from headforcing_core.checkpoint.families import unwrap
+from headforcing_core.checkpoint.wan_weights import unwrap
 from testbed.batches import Batch, make_batch
 from testbed.export import export
 from testbed.network import CausalWan, Shape

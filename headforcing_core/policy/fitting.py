@@ -1,0 +1,92 @@
+"""A policy that has met a model: every size resolved (method.md section 3)."""
+
+from dataclasses import dataclass
+
+from ..geometry import first_compressed_chunk
+from .cache_policy import AS_LATE_AS_POSSIBLE, CachePolicy
+from .head_types import HEAD_TYPES
+from .tiers import Tiers
+
+
+@dataclass(frozen=True)
+class FittedPolicy:
+    """A policy that has met a model: every size resolved. Made by `fit_policy`, which checks it."""
+
+    policy: CachePolicy
+    local: Tiers
+    anchor: Tiers
+    memory: Tiers
+    chunk_frames: int
+    trained_frames: int
+    compress_from_chunk: int
+
+    def tiers(self, head_type: str) -> Tiers:
+        """Sizes of one head type."""
+        return {"local": self.local, "anchor": self.anchor, "memory": self.memory}[head_type]
+
+    @property
+    def episode_frames(self) -> int:
+        """Frames of a whole episode."""
+        return self.policy.episode_frames(self.chunk_frames)
+
+    def warms_up(self, chunk: int, first_frame: int) -> bool:
+        """Whether a chunk that starts at a frame still reads the whole history. Prefix chunks have number -1."""
+        if self.policy.keep_everything:
+            return True
+        return chunk < self.compress_from_chunk and first_frame + self.chunk_frames <= self.trained_frames
+
+
+def fit_policy(policy: CachePolicy, chunk_frames: int, trained_frames: int, total_frames: int) -> FittedPolicy:
+    """Resolve a policy for a model and a length in frames. Room for episodes that no whole one would fill is left out.
+
+    ValueError, naming the tier to shrink, when a head type would read beyond the trained range.
+    """
+    trained = policy.trained_frames or trained_frames
+    if policy.keep_everything:
+        if total_frames > trained and policy.rope != "absolute":
+            raise ValueError(
+                f"The policy full keeps all {total_frames} frames, but the model was trained on {trained}. Beyond that "
+                f"only rope = absolute can place them (as a control; the picture will fall apart). Choose another "
+                f"preset, set rope to absolute, or make the video shorter."
+            )
+        everything = Tiers(0, 0, total_frames)
+        never = total_frames // chunk_frames + 1
+        return FittedPolicy(policy, everything, everything, everything, chunk_frames, trained, never)
+    unit = policy.episode_frames(chunk_frames)
+    if 0 < policy.memory.episodes < unit:
+        raise ValueError(
+            f"memory_episodes is {policy.memory.episodes} frames, but an episode is a whole chunk of {chunk_frames}. "
+            f"None would fit. Set memory_episodes to {chunk_frames} or more, or to 0, or set episode to frame."
+        )
+    whole = {head_type: policy.whole_tiers(head_type, chunk_frames) for head_type in HEAD_TYPES}
+    for head_type, tiers in whole.items():
+        if tiers.frames + chunk_frames > trained:
+            raise ValueError(
+                f"{head_type} heads keep {tiers.frames} frames (sink {tiers.sink}, episodes {tiers.episodes}, recent "
+                f"{tiers.recent}) and read them with a chunk of {chunk_frames}: {tiers.frames + chunk_frames} frames, "
+                f"but the model was trained on {trained}. {_shrink(head_type, tiers, trained - chunk_frames, unit)}."
+            )
+    latest = first_compressed_chunk(chunk_frames, trained)
+    start = latest if policy.compress_from_chunk == AS_LATE_AS_POSSIBLE else policy.compress_from_chunk
+    if start > latest:
+        raise ValueError(
+            f"compress_from_chunk is {start}, but chunk {latest} of {chunk_frames} frames already reads past the "
+            f"{trained} frames that the model was trained on. Use {latest} or less, or -1 for as late as possible."
+        )
+    return FittedPolicy(policy, **whole, chunk_frames=chunk_frames, trained_frames=trained, compress_from_chunk=start)
+
+
+def _shrink(head_type: str, tiers: Tiers, room: int, unit: int) -> str:
+    """What to do so that tiers fit into `room` frames: which to make smaller by how much, the largest first; episodes
+    by whole ones of `unit` frames."""
+    excess, parts = tiers.frames - room, []
+    spare = {"sink": tiers.sink, "episodes": tiers.episodes, "recent": tiers.recent - 1}
+    for tier in sorted(spare, key=lambda name: -spare[name]):
+        if excess > 0 and spare[tier]:
+            step = unit if tier == "episodes" else 1
+            cut = min(-(-excess // step) * step, spare[tier])
+            parts.append(f"{head_type}_{tier} by {cut}")
+            excess -= cut
+    if excess > 0:
+        return "Raise trained_frames, or use a model with shorter chunks"
+    return f"Shrink {' and '.join(parts)}"

@@ -1,0 +1,24 @@
+"""The policies that have a name."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ..geometry import TRAINED_FRAMES
+from .cache_policy import CachePolicy
+from .tiers import Tiers
+
+
+def _every_head(name: str, tiers: Tiers) -> CachePolicy:
+    return CachePolicy(name, tiers, tiers, tiers)
+
+
+_PAPER = CachePolicy("paper", local=Tiers(0, 0, 1), anchor=Tiers(3, 0, 1), memory=Tiers(3, 6, 6))
+PRESETS: Mapping[str, CachePolicy] = {
+    "paper": _PAPER,
+    "enhanced": replace(_PAPER, name="enhanced", commit_context="recent"),
+    "low_vram": replace(_PAPER, name="low_vram", memory=Tiers(3, 3, 3), compress_from_chunk=1, episode="frame"),
+    "max": replace(_PAPER, name="max", memory=Tiers(3, 9, 6)),
+    "uniform": _every_head("uniform", Tiers(3, 0, 7)),
+    "uniform_21": _every_head("uniform_21", Tiers(3, 0, 15)),
+    "full": replace(_every_head("full", Tiers(0, 0, TRAINED_FRAMES)), keep_everything=True),
+}

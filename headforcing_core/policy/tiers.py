@@ -1,0 +1,48 @@
+"""What one head type keeps: how many frames of each tier, and which they are (method.md section 3)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tiers:
+    """Frames of history that one head type keeps: sink, episodes and recent."""
+
+    sink: int
+    episodes: int
+    recent: int
+
+    @property
+    def frames(self) -> int:
+        """History frames in all three tiers together."""
+        return self.sink + self.episodes + self.recent
+
+
+@dataclass(frozen=True)
+class KeptFrames:
+    """What one head type holds: frame ids in time order, of which those from `recent_from` on are the recent tier."""
+
+    frames: tuple[int, ...]
+    recent_from: int
+    sink_end: int
+
+    def tier(self, frame: int) -> str:
+        """Tier of a kept frame: recent, sink or episode."""
+        return "recent" if frame >= self.recent_from else "sink" if frame < self.sink_end else "episode"
+
+
+def keep(tiers: Tiers, committed: int, episodes: Sequence[int], base: int = 0, floor: int = 0) -> KeptFrames:
+    """What is kept once `committed` frames are there. Tiers are disjoint: recent first, then sink, then episodes.
+
+    The sink begins at frame `base`; the recent tier holds nothing before `floor`.
+    """
+    recent_from = max(floor, committed - tiers.recent)
+    sink_end = base + tiers.sink
+    older = {frame for frame in episodes if sink_end <= frame < recent_from} if tiers.episodes else set()
+    older.update(range(base, min(sink_end, recent_from)))
+    return KeptFrames((*sorted(older), *range(recent_from, committed)), recent_from, sink_end)
+
+
+def keep_all(committed: int) -> KeptFrames:
+    """Warm-up: every committed frame counts as recent, for every head type."""
+    return KeptFrames(tuple(range(committed)), 0, 0)

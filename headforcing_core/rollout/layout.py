@@ -1,0 +1,47 @@
+"""Where everything stands for one chunk, and what it reads."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..kv_memory.memory import KVMemory
+from ..policy.positions import history_positions
+from ..policy.tiers import KeptFrames
+
+PREFIX = -1
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything stands for one chunk: its own frames and, per group, what is held. `far` puts the history at
+    the far end of the trained range, as for the first chunk after a cut."""
+
+    first_frame: int
+    chunk_frames: int
+    position: int
+    rope: str
+    groups: Mapping[str, KeptFrames]
+    far: bool = False
+
+    @property
+    def own_frames(self) -> range:
+        """Ids of the chunk's frames."""
+        return range(self.first_frame, self.first_frame + self.chunk_frames)
+
+    def begin(self, memory: KVMemory, context: str) -> None:
+        """Let the next passes read this: everything, or with context `recent` the recent tier alone."""
+        history = {}
+        for group, kept in self.groups.items():
+            older = sum(frame < kept.recent_from for frame in kept.frames) if context == "recent" else 0
+            history[group] = (older, self.positions(kept)[older:])
+        memory.begin(range(self.position, self.position + self.chunk_frames), history)
+
+    def positions(self, kept: KeptFrames) -> list[int]:
+        """Temporal position of every held frame."""
+        if self.far:
+            return list(range(len(kept.frames)))
+        return history_positions(self.rope, kept.frames, kept.recent_from, self.first_frame, self.position)
+
+    def seen(self, kept: KeptFrames) -> tuple[tuple[int, int, str], ...]:
+        """(frame, position, tier) of every held frame, in time order."""
+        places = zip(kept.frames, self.positions(kept), strict=True)
+        return tuple((frame, position, kept.tier(frame)) for frame, position in places)

@@ -1,0 +1,79 @@
+"""What is known of a MODEL: its facts, its size, what it cannot be; and the way into its latent space and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import comfy.model_management
+import torch
+from comfy.ldm.wan.model import WanModel, WanSelfAttention
+from torch import Tensor
+
+from ...headforcing_core.checkpoint.families import ARFacts, assumed_facts
+from ...headforcing_core.checkpoint.fingerprint import shapes_fingerprint
+from ...headforcing_core.geometry import LATENT_CHANNELS
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+
+_ATTACHMENT = "head_forcing_facts"
+
+
+def attach_facts(model: ModelPatcher, facts: ARFacts) -> None:
+    """Mark a MODEL, and all clones made of it later, with what is known of it."""
+    model.set_attachments(_ATTACHMENT, facts)
+
+
+def facts_of(model: ModelPatcher) -> ARFacts:
+    """What is known of a MODEL: what Load AR Model attached, else what is usual."""
+    facts = model.get_attachment(_ATTACHMENT)
+    if isinstance(facts, ARFacts):
+        return facts
+    shapes = {name: tuple(value.shape) for name, value in wan_of(model).state_dict().items()}
+    return assumed_facts(shapes_fingerprint(shapes))
+
+
+def layers_and_heads(model: ModelPatcher) -> tuple[int, int]:
+    """Layers of the model and heads a layer."""
+    wan = wan_of(model)
+    return len(wan.blocks), wan.num_heads
+
+
+def frame_head_bytes(model: ModelPatcher, tokens: int) -> int:
+    """Bytes of K and V of one frame in one head, in the type that the model computes in."""
+    dtype = model.model.get_dtype_inference()
+    return 2 * tokens * self_attention_of(model)[0].head_dim * torch.empty((), dtype=dtype).element_size()
+
+
+def weights_bytes(model: ModelPatcher) -> int:
+    """Bytes of the model's weights."""
+    return model.model_size()
+
+
+def pass_bytes(model: ModelPatcher, frames: int, latent_size: tuple[int, int]) -> int:
+    """Bytes that one pass over so many frames takes beside weights and KV memory, as the host reckons."""
+    return round(model.model.memory_required([1, LATENT_CHANNELS, frames, *latent_size]))
+
+
+def text_width(model: ModelPatcher) -> int:
+    """Numbers per token of a text, as the model reads it."""
+    return cast("int", wan_of(model).text_embedding[0].in_features)
+
+
+def latent_in(model: ModelPatcher, samples: Tensor) -> Tensor:
+    """From what travels in a LATENT to model space."""
+    return model.model.process_latent_in(samples.float())
+
+
+def latent_out(model: ModelPatcher, latent: Tensor) -> Tensor:
+    """From model space to what travels in a LATENT."""
+    return model.model.process_latent_out(latent).to(comfy.model_management.intermediate_device())
+
+
+def wan_of(model: ModelPatcher) -> WanModel:
+    return model.model.diffusion_model
+
+
+def self_attention_of(model: ModelPatcher) -> list[WanSelfAttention]:
+    return [cast("WanSelfAttention", block.self_attn) for block in wan_of(model).blocks]

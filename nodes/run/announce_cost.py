@@ -1,0 +1,42 @@
+"""What a run will take, said on its node and in its report before the first step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ...headforcing_core.files.byte_words import bytes_in_words
+from ...headforcing_core.files.disk_room import free_on_disk
+from ..host.device_memory import free_bytes, total_bytes
+from ..host.model import pass_bytes, weights_bytes
+from ..keeping.kept_run import KeptRun
+from ..keeping.output_folder import runs_folder
+from ..request.run_cost import RunCost, chunk_bytes
+from ..status.messages import say
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+    from ..keeping.kept_run import Run
+    from ..video.growing_video import VideoStream
+
+
+def tell_cost(cost: RunCost, model: ModelPatcher, run: Run, stream: VideoStream | None, node_id: str | None) -> RunCost:
+    """Say on its node and in its report what a run will take that is about to begin; the cost with all that lies
+    beside the KV memory."""
+    video = cost.video
+    cost = replace(
+        cost,
+        weights_bytes=weights_bytes(model),
+        pass_bytes=pass_bytes(model, video.chunk_frames, video.latent_size),
+        vae_bytes=0 if stream is None else stream.expected_bytes(video.width, video.height),
+    )
+    total = total_bytes(model)
+    told = [cost.told(free_bytes(model), total), cost.warning(total)]
+    if isinstance(run, KeptRun):
+        kept = bytes_in_words((video.chunks - run.finished.chunks) * chunk_bytes(video))
+        told.append(f"Disk: {kept} for the chunks; {bytes_in_words(free_on_disk(runs_folder()))} are free.")
+    said = " ".join(filter(None, told))
+    run.notes.append(said)
+    say(said, node_id)
+    return cost
