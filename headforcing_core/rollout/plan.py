@@ -14,12 +14,15 @@ Text = TypeVar("Text")
 
 @dataclass(frozen=True)
 class Segment(Generic[Text]):
-    """The stretch of chunks from `first_chunk` to the next segment, under one text, and how it takes over."""
+    """The stretch of chunks from `first_chunk` to the next segment, under one text, and how it takes over. `prompt` is
+    what an artist wrote; `live` says that it was typed while the video was made."""
 
     first_chunk: int
     text: Text
     transition: str = "soft"
     soft_chunks: int = 1
+    prompt: str = ""
+    live: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from itertools import zip_longest
 
 from ..files.strict_json import Setting
 from ..policy.head_types import Labels
-from .record import RunRecord, RunSegment, Seeds
+from ..rollout.plan import Segment
+from .record import RunRecord, Seeds
 
 _LONGEST_SHOWN = 100
 # settings that no input is called by: what they are, and how to get the one of before
@@ -108,7 +109,7 @@ def _segment_difference(kept: RunRecord, wanted: RunRecord) -> Difference | None
         if _way(before, index) != _way(now, index):
             ways = f"takes over by {_shown_way(before)}, now by {_shown_way(now)}"
             return Difference(now.first_chunk, f"begins the scene {_shown(now.prompt)}, which {ways}")
-        if before.text_hash != now.text_hash:
+        if before.text != now.text:
             what = f"has the prompt {_shown(before.prompt)}, now it would be {_shown(now.prompt)}"
             if before.prompt == now.prompt:
                 what = f"has the prompt {_shown(now.prompt)}, which is now another text, or encoded otherwise"
@@ -116,7 +117,7 @@ def _segment_difference(kept: RunRecord, wanted: RunRecord) -> Difference | None
     return None
 
 
-def _way(segment: RunSegment, index: int) -> tuple[str, int]:
+def _way(segment: Segment[str], index: int) -> tuple[str, int]:
     """What a segment's way to take over does: nothing for the first, its chunks count for soft alone."""
     if index == 0:
         return "", 0
@@ -146,7 +147,7 @@ def _shown_seeds(seeds: Seeds) -> str:
     return ", ".join(f"{seed} from chunk {first} on" for first, seed in seeds[-8:])
 
 
-def _shown_way(segment: RunSegment) -> str:
+def _shown_way(segment: Segment[str]) -> str:
     return f"soft over {segment.soft_chunks} chunks" if segment.transition == "soft" else segment.transition
 
 

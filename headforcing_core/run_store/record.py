@@ -11,6 +11,7 @@ from typing import TypeAlias
 from ..files.strict_json import Fields, Json, Setting, check_values, expected, integer, items, parse_json
 from ..policy.head_types import HEAD_TYPES, Labels
 from ..rollout.episodes import Decision
+from ..rollout.plan import Segment
 from ..schedule import TRANSITIONS
 
 FORMAT = "headforcing.run/1"
@@ -23,24 +24,12 @@ _NOVELTIES = (-1.0, 3.0)  # one minus a mean cosine, with room for rounding
 _HASH = re.compile(r"[0-9a-f]{64}")
 _FORMAT = re.compile(r"headforcing\.run/(\d{1,9})")
 _NAMES = ("format", "settings", "segments", "seeds", "profile", "prefix_hash", "chunks", "sha256")
+_SEGMENT_NAMES = ("prompt", "text_hash", "first_chunk", "transition", "soft_chunks", "live")
 _SEAL = b',"sha256":"%s"}'
 _SEAL_BYTES = len(_SEAL % (b"0" * 64))
 
 Seeds: TypeAlias = tuple[tuple[int, int], ...]
 """(first chunk, seed) of every stretch of chunks under one seed."""
-
-
-@dataclass(frozen=True)
-class RunSegment:
-    """A scene: its prompt, the SHA-256 of its encoded text, the chunk on which it begins, how it takes over, and
-    whether it was typed while the run was made."""
-
-    prompt: str
-    text_hash: str
-    first_chunk: int
-    transition: str
-    soft_chunks: int
-    live: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,13 +45,14 @@ class RunProfile:
 class RunSpec:
     """A run as it is wanted now.
 
-    `settings` are the values that must be the same for the chunks to be of one run - so not the length; `seed` is that
+    `settings` are the values that must be the same for the chunks to be of one run - so not the length; the text of a
+    segment is the SHA-256 of what its prompt is encoded to; `seed` is that
     of the chunks still to be made; `prefix_hash` the SHA-256 of what is committed before chunk 0, or None; `chunks` how
     many the video has; `chunk_shape` (1, channels, frames, height, width) of each, in model space.
     """
 
     settings: Mapping[str, Setting]
-    segments: tuple[RunSegment, ...]
+    segments: tuple[Segment[str], ...]
     seed: int
     profile: RunProfile | None
     prefix_hash: str | None
@@ -83,7 +73,7 @@ class RunRecord:
     """All of `run.json`. `chunks` are the finished ones, from chunk 0 on."""
 
     settings: Mapping[str, Setting]
-    segments: tuple[RunSegment, ...]
+    segments: tuple[Segment[str], ...]
     seeds: Seeds
     profile: RunProfile | None
     prefix_hash: str | None
@@ -122,7 +112,7 @@ def dump_record(record: RunRecord) -> bytes:
             "settings": {
                 name: dict(value) if isinstance(value, Mapping) else value for name, value in record.settings.items()
             },
-            "segments": [asdict(segment) for segment in record.segments],
+            "segments": [_described(segment) for segment in record.segments],
             "seeds": record.seeds,
             "profile": None if record.profile is None else asdict(record.profile),
             "prefix_hash": record.prefix_hash,
@@ -139,6 +129,11 @@ def dump_record(record: RunRecord) -> bytes:
         raise ValueError(f"run.json would have {len(data)} bytes, more than {MOST_BYTES}")
     check_values(data)
     return data
+
+
+def _described(segment: Segment[str]) -> dict[str, Json]:
+    values = (segment.prompt, segment.text, segment.first_chunk, segment.transition, segment.soft_chunks, segment.live)
+    return dict(zip(_SEGMENT_NAMES, values, strict=True))
 
 
 def seal(data: bytes) -> bytes:
@@ -218,20 +213,20 @@ def _plain_number(where: str, value: Json) -> float:
     return value
 
 
-def _segments(values: list[tuple[str, Json]]) -> tuple[RunSegment, ...]:
+def _segments(values: list[tuple[str, Json]]) -> tuple[Segment[str], ...]:
     segments = tuple(_segment(value, place) for place, value in values)
     _check_stretches("segments", [segment.first_chunk for segment in segments])
     return segments
 
 
-def _segment(value: Json, where: str) -> RunSegment:
-    fields = Fields.of(value, where, tuple(RunSegment.__dataclass_fields__))
-    return RunSegment(
-        fields.text("prompt"),
-        fields.text("text_hash", _HASH, "a SHA-256"),
+def _segment(value: Json, where: str) -> Segment[str]:
+    fields = Fields.of(value, where, _SEGMENT_NAMES)
+    return Segment(
         fields.integer("first_chunk", 0, MOST_CHUNKS),
+        fields.text("text_hash", _HASH, "a SHA-256"),
         fields.choice("transition", TRANSITIONS),
         fields.integer("soft_chunks", 1, MOST_CHUNKS),
+        fields.text("prompt"),
         fields.flag("live"),
     )
 

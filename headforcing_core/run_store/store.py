@@ -31,7 +31,7 @@ from .chunk_file import most_bytes, pack_chunk, read_chunk
 from .folder import NEXT_VIDEO_FILE, REPORT_FILE, RUN_FILE, TIMELINE_FILE, VIDEO_FILE, chunk_file, place_for
 from .lock import lock_folder
 from .opening import OnCheck, Opened, check_choice, open_folder
-from .record import MOST_BYTES, ChunkRecord, RunProfile, RunRecord, RunSegment, RunSpec, begin_record, dump_record
+from .record import MOST_BYTES, ChunkRecord, RunProfile, RunRecord, RunSpec, begin_record, dump_record
 
 
 class RunStore:
@@ -176,7 +176,7 @@ class RunStore:
             write_file(self.folder / RUN_FILE, described)
         self._record, self._finished = record, chunk + 1
 
-    def note_segments(self, segments: Sequence[RunSegment]) -> None:
+    def note_segments(self, segments: Sequence[Segment[str]]) -> None:
         """Write down the scenes as they stand now; those that begin before the next chunk stay as they are."""
         self._note(replace(self._record, segments=tuple(segments)), "The new scene")
 

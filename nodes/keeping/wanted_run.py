@@ -11,8 +11,9 @@ from torch import Tensor
 from ...headforcing_core.files.strict_json import Setting
 from ...headforcing_core.heads.profile import HeadProfile
 from ...headforcing_core.heads.rules import LabelRule
+from ...headforcing_core.rollout.plan import Segment
 from ...headforcing_core.run_store.opening import kept_run
-from ...headforcing_core.run_store.record import RunProfile, RunSegment, RunSpec
+from ...headforcing_core.run_store.record import RunProfile, RunSpec
 from .output_folder import runs_folder
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Before(NamedTuple):
     sentences for the report."""
 
     profile: HeadProfile | None = None
-    live: tuple[RunSegment, ...] = ()
+    live: tuple[Segment[str], ...] = ()
     notes: tuple[str, ...] = ()
 
 

@@ -15,8 +15,7 @@ from ...headforcing_core.heads.profile import HeadProfile
 from ...headforcing_core.policy.cache_policy import CachePolicy
 from ...headforcing_core.policy.fitting import FittedPolicy, fit_policy
 from ...headforcing_core.policy.head_types import HEAD_TYPES
-from ...headforcing_core.rollout.plan import RolloutPlan, check_transitions
-from ...headforcing_core.run_store.record import RunSegment
+from ...headforcing_core.rollout.plan import RolloutPlan, Segment, check_transitions
 from ..host.backbone import foreign_patches
 from ..host.conditioning import mix_conditioning
 from ..host.lora_hash import weight_patches_hash
@@ -87,7 +86,7 @@ def plan_run(
     model: ModelPatcher,
     schedule: PromptSchedule | None,
     positive: Conditioning | None,
-    kept_live: Sequence[RunSegment],
+    kept_live: Sequence[Segment[str]],
     video: VideoShape,
     sigmas: tuple[float, ...] | None,
     policy: CachePolicy,

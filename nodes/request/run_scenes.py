@@ -12,7 +12,6 @@ import torch
 from ...headforcing_core.geometry import VideoShape
 from ...headforcing_core.report.run_report import ReportSegment
 from ...headforcing_core.rollout.plan import Segment
-from ...headforcing_core.run_store.record import RunSegment
 from ...headforcing_core.schedule import PlacedScene, Scene, place_scenes, write_schedule
 from ..host.conditioning import check_conditioning
 from ..sockets import PromptSchedule
@@ -77,18 +76,18 @@ class RunScenes:
             ]
         )
 
-    def record(self) -> tuple[RunSegment, ...]:
+    def record(self) -> tuple[Segment[str], ...]:
         """What is written down of them with a kept run."""
         if not self.placed:
             (only,) = self.segments
-            return (RunSegment(_POSITIVE, _text_hash(only.text), 0, only.transition, only.soft_chunks),)
+            return (Segment(0, _text_hash(only.text), only.transition, only.soft_chunks, _POSITIVE),)
         return tuple(
-            RunSegment(
-                scene.scene.prompt,
-                hashlib.sha256(scene.scene.prompt.encode()).hexdigest(),
+            Segment(
                 segment.first_chunk,
+                hashlib.sha256(scene.scene.prompt.encode()).hexdigest(),
                 segment.transition,
                 segment.soft_chunks,
+                scene.scene.prompt,
                 scene.live,
             )
             for scene, segment in zip(self.placed, self.segments, strict=True)
@@ -99,7 +98,7 @@ def run_scenes(
     model: ModelPatcher,
     schedule: PromptSchedule | None,
     positive: Conditioning | None,
-    kept_live: Sequence[RunSegment],
+    kept_live: Sequence[Segment[str]],
     video: VideoShape,
     notes: list[str],
 ) -> RunScenes:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from headforcing_core.rollout.episodes import Decision
+from headforcing_core.rollout.plan import Segment
 from headforcing_core.run_store.chunk_file import unpack_chunk
-from headforcing_core.run_store.record import RunProfile, RunSegment, RunSpec, parse_record, seal
+from headforcing_core.run_store.record import RunProfile, RunSpec, parse_record, seal
 from headforcing_core.run_store.store import RunStore
 
 SHAPE = (1, 16, 2, 2, 2)
@@ -27,12 +28,12 @@ def digest(text: str) -> str:
 
 def scene(
     prompt: str, first_chunk: int = 0, transition: str = "recache", soft_chunks: int = 4, live: bool = False
-) -> RunSegment:
+) -> Segment[str]:
     """A scene whose text is encoded to its own hash."""
-    return RunSegment(prompt, digest(prompt), first_chunk, transition, soft_chunks, live)
+    return Segment(first_chunk, digest(prompt), transition, soft_chunks, prompt, live)
 
 
-def make_spec(seed: int = 1, chunks: int = 6, scenes: Sequence[RunSegment] = (), **settings: float) -> RunSpec:
+def make_spec(seed: int = 1, chunks: int = 6, scenes: Sequence[Segment[str]] = (), **settings: float) -> RunSpec:
     """A run of one scene, or of these."""
     return RunSpec(
         {"width": 832, "sigmas": (1.0, 0.5, 0.0), "memory": {"sink": 3, "recent": 4}, "rope": "compact", **settings},

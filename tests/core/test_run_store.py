@@ -35,6 +35,7 @@ from headforcing_core.files import disk_room, strict_json
 from headforcing_core.files.disk_room import check_disk
 from headforcing_core.files.plain_names import numbered_name
 from headforcing_core.rollout.episodes import Decision
+from headforcing_core.rollout.plan import Segment
 from headforcing_core.run_store import record as run_record
 from headforcing_core.run_store.chunk_file import most_bytes
 from headforcing_core.run_store.record import RunSpec, begin_record, dump_record, parse_record
@@ -173,7 +174,7 @@ def test_decisions_of_the_last_chunk_come_when_the_video_becomes_longer(tmp_path
             "Chunk 0 of the run 'fox' has the prompt 'a red fox', now it would be 'a cat'",
         ),
         (
-            make_spec(scenes=[replace(scene("a red fox"), text_hash=digest("lora"))]),
+            make_spec(scenes=[replace(scene("a red fox"), text=digest("lora"))]),
             "has the prompt 'a red fox', which is now another text, or encoded otherwise",
         ),
         (
@@ -199,7 +200,7 @@ def test_a_run_of_another_kind_is_refused_by_its_first_difference(
         ([scene("a"), scene("b", 2), scene("c", 4, "soft", 3)], "Chunk 4.*recache, now by soft over 3 chunks"),
     ],
 )
-def test_a_scene_of_a_finished_chunk_cannot_change(tmp_path: Path, after: list[run_record.RunSegment], message: str):
+def test_a_scene_of_a_finished_chunk_cannot_change(tmp_path: Path, after: list[Segment[str]], message: str):
     with RunStore.open(tmp_path, "fox", make_spec(scenes=[scene("a"), scene("b", 2), scene("c", 4)])) as store:
         make_chunks(store)
     refused(tmp_path, make_spec(scenes=after), message)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from run_specs import FAST_DISK, SHAPE, latent, make_chunks, make_spec, seeds_in, seeds_of
 
 from headforcing_core.rollout.episodes import Decision
+from headforcing_core.rollout.plan import Segment
 from headforcing_core.run_store.chunk_file import pack_chunk, unpack_chunk
 from headforcing_core.run_store.record import (
     FORMAT,
@@ -17,7 +18,6 @@ from headforcing_core.run_store.record import (
     ChunkRecord,
     RunProfile,
     RunRecord,
-    RunSegment,
     dump_record,
     parse_record,
 )
@@ -55,7 +55,7 @@ def run_records(draw: st.DrawFn) -> RunRecord:
     return RunRecord(
         draw(st.dictionaries(st.text(), setting, max_size=5)),
         tuple(
-            RunSegment(draw(st.text()), draw(HASHES), first, draw(st.sampled_from(("soft", "cut"))), 4)
+            Segment(first, draw(HASHES), draw(st.sampled_from(("soft", "cut"))), 4, draw(st.text()))
             for first in draw(stretches())
         ),
         tuple((first, draw(st.integers(0, MOST_SEED))) for first in draw(stretches())),
