@@ -27,6 +27,7 @@ from ..files.plain_names import check_plain_name
 from ..files.safe_files import read_file, write_file
 from ..files.strict_json import Setting, parse_json
 from ..rollout.episodes import Decision
+from ..rollout.plan import Segment
 from .chunk_file import most_bytes, pack_chunk, read_chunk
 from .folder import NEXT_VIDEO_FILE, REPORT_FILE, RUN_FILE, TIMELINE_FILE, VIDEO_FILE, chunk_file, place_for
 from .lock import lock_folder
