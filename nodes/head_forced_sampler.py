@@ -22,7 +22,7 @@ from .host.model import facts_of, latent_in
 from .input_checks import name_error, size_error
 from .keeping.kept_run import Run, open_run
 from .keeping.wanted_run import Before, run_before
-from .request.beginning import check_prefix, prefix_samples
+from .request.beginning import beginning_hashes, check_prefix, prefix_samples
 from .request.noise_choice import check_noise, make_noise
 from .request.run_request import RunPlan, plan_run
 from .run.announce_cost import tell_cost
@@ -99,13 +99,13 @@ class HeadForcedSampler(io.ComfyNode):
         check_noise(noise, video, continues=previous is not None, is_kept=bool(run_name))
         goes_on = run_name and on_existing_run == "resume"
         before = run_before(run_name, from_chunk, seed, facts.fingerprint) if goes_on else Before()
-        policy = policy or PRESETS["paper"]
+        policy, as_begun = before.as_begun(policy or PRESETS["paper"])
         plan = plan_run(model, schedule, positive, before.live, video, levels, policy, profile or before.profile)
-        plan = replace(plan, notes=(*plan.notes, *before.notes))
+        plan = replace(plan, notes=(*plan.notes, *before.notes, *as_begun))
         prefix = prefix_samples(start_image, previous, vae, width, height)
         if prefix is not None:
             plan = plan.after(latent_in(model, prefix))
-        beginning = start_image if previous is None else previous["samples"]
+        beginning = beginning_hashes(start_image, previous)
         replaces = run_name and on_existing_run == "replace"  # then measured before the old run is deleted
         heads = run_heads(model, plan, node_id) if replaces else None
         with open_run(run_name, plan, seed, beginning, on_existing_run, from_chunk, checking(node_id)) as run:

@@ -2,19 +2,23 @@
 
 import errno
 import os
+import platform
+import re
 import stat
 from pathlib import Path
 
+_HOST = re.sub(r"[^A-Za-z0-9_-]", "_", platform.node())[:32]
 _UNSYNCED = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES)  # what file systems say that cannot sync a folder
 
 
 def temporary_of(path: Path) -> Path:
-    """What a file is called while it is being written: `.NAME.tmp` beside it."""
-    return path.with_name(f".{path.name}.tmp")
+    """What a file is called while it is being written: `.NAME.HOST.PID.tmp` beside it, so that two processes that
+    write one file never write into one temporary."""
+    return path.with_name(f".{path.name}.{_HOST}.{os.getpid()}.tmp")
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file so that after a crash at any moment the old one or the new one is there. One writer a folder.
+    """Write a file so that after a crash at any moment the old one or the new one is there.
     OSError leaves the old file and no temporary."""
     temporary = temporary_of(path)
     try:

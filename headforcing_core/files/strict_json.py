@@ -38,6 +38,10 @@ def check_values(data: bytes) -> None:
         raise ValueError(f"it holds more than {MOST_VALUES} values")
 
 
+class UnknownName(ValueError):
+    """A JSON object has a name that is not known, as one of a newer version may."""
+
+
 def expected(where: str, value: Json, what: str) -> ValueError:
     """The error for a value of the wrong kind."""
     return ValueError(f"{where} is {_shown(value)}, not {what}")
@@ -53,13 +57,13 @@ class Fields:
 
     @classmethod
     def of(cls, value: Json, where: str, names: Collection[str]) -> "Fields":
-        """An object that has exactly these names."""
+        """An object that has exactly these names; UnknownName for one that has more."""
         if not isinstance(value, dict):
             raise expected(where, value, "an object")
-        odd = [*(name for name in names if name not in value), *(name for name in value if name not in names)]
-        if odd:
-            how = "has the unknown name" if odd[0] in value else "lacks"
-            raise ValueError(f"{where} {how} {_shown(odd[0])}")
+        if lacking := [name for name in names if name not in value]:
+            raise ValueError(f"{where} lacks {_shown(lacking[0])}")
+        if unknown := [name for name in value if name not in names]:
+            raise UnknownName(f"{where} has the unknown name {_shown(unknown[0])}")
         return cls(where, value)
 
     def text(self, name: str, pattern: re.Pattern[str] | None = None, what: str = "text") -> str:

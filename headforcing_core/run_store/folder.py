@@ -9,6 +9,7 @@ from pathlib import Path
 from ..files.plain_names import numbered_name
 
 RUN_FILE = "run.json"
+JOURNAL_FILE = "journal.jsonl"
 REPORT_FILE = "report.json"
 VIDEO_FILE = "video.mp4"
 TIMELINE_FILE = "timeline.png"
@@ -17,7 +18,7 @@ NEXT_VIDEO_FILE = "video_next.mp4"
 LOCK_FILE = "lock"
 ON_EXISTING = ("resume", "new", "replace")
 _CHUNK_FILE = re.compile(r"chunk_(\d{5,6})\.safetensors")
-_TEMPORARY = re.compile(r"\.(.+)\.tmp")
+_TEMPORARY = re.compile(r"\.(.+?)(\.[A-Za-z0-9_-]*\.\d+)?\.tmp")  # 0.1.0 had no host and pid in it
 _OTHER_NAME = "Choose another run_name, set on_existing_run to new, or move it away."
 
 
@@ -39,7 +40,7 @@ def chunks_from(first: int, names: Iterable[str]) -> list[str]:
 
 def is_own_file(name: str) -> bool:
     """Whether a run writes files of this name; temporaries and the lock are not among them."""
-    return name in (RUN_FILE, *MADE_FILES) or chunk_number(name) is not None
+    return name in (RUN_FILE, JOURNAL_FILE, *MADE_FILES) or chunk_number(name) is not None
 
 
 def place_for(root: Path, name: str, on_existing: str) -> Path:
@@ -75,6 +76,8 @@ def own_files(folder: Path) -> dict[str, int]:
             )
     own = {name: found.st_size for name, found in entries.items() if is_own_file(name)}
     odd = [name for name in entries if name != LOCK_FILE and not _is_temporary(name)]
+    if odd == [JOURNAL_FILE] and not own[JOURNAL_FILE]:  # a run was just about to begin
+        return {}
     if RUN_FILE not in own and odd:
         raise RuntimeError(
             f"The folder {folder.name!r} holds {min(odd)[:80]!r} but no run.json, so it is not known to be a run and "

@@ -8,7 +8,8 @@ from itertools import zip_longest
 from ..files.strict_json import Setting
 from ..policy.head_types import Labels
 from ..rollout.plan import Segment
-from .record import RunRecord, Seeds
+from .record import RunRecord, RunSpec, Seeds
+from .record_json import begin_record
 
 _LONGEST_SHOWN = 100
 # settings that no input is called by: what they are, and how to get the one of before
@@ -16,6 +17,7 @@ _FROM_NODES = {
     "fingerprint": ("fingerprint (the checkpoint)", "Load the checkpoint of that run"),
     "weight_patches": ("weight_patches (LoRA)", "Connect the LoRA loaders of that run at their strengths"),
 }
+_OF_POLICY = "policy_"
 _ANEW = "set on_existing_run to new (another folder) or replace (delete the run and begin anew)"
 
 
@@ -36,36 +38,44 @@ def wanted_seeds(kept: Seeds, seed: int, from_chunk: int) -> Seeds:
     return (*before, (max(from_chunk, 0), seed))
 
 
-def check_same_run(name: str, kept: RunRecord, wanted: RunRecord) -> None:
-    """ValueError, naming the first difference and both values, when chunks of the two would not go together."""
-    for setting in [*wanted.settings, *(other for other in kept.settings if other not in wanted.settings)]:
-        values = kept.settings.get(setting), wanted.settings.get(setting)
-        if values[0] != values[1]:
-            called, back = _FROM_NODES.get(setting, (setting, f"Set {setting} back"))
-            before, now = ("(not set)" if value is None else _shown(value) for value in values)
-            raise _other_run(name, f"{called} {before}", f"{called} is {now}", back)
+def check_same_run(name: str, kept: RunRecord, spec: RunSpec) -> None:
+    """ValueError, naming the first difference and both values, when chunks of the kept run and those that are wanted
+    would not go together. RuntimeError for a run with settings that only a newer version has."""
+    wanted = begin_record(spec)
+    if newer := [setting for setting in kept.settings if setting not in wanted.settings]:
+        raise RuntimeError(
+            f"The run {name!r} was made by a newer version of this pack: it has the setting {_shown(newer[0])}, which "
+            f"this one does not know. Its chunks and the ones still to be made would not go together. Update the pack, "
+            f"or {_ANEW}."
+        )
+    for setting, now in wanted.settings.items():
+        before = kept.settings.get(setting, spec.meant_before.get(setting))
+        if before != now:
+            called, back = _named(setting)
+            shown = ["(not set)" if value is None else _shown(value) for value in (before, now)]
+            raise _other_run(name, f"{called} {shown[0]}", f"{called} is {shown[1]}", back)
     if _labels(kept) != _labels(wanted):
         before, now = (_shown_hash(_labels_hash(_labels(record))) for record in (kept, wanted))
         raise _other_run(name, f"head labels {before}", f"they are {now}", "Connect the profile of that run")
-    if kept.prefix_hash != wanted.prefix_hash:
+    if kept.prefix_hash not in (wanted.prefix_hash, *spec.older_prefix_hashes):
         before, now = (_shown_hash(record.prefix_hash) for record in (kept, wanted))
         raise _other_run(
             name, f"beginning {before}", f"start_image or previous gives {now}", "Connect what it began with"
         )
 
 
-def check_from_chunk(name: str, kept: RunRecord, seed: int, from_chunk: int, chunks: int) -> None:
+def check_from_chunk(name: str, kept: RunRecord, finished: int, spec: RunSpec, from_chunk: int) -> None:
     """ValueError for a chunk to begin anew at that the run has not reached, or that the video does not have. One that
     was begun anew before with this seed stays good when damage has since made the run shorter."""
-    if from_chunk >= chunks:
+    if from_chunk >= spec.chunks:
         raise ValueError(
-            f"from_chunk is {from_chunk}, but the video has {chunks} chunks, counted from 0. There is nothing to make "
-            f"from there on. Set from_chunk to {chunks - 1} or less, or make the video longer."
+            f"from_chunk is {from_chunk}, but the video has {spec.chunks} chunks, counted from 0. There is nothing to "
+            f"make from there on. Set from_chunk to {spec.chunks - 1} or less, or make the video longer."
         )
-    if from_chunk > len(kept.chunks) and (from_chunk, seed) not in kept.seeds:
+    if from_chunk > finished and (from_chunk, spec.seed) not in kept.seeds:
         raise ValueError(
-            f"from_chunk is {from_chunk}, but the run {name!r} has {len(kept.chunks)} finished chunks. A chunk can "
-            f"be made anew only after those before it. Set from_chunk to {len(kept.chunks)} or less, or to -1 to go on."
+            f"from_chunk is {from_chunk}, but the run {name!r} has {finished} finished chunks. A chunk can "
+            f"be made anew only after those before it. Set from_chunk to {finished} or less, or to -1 to go on."
         )
 
 
@@ -115,6 +125,16 @@ def _segment_difference(kept: RunRecord, wanted: RunRecord) -> Difference | None
                 what = f"has the prompt {_shown(now.prompt)}, which is now another text, or encoded otherwise"
             return Difference(now.first_chunk, what)
     return None
+
+
+def _named(setting: str) -> tuple[str, str]:
+    """What a setting is called where the artist sets it, and how it is set back."""
+    if setting in _FROM_NODES:
+        return _FROM_NODES[setting]
+    if setting.startswith(_OF_POLICY):
+        called = setting.removeprefix(_OF_POLICY)
+        return f"{called} (Head Cache Policy)", f"Set {called} back in Head Cache Policy"
+    return setting, f"Set {setting} back"
 
 
 def _way(segment: Segment[str], index: int) -> tuple[str, int]:

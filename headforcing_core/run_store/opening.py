@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from ..files.disk_room import check_disk
 from ..files.plain_names import check_plain_name
-from ..files.safe_files import read_file, write_file
 from .chunk_file import most_bytes, read_chunk
 from .folder import (
+    JOURNAL_FILE,
     MADE_FILES,
     ON_EXISTING,
     RUN_FILE,
@@ -19,17 +19,21 @@ from .folder import (
     own_files,
     remove_temporaries,
 )
+from .ledger import Ledger
 from .matching import check_from_chunk, check_same_run, differing, first_difference, wanted_seeds
-from .record import MOST_BYTES, RunRecord, RunSpec, Seeds, begin_record, dump_record, parse_record, unreadable
+from .record import RunRecord, RunSpec, Seeds
+from .record_json import begin_record
 from .takes import keep_take, remove_unfinished
 
 OnCheck = Callable[[int, int], None]
 """(chunks checked, chunks to check); whatever it raises ends the opening."""
 
 
-class Opened(NamedTuple):
-    """A run as it was found or begun: its record, how many chunks are good, and sentences for the report."""
+class OpenedRun(NamedTuple):
+    """A run as it was found or begun: what is written down of it, its record from now on, how many chunks are good, and
+    sentences for the report."""
 
+    ledger: Ledger
     record: RunRecord
     finished: int
     notes: list[str]
@@ -43,7 +47,7 @@ def kept_run(root: Path, name: str) -> RunRecord | None:
     if not folder.exists():
         return None
     check_place(folder)
-    return _read_record(folder) if RUN_FILE in own_files(folder) else None
+    return Ledger.read(folder).record if RUN_FILE in own_files(folder) else None
 
 
 def check_choice(name: str, on_existing: str, from_chunk: int, is_there: bool) -> None:
@@ -62,7 +66,7 @@ def check_choice(name: str, on_existing: str, from_chunk: int, is_there: bool) -
         )
 
 
-def open_folder(folder: Path, spec: RunSpec, on_existing: str, from_chunk: int, on_check: OnCheck) -> Opened:
+def open_folder(folder: Path, spec: RunSpec, on_existing: str, from_chunk: int, on_check: OnCheck) -> OpenedRun:
     """Begin the run in a folder, or go on with the one that is there. Only under the run's lock. Errors as of
     RunStore.open; OSError when the disk is at fault."""
     files = own_files(folder)
@@ -72,68 +76,77 @@ def open_folder(folder: Path, spec: RunSpec, on_existing: str, from_chunk: int, 
     record = begin_record(spec)
     _check_disk(folder, spec, 0, files)
     _clean_up(folder)
-    write_file(folder / RUN_FILE, dump_record(record))
+    ledger = Ledger.begin(folder, record)
     _remove(folder, chunks_from(0, files))
-    _remove(folder, MADE_FILES)
-    return Opened(record, 0, [])
+    return OpenedRun(ledger, record, 0, _remove_made(folder))
 
 
-def _go_on(folder: Path, spec: RunSpec, files: Mapping[str, int], from_chunk: int, on_check: OnCheck) -> Opened:
+def _go_on(folder: Path, spec: RunSpec, files: Mapping[str, int], from_chunk: int, on_check: OnCheck) -> OpenedRun:
     name, notes = folder.name, list[str]()
-    kept = _read_record(folder)
-    wanted = replace(begin_record(spec), seeds=_seeds(name, kept, spec, from_chunk, notes))
-    if kept.chunks:
-        check_same_run(name, kept, wanted)
-    check_from_chunk(name, kept, spec.seed, from_chunk, spec.chunks)
-    shared = min(len(kept.chunks), spec.chunks)
+    ledger = Ledger.read(folder)
+    kept, listed = ledger.record, len(ledger.chunks)
+    if ledger.is_torn:
+        notes.append(
+            f"The last line of {JOURNAL_FILE} was cut short, as by a crash or a full disk, and counts for nothing: "
+            f"chunk {listed} is made again."
+        )
+    wanted = replace(begin_record(spec), seeds=_seeds(ledger, spec, from_chunk, notes))
+    if listed:
+        check_same_run(name, kept, spec)
+    check_from_chunk(name, kept, listed, spec, from_chunk)
+    shared = min(listed, spec.chunks)
     difference = first_difference(kept, wanted, shared)
     if difference is not None and (from_chunk < 0 or difference.chunk < from_chunk):
-        raise differing(name, len(kept.chunks), difference, from_chunk)
+        raise differing(name, listed, difference, from_chunk)
     if difference is not None:
         shared = difference.chunk
-    finished = _good_chunks(folder, spec, kept, shared, on_check, notes)
+    finished, damage = _good_chunks(ledger, folder, spec.chunk_shape, shared, on_check)
+    notes += damage
     is_complete = finished == spec.chunks
-    record = kept if is_complete else replace(wanted, chunks=kept.chunks[:finished])
+    record = kept if is_complete else wanted
     if is_complete:
-        notes.extend(_unused(name, kept, finished))
+        notes += _unused(name, listed, finished)
     else:
         _check_disk(folder, spec, finished, files if difference is None else {})
     _clean_up(folder)
     if difference is not None:
-        notes.append(_cut(folder, record, files, len(kept.chunks)))
-    return Opened(record, finished, notes)
+        notes.append(_cut(folder, ledger, record, finished, files))
+    return OpenedRun(ledger, record, finished, notes)
 
 
-def _seeds(name: str, kept: RunRecord, spec: RunSpec, from_chunk: int, notes: list[str]) -> Seeds:
+def _seeds(ledger: Ledger, spec: RunSpec, from_chunk: int, notes: list[str]) -> Seeds:
     """A run that is not whole goes on with its own seed: the page draws another one each time Run is pressed."""
+    kept, listed = ledger.record, len(ledger.chunks)
     seed, last = spec.seed, kept.seeds[-1][1]
-    if from_chunk >= 0 or not kept.chunks or (seed != last and len(kept.chunks) >= spec.chunks):
+    if from_chunk >= 0 or not listed or (seed != last and listed >= spec.chunks):
         return wanted_seeds(kept.seeds, seed, from_chunk)
     if seed != last:
         notes.append(
-            f"The run {name!r} went on with its seed {last}, not with {seed}. Set from_chunk to make chunks anew with "
-            "another seed."
+            f"The run {ledger.name!r} went on with its seed {last}, not with {seed}. Set from_chunk to make chunks "
+            "anew with another seed."
         )
     return kept.seeds
 
 
-def _good_chunks(folder: Path, spec: RunSpec, kept: RunRecord, chunks: int, on_check: OnCheck, notes: list[str]) -> int:
+def _good_chunks(
+    ledger: Ledger, folder: Path, shape: tuple[int, ...], chunks: int, on_check: OnCheck
+) -> tuple[int, list[str]]:
+    """How many of the first `chunks` chunks are as they were written, and a sentence when one is not."""
     for chunk in range(chunks):
         try:
-            read_chunk(folder / chunk_file(chunk), kept.chunks[chunk].sha256, spec.chunk_shape)
+            read_chunk(folder / chunk_file(chunk), ledger.chunks[chunk].sha256, shape)
         except ValueError as error:
             after = chunks - chunk - 1
             also = f", and the {after} chunks after it are made again" if after else ""
-            notes.append(f"{chunk_file(chunk)} is damaged: {error}. The run goes on from chunk {chunk}{also}.")
-            return chunk
+            return chunk, [f"{chunk_file(chunk)} is damaged: {error}. The run goes on from chunk {chunk}{also}."]
         on_check(chunk + 1, chunks)
-    return chunks
+    return chunks, []
 
 
-def _cut(folder: Path, record: RunRecord, files: Mapping[str, int], listed: int) -> str:
-    finished, unlisted = len(record.chunks), chunks_from(listed, files)
+def _cut(folder: Path, ledger: Ledger, record: RunRecord, finished: int, files: Mapping[str, int]) -> str:
+    unlisted = chunks_from(len(ledger.chunks), files)
     take = keep_take(folder, {name: size for name, size in files.items() if name not in unlisted})
-    write_file(folder / RUN_FILE, dump_record(record))
+    ledger.settle(record, finished)
     _remove(folder, chunks_from(finished, files))
     return f"Chunks from {finished} on are made anew; the take before is kept as {take!r}."
 
@@ -153,15 +166,18 @@ def _remove(folder: Path, names: Iterable[str]) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _unused(name: str, kept: RunRecord, finished: int) -> list[str]:
-    if len(kept.chunks) == finished:
+def _remove_made(folder: Path) -> list[str]:
+    """Remove what was made of the chunks before; sentences on what another program holds."""
+    held: list[str] = []
+    for name in MADE_FILES:
+        try:
+            (folder / name).unlink(missing_ok=True)
+        except PermissionError:
+            held.append(f"{name} of the run before is held by another program and stays until the new one is whole.")
+    return held
+
+
+def _unused(name: str, listed: int, finished: int) -> list[str]:
+    if listed == finished:
         return []
-    return [f"The run {name!r} has {len(kept.chunks)} chunks; the first {finished} are used, the others stay."]
-
-
-def _read_record(folder: Path) -> RunRecord:
-    try:
-        data = read_file(folder / RUN_FILE, MOST_BYTES)
-    except ValueError as error:
-        raise unreadable(folder.name, str(error)) from error
-    return parse_record(data, folder.name)
+    return [f"The run {name!r} has {listed} chunks; the first {finished} are used, the others stay."]

@@ -1,14 +1,15 @@
 """The folder in which a long run is kept, so that no finished chunk can be lost: saved as it is made, checked when it
 is read, gone on with after an interrupt, begun anew from any chunk (method.md section 8; docs/files.md).
 
-    NAME/run.json                     what decided about the chunks, and the SHA-256 of each (run_record.py)
+    NAME/run.json                     what decided about the chunks (record_json.py)
+         journal.jsonl                the finished chunks, a line each, with the SHA-256 of their files (journal.py)
          chunk_00000.safetensors ...  the chunks (chunk_file.py)
          video.mp4  report.json  timeline.png    what was made of them
          lock                         held while the run is open
-    NAME_take_1/ ...                  the run as it was before chunks were made anew (run_takes.py)
+    NAME_take_1/ ...                  the run as it was before chunks were made anew (takes.py)
 
-Every file is written under a temporary name and then renamed, a chunk's file before the run.json that lists it. Killed
-at any moment, a run stands as it was after its last finished chunk.
+The journal grows by a line a chunk; every other file is written under a temporary name and then renamed, a chunk's file
+before the line that lists it. Killed at any moment, a run stands as it was after its last finished chunk.
 """
 
 import hashlib
@@ -29,23 +30,27 @@ from ..files.strict_json import Setting, parse_json
 from ..rollout.episodes import Decision
 from ..rollout.plan import Segment
 from .chunk_file import most_bytes, pack_chunk, read_chunk
-from .folder import NEXT_VIDEO_FILE, REPORT_FILE, RUN_FILE, TIMELINE_FILE, VIDEO_FILE, chunk_file, place_for
+from .chunk_json import check_decisions
+from .folder import NEXT_VIDEO_FILE, REPORT_FILE, TIMELINE_FILE, VIDEO_FILE, chunk_file, place_for
 from .lock import lock_folder
-from .opening import OnCheck, Opened, check_choice, open_folder
-from .record import MOST_BYTES, ChunkRecord, RunProfile, RunRecord, RunSpec, begin_record, dump_record
+from .opening import OnCheck, OpenedRun, check_choice, open_folder
+from .record import ChunkRecord, RunProfile, RunRecord, RunSpec
+from .record_json import MOST_BYTES, begin_record
 
 
 class RunStore:
-    """One run, open and locked. Close it, or use it in a `with`; `finished` chunks are there, the rest are to be
-    appended in order. `notes` are sentences for the report."""
+    """One run, open and locked. Close it, or use it in a `with`. The video has `chunks`; `finished` of them are there
+    and good, the rest are to be appended in order. `notes` are sentences for the report."""
 
-    def __init__(self, folder: Path, spec: RunSpec, lock: FileLock, opened: Opened) -> None:
+    def __init__(self, folder: Path, spec: RunSpec, lock: FileLock, opened: OpenedRun) -> None:
         self.folder = folder
         self.notes = opened.notes
         self._spec = spec
         self._lock = lock
+        self._ledger = opened.ledger
         self._record = opened.record
-        self._finished = opened.finished
+        self.finished = opened.finished
+        self.chunks = spec.chunks
 
     @classmethod
     def open(
@@ -103,19 +108,9 @@ class RunStore:
         return self.folder.name
 
     @property
-    def finished(self) -> int:
-        """How many chunks are there and good, of those that the video has."""
-        return self._finished
-
-    @property
-    def chunks(self) -> int:
-        """How many chunks the video has."""
-        return self._spec.chunks
-
-    @property
     def has_more(self) -> bool:
         """Whether more chunks are kept than the video has."""
-        return len(self._record.chunks) > self.chunks
+        return len(self._ledger.chunks) > self.chunks
 
     @property
     def video_path(self) -> Path:
@@ -160,22 +155,22 @@ class RunStore:
     def append(self, latent: Tensor, decisions: Sequence[Decision]) -> None:
         """Keep the next chunk. RuntimeError for one that is not finite, or when it cannot be written, for example on a
         full disk; the chunks before it stay. ValueError for another shape, or beyond the last chunk."""
-        chunk = self._finished
+        chunk = self.finished
         latent = latent.detach().to("cpu", torch.float32)
         self._check_chunk(latent)
         data = pack_chunk(latent)
         entry = ChunkRecord(hashlib.sha256(data).hexdigest(), tuple(decisions))
-        record = replace(self._record, chunks=(*self._record.chunks[:chunk], entry))
         failed = f"Chunk {chunk} of the run {self.name!r} could not be kept"
         safe = f"The finished chunks ({chunk}) are safe: run again with on_existing_run resume to go on from there."
         try:
-            described = dump_record(record)
+            check_decisions(decisions)
         except ValueError as error:
-            raise RuntimeError(f"{failed}: {error}. run.json could not be read again with it. {safe}") from error
+            raise RuntimeError(f"{failed}: {error}. The journal could not be read again with it. {safe}") from error
         with disk_errors(self.folder, failed, safe):
+            self._ledger.settle(self._record, chunk)
             write_file(self.folder / chunk_file(chunk), data)
-            write_file(self.folder / RUN_FILE, described)
-        self._record, self._finished = record, chunk + 1
+            self._ledger.append(entry)
+        self.finished = chunk + 1
 
     def note_segments(self, segments: Sequence[Segment[str]]) -> None:
         """Write down the scenes as they stand now; those that begin before the next chunk stay as they are."""
@@ -187,9 +182,9 @@ class RunStore:
         before = self._record.profile
         if profile == before or (profile is not None and before is not None and profile.labels == before.labels):
             return
-        if self._finished:
+        if self.finished:
             raise RuntimeError(
-                f"The run {self.name!r} has {self._finished} chunks, made with other head labels. The chunks still to "
+                f"The run {self.name!r} has {self.finished} chunks, made with other head labels. The chunks still to "
                 "be made would not go together with them. Connect the profile of that run."
             )
         self._note(replace(self._record, profile=profile), "The profile")
@@ -198,11 +193,9 @@ class RunStore:
         """Give a finished chunk without decisions those of its commit pass, which the last chunk of a video did not
         have until the video became longer. They are written with the next chunk."""
         entry = self._finished_chunk(chunk)
-        if entry.decisions or self._finished == self.chunks:
+        if entry.decisions or self.finished == self.chunks:
             return
-        chunks = list(self._record.chunks)
-        chunks[chunk] = replace(entry, decisions=tuple(decisions))
-        self._record = replace(self._record, chunks=tuple(chunks))
+        self._ledger.change(chunk, replace(entry, decisions=tuple(decisions)))
 
     def write_report(self, text: str, timeline: bytes) -> None:
         """Keep the report (JSON text) and the timeline (a PNG) of a whole video. RuntimeError when they cannot be
@@ -227,11 +220,11 @@ class RunStore:
     def _note(self, record: RunRecord, what: str) -> None:
         failed = f"{what} of the run {self.name!r} could not be written down"
         with disk_errors(self.folder, failed, "The finished chunks are safe: run again to go on from there."):
-            write_file(self.folder / RUN_FILE, dump_record(record))
+            self._ledger.settle(record, self.finished)
         self._record = record
 
     def _check_chunk(self, latent: Tensor) -> None:
-        chunk, chunks = self._finished, self.chunks
+        chunk, chunks = self.finished, self.chunks
         if chunk >= chunks:
             raise ValueError(
                 f"The run {self.name!r} has all of its {chunks} chunks. There is no further one to keep. Open it with "
@@ -249,9 +242,9 @@ class RunStore:
             )
 
     def _finished_chunk(self, chunk: int) -> ChunkRecord:
-        if not 0 <= chunk < self._finished:
+        if not 0 <= chunk < self.finished:
             raise ValueError(
-                f"The run {self.name!r} has no finished chunk {chunk}. It has {self._finished}, counted from 0. Append "
+                f"The run {self.name!r} has no finished chunk {chunk}. It has {self.finished}, counted from 0. Append "
                 "it first."
             )
-        return self._record.chunks[chunk]
+        return self._ledger.chunks[chunk]

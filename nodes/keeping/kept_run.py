@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from torch import Tensor
 
 from ...headforcing_core.files.strict_json import Setting
 from ...headforcing_core.heads.profile import HeadProfile
@@ -191,13 +190,13 @@ def open_run(
     name: str,
     plan: RunPlan,
     seed: int,
-    beginning: Tensor | None,
+    beginning: tuple[str, ...],
     on_existing: str,
     from_chunk: int,
     on_check: Callable[[int, int], None],
 ) -> Iterator[Run]:
-    """Open the run's folder, if it has a name; `beginning` is the start image or the latent that the video goes on
-    from. Errors as of RunStore.open."""
+    """Open the run's folder, if it has a name; `beginning` are the hashes of what the video begins with. Errors as of
+    RunStore.open."""
     if not name:
         yield UnkeptRun(seed)
         return

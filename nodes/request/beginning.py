@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import comfy.utils
@@ -51,6 +52,22 @@ def prefix_samples(
     samples = vae.encode(fitted.movedim(1, -1)[..., :3])
     _check(samples, "start_image, encoded by this vae,", width, height)
     return samples
+
+
+def beginning_hashes(start_image: Tensor | None, previous: dict[str, Tensor] | None) -> tuple[str, ...]:
+    """SHA-256 of what a video begins with, as a kept run notes it; after it those that older versions noted for the
+    same beginning. None at all for a video that begins with nothing."""
+    if previous is not None:
+        return (_sha256(previous["samples"]),)
+    if start_image is None:
+        return ()
+    used = _sha256(start_image[:1, ..., :3])
+    whole = _sha256(start_image)  # until 0.1.0: pictures and channels that are never used, too
+    return (used,) if whole == used else (used, whole)
+
+
+def _sha256(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.float().cpu().numpy().tobytes()).hexdigest()
 
 
 def _check(samples: Tensor, name: str, width: int, height: int) -> None:

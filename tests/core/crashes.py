@@ -23,7 +23,7 @@ from headforcing_core.run_store.store import RunStore
 CHUNKS = 40
 FEW = 4
 KILLS = 10
-_CALLS = ("replace", "rename", "link", "unlink", "mkdir", "rmdir", "fsync")
+_CALLS = ("replace", "rename", "link", "unlink", "mkdir", "rmdir", "fsync", "write", "ftruncate")
 
 
 def in_child(work: Callable[[], None]) -> int:
@@ -99,6 +99,36 @@ def killed_while_copying(root: Path) -> object:
     return killed_at_every_call(root, lambda: setattr(os, "link", no_link), step=3)
 
 
+def killed_in_a_line(root: Path) -> object:
+    """A process that dies with a part of a journal's line written: the line counts for nothing, and that is told."""
+    spec = make_spec()
+    told: list[str] = []
+    for share in (0.0, 0.3, 0.99):
+        shutil.rmtree(root, ignore_errors=True)
+
+        def work(share: float = share) -> None:
+            with RunStore.open(root, "fox", spec) as store:
+                make_chunks(store, 2)
+                write = os.write
+
+                def torn(file: int, data: bytes) -> int:
+                    write(file, data[: int(share * len(data))])
+                    os.kill(os.getpid(), signal.SIGKILL)
+                    return 0
+
+                os.write = torn
+                make_chunks(store, 1)
+
+        os.waitpid(in_child(work), 0)
+        with RunStore.open(root, "fox", spec) as store:
+            assert store.finished == 2
+            told += store.notes
+            make_chunks(store)
+            assert seeds_of(store) == [1] * 6
+        check_still_good(root, "fox")
+    return told
+
+
 def kill_at(number: int) -> None:
     """From now on, die at this call that changes the disk, counted from 0."""
     made = 0
@@ -143,10 +173,10 @@ def check_both_takes(root: Path) -> None:
 
 
 def full_disk(root: Path) -> object:
-    """A process that may write no file larger than this: for a chunk's file, for run.json, and for a copied take."""
+    """A process that may write no file larger than this: for a chunk's file, for the journal, and for a copied take."""
     found: list[str] = []
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    for name, most in (("chunk", 300), ("record", 1300)):
+    for name, most in (("chunk", 300), ("journal", 900)):
         with RunStore.open(root, name, make_spec()) as store:
             make_chunks(store, 1)
             found.append(limited(most, lambda store=store: make_chunks(store, 5)))
@@ -187,6 +217,7 @@ def check_still_good(root: Path, name: str) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     scenarios = {
-        each.__name__: each for each in (killed_at_random, killed_at_every_call, killed_while_copying, full_disk)
+        each.__name__: each
+        for each in (killed_at_random, killed_at_every_call, killed_while_copying, killed_in_a_line, full_disk)
     }
     print(json.dumps({name: scenario(Path(sys.argv[1]) / name) for name, scenario in scenarios.items()}))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import struct
 import sys
 import tempfile
@@ -22,7 +23,7 @@ if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parent)]
 
 import torch
-from run_specs import FAST_DISK, SHAPE, decision, keep_run, latent, make_spec, scene, sealed_anew
+from run_specs import FAST_DISK, SHAPE, decision, keep_run, latent, make_spec, scene, sealed_anew, sealed_lines
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
@@ -31,10 +32,13 @@ from headforcing_core.heads.profile import HeadProfile
 from headforcing_core.heads.profile_file import load_profile, save_profile
 from headforcing_core.heads.rules import LabelRule
 from headforcing_core.run_store.chunk_file import pack_chunk, unpack_chunk
-from headforcing_core.run_store.record import ChunkRecord, RunRecord, begin_record, dump_record, parse_record
+from headforcing_core.run_store.journal import dump_lines, parse_journal
+from headforcing_core.run_store.record import ChunkRecord, RunRecord
+from headforcing_core.run_store.record_json import begin_record, dump_record, parse_record
 from headforcing_core.run_store.store import RunStore
 
 MOST_SECONDS = 2.0  # of processor time, for one file
+CHUNKS = tuple(ChunkRecord(f"{chunk:064x}", (decision(chunk),)) for chunk in range(40))
 _BLOCK = ("self_attn", "cross_attn")
 
 
@@ -55,6 +59,7 @@ def fuzz(count: int, seed: int) -> Found:
     with tempfile.TemporaryDirectory(dir=FAST_DISK) as folder:
         targets = [
             Records(),
+            Journals(),
             Chunks(),
             Folders(Path(folder)),
             Profiles(Path(folder)),
@@ -118,8 +123,30 @@ class Records(Target):
             self.data = sealed_anew(self.data)
 
     def read(self) -> None:
-        again = parse_record(self.data, "fox")
-        assert parse_record(dump_record(again), "fox") == again
+        again, _ = parse_record(self.data, "fox")
+        assert parse_record(dump_record(again), "fox") == (again, None)
+
+
+class Journals(Target):
+    """A journal by itself; its errors are parts of a sentence."""
+
+    def __init__(self) -> None:
+        self.corpus = [dump_lines(chunks)[0] for chunks in (CHUNKS, CHUNKS[:1])]
+        self.data = b""
+
+    def make(self, rng: random.Random) -> None:
+        self.data = mutated(rng, self.corpus)
+        if rng.random() < 0.8:  # or the seals would be all that is ever looked at
+            lines = rng.choice(self.corpus).decode().splitlines()
+            lines[rng.randrange(len(lines))] = mutated_json(rng, [rng.choice(lines).encode()]).decode()
+            self.data = sealed_lines(re.sub(r', ?"seal": ?"[0-9a-f]{64}"', "", line) for line in lines)
+
+    def read(self) -> None:
+        found = parse_journal(self.data)
+        assert parse_journal(dump_lines(found.chunks)[0]).chunks == found.chunks
+
+    def is_told(self, error: Exception) -> bool:
+        return isinstance(error, ValueError) and bool(str(error))
 
 
 class Chunks(Target):
@@ -251,11 +278,10 @@ def records() -> list[RunRecord]:
     plain = begin_record(make_spec())
     scenes = [scene("a, [b] {c}"), scene("\u00e9 \U0001f98a", 3, "soft"), scene("", 5, "cut")]
     rich = begin_record(make_spec(2**64 - 1, 40, scenes, fps=16.0))
-    chunks = tuple(ChunkRecord(f"{chunk:064x}", (decision(chunk),)) for chunk in range(40))
     return [
         plain,
-        RunRecord(rich.settings, rich.segments, ((0, 1), (7, 2)), None, "0" * 64, chunks),
-        RunRecord(rich.settings, rich.segments, rich.seeds, rich.profile, None, chunks[:3]),
+        RunRecord(rich.settings, rich.segments, ((0, 1), (7, 2)), None, "0" * 64),
+        RunRecord(rich.settings, rich.segments, rich.seeds, rich.profile, None),
     ]
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from torch import Tensor
 from headforcing_core.rollout.episodes import Decision
 from headforcing_core.rollout.plan import Segment
 from headforcing_core.run_store.chunk_file import unpack_chunk
-from headforcing_core.run_store.record import RunProfile, RunSpec, parse_record, seal
+from headforcing_core.run_store.journal import parse_journal
+from headforcing_core.run_store.record import RunProfile, RunSpec
+from headforcing_core.run_store.record_json import seal
 from headforcing_core.run_store.store import RunStore
 
 SHAPE = (1, 16, 2, 2, 2)
@@ -89,16 +91,44 @@ def write_record(folder: Path, record: dict[str, object]) -> None:
     (folder / "run.json").write_bytes(seal(json.dumps(unsealed).encode()))
 
 
+def read_lines(folder: Path) -> list[dict[str, object]]:
+    """What the lines of a run's journal say, without their seals."""
+    lines = (folder / "journal.jsonl").read_text().splitlines()
+    return [{name: value for name, value in json.loads(line).items() if name != "seal"} for line in lines]
+
+
+def write_lines(folder: Path, lines: Sequence[object]) -> None:
+    """Put changed lines into a run's journal, sealed anew."""
+    (folder / "journal.jsonl").write_bytes(sealed_lines(json.dumps(line, separators=(",", ":")) for line in lines))
+
+
+def sealed_lines(lines: Iterable[str]) -> bytes:
+    """A journal of these JSON objects."""
+    before, sealed = "headforcing.journal/1", ""
+    for line in lines:
+        before = digest(before + line[:-1])
+        sealed += f'{line[:-1]},"seal":"{before}"}}\n'
+    return sealed.encode()
+
+
+def as_0_1_0(folder: Path) -> None:
+    """Write a run's record as version 0.1.0 did: with its chunks in run.json, and no journal."""
+    record = json.loads((folder / "run.json").read_bytes())
+    chunks = [{name: line[name] for name in ("sha256", "decisions")} for line in read_lines(folder)]
+    write_record(folder, {**record, "format": "headforcing.run/1", "chunks": chunks})
+    (folder / "journal.jsonl").unlink()
+
+
 def seeds_of(store: RunStore) -> list[int]:
     """The seed that each finished chunk was made with, told by its numbers."""
     return [seed_of(chunk, store.read(chunk)) for chunk in range(store.finished)]
 
 
 def seeds_in(folder: Path) -> list[int]:
-    """The same of every chunk that a folder's run.json lists; ValueError for a file that is not as listed."""
-    record = parse_record((folder / "run.json").read_bytes(), folder.name)
-    files = [(folder / f"chunk_{chunk:05d}.safetensors").read_bytes() for chunk in range(len(record.chunks))]
-    if [hashlib.sha256(data).hexdigest() for data in files] != [each.sha256 for each in record.chunks]:
+    """The same of every chunk that a folder's journal lists; ValueError for a file that is not as listed."""
+    chunks = parse_journal((folder / "journal.jsonl").read_bytes()).chunks
+    files = [(folder / f"chunk_{chunk:05d}.safetensors").read_bytes() for chunk in range(len(chunks))]
+    if [hashlib.sha256(data).hexdigest() for data in files] != [each.sha256 for each in chunks]:
         raise ValueError(f"the chunks of {folder.name} are not those that it lists")
     return [seed_of(chunk, unpack_chunk(data, SHAPE)) for chunk, data in enumerate(files)]
 

@@ -24,21 +24,25 @@ from run_specs import (
     latent,
     make_chunks,
     make_spec,
+    read_lines,
     scene,
     seeds_of,
     swapped,
+    write_lines,
     write_record,
 )
 from safetensors.torch import save
 
-from headforcing_core.files import disk_room, strict_json
+from headforcing_core.files import disk_room
 from headforcing_core.files.disk_room import check_disk
 from headforcing_core.files.plain_names import numbered_name
 from headforcing_core.rollout.episodes import Decision
 from headforcing_core.rollout.plan import Segment
-from headforcing_core.run_store import record as run_record
+from headforcing_core.run_store import record_json
 from headforcing_core.run_store.chunk_file import most_bytes
-from headforcing_core.run_store.record import RunSpec, begin_record, dump_record, parse_record
+from headforcing_core.run_store.journal import MOST_BYTES, dump_lines, parse_journal
+from headforcing_core.run_store.record import MOST_CHUNKS, ChunkRecord, RunSpec
+from headforcing_core.run_store.record_json import begin_record, parse_record
 from headforcing_core.run_store.store import RunStore
 
 HERE = Path(__file__).resolve().parent
@@ -89,11 +93,12 @@ def test_a_run_goes_on_after_its_last_finished_chunk(tmp_path: Path) -> None:
 def test_the_record_names_everything_and_every_file_has_its_hash(tmp_path: Path) -> None:
     folder = keep_run(tmp_path)
     record = json.loads((folder / "run.json").read_bytes())
-    assert list(record) == ["format", "settings", "segments", "seeds", "profile", "prefix_hash", "chunks", "sha256"]
-    assert record["format"] == "headforcing.run/1" and record["seeds"] == [[0, 1]]
+    assert list(record) == ["format", "settings", "segments", "seeds", "profile", "prefix_hash", "sha256"]
+    assert record["format"] == "headforcing.run/2" and record["seeds"] == [[0, 1]]
     assert record["profile"]["labels"] == [list(row) for row in LABELS] and record["settings"]["sigmas"] == [1, 0.5, 0]
-    assert record["chunks"][4]["decisions"] == [vars(decision(4))]
-    assert [chunk["sha256"] for chunk in record["chunks"]] == [
+    lines = read_lines(folder)
+    assert [line["chunk"] for line in lines] == list(range(6)) and lines[4]["decisions"] == [vars(decision(4))]
+    assert [line["sha256"] for line in lines] == [
         run_hash((folder / f"chunk_{chunk:05d}.safetensors").read_bytes()) for chunk in range(6)
     ]
 
@@ -221,8 +226,8 @@ def test_a_scene_that_comes_while_the_run_is_open_is_kept_with_it(tmp_path: Path
     with RunStore.open(tmp_path, "fox", make_spec()) as store:
         make_chunks(store, 3)
         store.note_segments([scene("a red fox"), later])
-    kept = parse_record((tmp_path / "fox/run.json").read_bytes(), "fox")
-    assert kept.segments == (scene("a red fox"), later) and len(kept.chunks) == 3
+    kept, _ = parse_record((tmp_path / "fox/run.json").read_bytes(), "fox")
+    assert kept.segments == (scene("a red fox"), later) and len(read_lines(tmp_path / "fox")) == 3
     with RunStore.open(tmp_path, "fox", make_spec(scenes=[scene("a red fox"), later])) as store:
         make_chunks(store)
         assert seeds_of(store) == [1] * 6
@@ -261,7 +266,10 @@ def test_replace_deletes_what_the_run_wrote_and_nothing_else(tmp_path: Path) -> 
     (folder / "notes.txt").write_text("mine")
     (folder / "chunk_1.safetensors").write_text("mine")
     with RunStore.open(tmp_path, "fox", make_spec(seed=2, width=64), "replace") as store:
-        assert set(contents(folder)) == {"run.json", "notes.txt", "chunk_1.safetensors"} and store.finished == 0
+        assert (
+            set(contents(folder)) == {"run.json", "journal.jsonl", "notes.txt", "chunk_1.safetensors"}
+            and store.finished == 0
+        )
         make_chunks(store)
         assert seeds_of(store) == [2] * 6
 
@@ -292,7 +300,11 @@ def test_from_chunk_begins_anew_there_and_keeps_the_old_take(tmp_path: Path) -> 
     with RunStore.open(tmp_path, "fox_take_1", make_spec()) as take:
         assert seeds_of(take) == [1] * 6
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fox", "fox_take_1"]
-    assert sorted(contents(tmp_path / "fox")) == [*(f"chunk_{chunk:05d}.safetensors" for chunk in range(5)), "run.json"]
+    assert sorted(contents(tmp_path / "fox")) == [
+        *(f"chunk_{chunk:05d}.safetensors" for chunk in range(5)),
+        "journal.jsonl",
+        "run.json",
+    ]
 
 
 def test_links_to_chunks_of_the_old_take_take_no_room(tmp_path: Path) -> None:
@@ -387,7 +399,7 @@ def test_damage_before_from_chunk_does_not_lose_the_request(tmp_path: Path) -> N
         with RunStore.open(tmp_path, "fox", make_spec(seed=2), from_chunk=3) as store:
             assert store.finished == finished and store.seed_for(2) == 1 and store.seed_for(3) == 2
             make_chunks(store, 1)
-    assert len(contents(tmp_path / "fox_take_1")) == 10  # with its damaged file, its video, report and timeline
+    assert len(contents(tmp_path / "fox_take_1")) == 11  # with its damaged file, its video, report and timeline
 
 
 # damage
@@ -403,10 +415,10 @@ def damage(folder: Path, chunk: int, change: Callable[[bytes], bytes | None]) ->
 
 
 def as_listed(folder: Path, chunk: int, data: bytes) -> bytes:
-    """Put the hash of other bytes into run.json, as somebody who edits a run would."""
-    record = json.loads((folder / "run.json").read_bytes())
-    record["chunks"][chunk]["sha256"] = run_hash(data)
-    write_record(folder, record)
+    """Put the hash of other bytes into the journal, as somebody who edits a run would."""
+    lines = read_lines(folder)
+    lines[chunk]["sha256"] = run_hash(data)
+    write_lines(folder, lines)
     return data
 
 
@@ -467,7 +479,7 @@ def test_a_file_that_changes_while_the_run_is_open_is_noticed(tmp_path: Path) ->
     [
         ("", "run.json of the run 'fox' cannot be used: Expecting value"),
         ("[" * 100_000, "nested too deeply"),
-        ('{"format": "headforcing.run/2", "new": 1}', "format headforcing.run/2 of a newer version"),
+        ('{"format": "headforcing.run/3", "new": 1}', "format headforcing.run/3 of a newer version"),
         ('{"format": "other"}', "not of a run"),
         ('{"a": 1, "a": 2}', "the name 'a' occurs twice"),
         ('{"a": NaN}', "the number NaN is not finite"),
@@ -483,16 +495,6 @@ def test_a_damaged_record_is_refused_and_nothing_is_touched(tmp_path: Path, text
 @pytest.mark.parametrize(
     "place, value, message",
     [
-        (("chunks", 3, "sha256"), 12, r"chunks\[3\].sha256 is 12, not a SHA-256"),
-        (("chunks", 3, "sha256"), "AB", r"chunks\[3\].sha256 is 'AB', not a SHA-256"),
-        (("chunks", 3), [], r"chunks\[3\] is a list of 0, not an object"),
-        (("chunks",), {}, "run.json.chunks is an object of 0, not a list"),
-        (("chunks", 1, "decisions", 0, "frame"), -1, "frame is -1, not a whole number"),
-        (("chunks", 1, "decisions", 0, "frame"), True, "frame is true, not a whole number"),
-        (("chunks", 1, "decisions", 0, "novelty"), "0", "novelty is '0', not a number from -1 to 3"),
-        (("chunks", 1, "decisions", 0, "tau"), 1e30, "tau is 1e.30, not a number"),
-        (("chunks", 1, "decisions", 0, "admitted"), 1, "admitted is 1, not true or false"),
-        (("chunks", 1, "decisions", 0, "dropped"), 3, r"chunks\[1\].decisions\[0\] drops a frame"),
         (("segments",), [], "segments do not begin at chunk 0"),
         (("segments", 0, "first_chunk"), 2, "segments do not begin at chunk 0"),
         (("segments", 0, "transition"), "fade", "transition is 'fade', not one of recache, flush, soft, cut"),
@@ -507,7 +509,7 @@ def test_a_damaged_record_is_refused_and_nothing_is_touched(tmp_path: Path, text
         (("profile", "labels", 0, 0), "far", r"labels\[0\]\[0\] is 'far', not one of"),
         (("profile", "rule"), None, "profile.rule is null, not text"),
         (("prefix_hash",), "x" * 70, "prefix_hash is 'x{59}.*, not a SHA-256"),
-        (("more",), 1, "run.json has the unknown name 'more'"),
+        (("more",), 1, "made by a newer version of this pack: run.json has the unknown name 'more'.*Update the pack"),
     ],
 )
 def test_every_field_of_the_record_is_checked(
@@ -534,7 +536,7 @@ def test_no_flipped_bit_of_the_record_goes_unseen(tmp_path: Path) -> None:
             RunStore.open(tmp_path, "fox", make_spec())
 
 
-@pytest.mark.parametrize("name", ["format", "settings", "segments", "seeds", "profile", "prefix_hash", "chunks"])
+@pytest.mark.parametrize("name", ["format", "settings", "segments", "seeds", "profile", "prefix_hash"])
 def test_every_field_of_the_record_must_be_there(tmp_path: Path, name: str) -> None:
     folder = keep_run(tmp_path)
     record = json.loads((folder / "run.json").read_bytes())
@@ -552,7 +554,7 @@ def test_a_record_too_large_to_read_is_refused_before_it_is_read(
         RunStore.open(tmp_path, "fox", make_spec())
     with pytest.raises(RuntimeError, match="holds more than 4000000 values"):
         parse_record(b"[" + b"0," * 4_000_000 + b"0]", "fox")
-    monkeypatch.setattr(run_record, "MOST_BYTES", 400)
+    monkeypatch.setattr(record_json, "MOST_BYTES", 400)
     with pytest.raises(ValueError, match="This run cannot be kept .*more than 400.*Leave run_name empty"):
         begin_record(make_spec())
 
@@ -674,9 +676,15 @@ def test_no_kill_while_chunks_are_begun_anew_loses_or_doubles_a_take(after_crash
     assert after_crashes["killed_at_every_call"] > 40 and after_crashes["killed_while_copying"] > 40
 
 
+def test_a_line_that_was_cut_short_counts_for_nothing_and_is_told(after_crashes: dict[str, list[str]]) -> None:
+    (one, other) = after_crashes["killed_in_a_line"]  # nothing written is nothing torn
+    assert one == other and "journal.jsonl was cut short" in one and one.endswith("chunk 2 is made again.")
+
+
 def test_a_full_disk_is_told_and_costs_no_finished_chunk(after_crashes: dict[str, list[str]]) -> None:
     for said in after_crashes["full_disk"]:
         assert "the disk is full (File too large;" in said and said.endswith(".")
+    assert "Chunk 3 of the run 'journal' could not be kept" in after_crashes["full_disk"][1]
     assert "Chunk 1 of the run 'chunk' could not be kept" in after_crashes["full_disk"][0]
     assert "run again with on_existing_run resume to go on" in after_crashes["full_disk"][0]
 
@@ -779,11 +787,10 @@ def test_chunks_are_checked_aloud_and_checking_can_be_stopped(tmp_path: Path) ->
     RunStore.open(tmp_path, "fox", make_spec()).close()
 
 
-def test_the_record_of_ten_hours_fits() -> None:
+def test_the_journal_of_ten_hours_fits() -> None:
     share = 50
     made = Decision(2**30, 0.12345678901234567, 0.12345678901234567, False, None)
-    entry = run_record.ChunkRecord(digest("x"), (made,))
-    record = replace(begin_record(make_spec()), chunks=(entry,) * (run_record.MOST_CHUNKS // share))
-    data = dump_record(record)
-    assert parse_record(data, "fox") == record and len(data) * share < run_record.MOST_BYTES
-    assert sum(data.count(mark) for mark in (b",", b"[", b"{")) * share < strict_json.MOST_VALUES
+    chunks = (ChunkRecord(digest("x"), (made,)),) * (MOST_CHUNKS // share)
+    data, seal = dump_lines(chunks)
+    journal = parse_journal(data)
+    assert journal.chunks == chunks and journal.seal == seal and len(data) * share < MOST_BYTES

@@ -12,15 +12,9 @@ from run_specs import FAST_DISK, SHAPE, latent, make_chunks, make_spec, seeds_in
 from headforcing_core.rollout.episodes import Decision
 from headforcing_core.rollout.plan import Segment
 from headforcing_core.run_store.chunk_file import pack_chunk, unpack_chunk
-from headforcing_core.run_store.record import (
-    FORMAT,
-    MOST_SEED,
-    ChunkRecord,
-    RunProfile,
-    RunRecord,
-    dump_record,
-    parse_record,
-)
+from headforcing_core.run_store.journal import dump_lines, parse_journal
+from headforcing_core.run_store.record import MOST_SEED, ChunkRecord, RunProfile, RunRecord
+from headforcing_core.run_store.record_json import FORMAT, FORMAT_WITH_CHUNKS, dump_record, parse_record
 from headforcing_core.run_store.store import RunStore
 
 HASHES = st.text("0123456789abcdef", min_size=64, max_size=64)
@@ -61,25 +55,36 @@ def run_records(draw: st.DrawFn) -> RunRecord:
         tuple((first, draw(st.integers(0, MOST_SEED))) for first in draw(stretches())),
         draw(st.none() | profiles),
         draw(st.none() | HASHES),
-        tuple(draw(st.lists(st.builds(ChunkRecord, HASHES, st.lists(decisions(), max_size=2).map(tuple)), max_size=4))),
     )
 
 
 def test_no_damaged_file_does_more_than_be_refused() -> None:
     found = fuzz(2000, seed=0)
-    assert not found.wrong and len(found.taken) == len(found.refused) == 6
+    assert not found.wrong and len(found.taken) == len(found.refused) == 7
 
 
 @given(run_records())
 @settings(max_examples=100, deadline=None)
 def test_a_record_comes_back_as_it_was(record: RunRecord) -> None:
-    assert parse_record(dump_record(record), "fox") == record
+    assert parse_record(dump_record(record), "fox") == (record, None)
+
+
+@given(st.lists(st.builds(ChunkRecord, HASHES, st.lists(decisions(), max_size=2).map(tuple)), max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_a_journal_comes_back_as_it_was(chunks: list[ChunkRecord]) -> None:
+    data, seal = dump_lines(chunks)
+    assert parse_journal(data) == (tuple(chunks), seal, False)
+    one_by_one, before = b"", "headforcing.journal/1"
+    for number, chunk in enumerate(chunks):
+        line, before = dump_lines([chunk], number, before)
+        one_by_one += line
+    assert one_by_one == data
 
 
 @given(JSON)
 @settings(max_examples=200, deadline=None)
 def test_any_json_is_refused_in_a_sentence(value: object) -> None:
-    for inner in (value, {"format": FORMAT, "chunks": value}):
+    for inner in (value, *({"format": each, "chunks": value} for each in (FORMAT, FORMAT_WITH_CHUNKS))):
         try:
             parse_record(json.dumps(inner).encode(), "fox")
         except RuntimeError as error:

@@ -77,12 +77,12 @@ def files(folder: Path) -> set[str]:
 def test_a_kept_run_has_its_chunks_video_report_and_timeline(runs: Path, keep, vae) -> None:
     latent, video, timeline, report = keep(vae=vae)
     chunks = {f"chunk_{chunk:05d}.safetensors" for chunk in range(CHUNKS)}
-    assert files(runs / "film") == {"run.json", "report.json", "timeline.png", "video.mp4", *chunks}
+    assert files(runs / "film") == {"run.json", "journal.jsonl", "report.json", "timeline.png", "video.mp4", *chunks}
     assert pictures(runs / "film/video.mp4") == PICTURES
     assert video.get_dimensions() == (128, 96)
     kept = json.loads((runs / "film/report.json").read_text())
     assert kept == json.loads(report)
-    assert len(json.loads((runs / "film/run.json").read_text())["chunks"]) == CHUNKS
+    assert len((runs / "film/journal.jsonl").read_text().splitlines()) == CHUNKS
 
 
 @pytest.mark.parametrize("after", [1, 3])
@@ -92,7 +92,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     whole = keep(run_name="", vae=vae)[0]["samples"]
     stopped(pack, monkeypatch, after, lambda: keep(vae=vae))
     done = {f"chunk_{chunk:05d}.safetensors" for chunk in range(after)}
-    assert files(runs / "film") == {"run.json", "video.mp4", *done}
+    assert files(runs / "film") == {"run.json", "journal.jsonl", "video.mp4", *done}
     assert pictures(runs / "film/video.mp4") == 12 * after - 3
     latent, _, _, report = keep(vae=vae)
     assert torch.equal(latent["samples"], whole)
@@ -235,8 +235,11 @@ def test_what_cannot_be_kept_is_refused_before_the_first_step(
 @pytest.mark.parametrize(
     ("change", "setting"),
     [
-        ({"preset": "low_vram"}, "policy_"),
-        ({"episode": "frame"}, "policy_episode 'chunk', now policy_episode is 'frame'"),
+        ({"preset": "low_vram"}, r"memory \(Head Cache Policy\) .*Set memory back in Head Cache Policy"),
+        (
+            {"episode": "frame"},
+            r"episode \(Head Cache Policy\) 'chunk', now episode \(Head Cache Policy\) is 'frame'.*Set episode back in",
+        ),
         ({"sigmas": torch.tensor([1.0, 0.5, 0.0])}, "sigmas"),
     ],
 )
@@ -286,7 +289,7 @@ def test_the_streamed_video_shows_what_the_whole_latent_decodes_to(runs: Path, k
         ({"from_chunk": 2}, "there is no run 'film' yet"),
         ({"from_chunk": 1, "on_existing_run": "new"}, "on_existing_run is new, which begins at chunk 0"),
         ({"run_name": "busy"}, "is in use"),
-        ({"run_name": "uniform"}, "was made with policy_"),
+        ({"run_name": "uniform"}, r"was made with local \(Head Cache Policy\)"),
     ],
 )
 def test_what_the_folder_refuses_is_refused_before_a_profile_is_measured(
