@@ -58,7 +58,7 @@ def test_the_host_reads_a_full_description(described) -> None:
 def test_the_version_is_the_newest_of_the_changelog_and_stands_in_the_readme(described) -> None:
     version = described.project.version
     assert re.fullmatch(r"\d+\.\d+\.\d+", version)
-    newest = re.search(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    newest = re.search(r"^## \[(\d.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)
     assert newest is not None and newest[1] == version
     assert f"**Version {version}.**" in (ROOT / "README.md").read_text()
 
