@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 OLDEST_TORCH = (2, 11)
-MOST_BYTES = 60 * 2**20
+MOST_BYTES = 25 * 2**20  # with the tracked files 55 MiB at most: what can be sent to a borrowed machine at once
 SMALL_FILE = 60_000  # the host's tables for detecting models are smaller, its tokenizers larger
 HOST_ARCHIVE = "host.zip"
 HOST_PARTS = (
@@ -27,6 +27,7 @@ HOST_PARTS = (
     "protocol.py",
 )
 CARRIED = ("comfy-kitchen", "comfy-aimdo", "torchsde", "trampoline")
+AMD = "/backends/hip/"  # kernels that are imported on ROCm alone
 EXPECTED = (
     *("einops", "numpy", "PIL", "psutil", "safetensors", "scipy", "tokenizers", "torchaudio", "torchvision"),
     *("tqdm", "transformers", "typing_extensions", "yaml"),
@@ -40,7 +41,7 @@ PLATFORMS = (
 
 def pack(folder: Path, python: str) -> int:
     """Fill a folder with the host's code and the packages that it needs beside PyTorch's usual company, for a `python`
-    such as 3.12 on x86-64 Linux. Returns its size in bytes.
+    such as 3.12 on x86-64 Linux and an NVIDIA card. Returns its size in bytes; a minute goes into making it small.
 
     RuntimeError without a host, without one of its packages, or when the folder would be too large to carry.
     """
@@ -51,14 +52,15 @@ def pack(folder: Path, python: str) -> int:
             "with: python dev.py run -- python benchmarks/gpu.py --pack FOLDER"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    for old in (*folder.glob("*.whl"), folder / HOST_ARCHIVE):
+    for old in (*folder.glob("*.whl"), *folder.glob("*.part"), folder / HOST_ARCHIVE):
         old.unlink(missing_ok=True)
     (folder / ".gitignore").write_text("*\n", encoding="ascii")
-    with zipfile.ZipFile(folder / HOST_ARCHIVE, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(folder / HOST_ARCHIVE, "w", zipfile.ZIP_LZMA) as archive:
         for file in _host_files(host):
             archive.write(file, file.relative_to(host))
-    for name in CARRIED:
-        _download(name, folder, python)
+    _download(folder, python)
+    for wheel in folder.glob("*.whl"):
+        _make_small(wheel)
     size = sum(file.stat().st_size for file in folder.iterdir())
     if size > MOST_BYTES:
         raise RuntimeError(
@@ -129,20 +131,29 @@ def _host_files(host: Path) -> Iterator[Path]:
                 yield file
 
 
-def _download(name: str, folder: Path, python: str) -> None:
-    version = importlib.metadata.version(name)
+def _download(folder: Path, python: str) -> None:
+    wanted = [f"{name}=={importlib.metadata.version(name)}" for name in CARRIED]
     platforms = [option for platform in PLATFORMS for option in ("--platform", platform)]
     command = [
         *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"),
-        *("--python-version", python, "--implementation", "cp", *platforms),
-        *("--dest", str(folder), f"{name}=={version}"),
+        *("--python-version", python, "--implementation", "cp", *platforms, "--dest", str(folder), *wanted),
     ]
     finished = subprocess.run(command, check=False, capture_output=True, text=True)
     if finished.returncode:
         raise RuntimeError(
-            f"{name} {version} cannot be had for Python {python}: {finished.stderr.strip()[-400:]}. The host needs it. "
-            "Name another --pack-python, or another version in this environment."
+            f"{', '.join(wanted)} cannot be had for Python {python}: {finished.stderr.strip()[-400:]}. The host needs "
+            "them. Name another --pack-python, or another version in this environment."
         )
+
+
+def _make_small(wheel: Path) -> None:
+    """Write a wheel anew without kernels for AMD cards, its members compressed by LZMA, which zipfile reads too."""
+    small = wheel.with_suffix(".part")
+    with zipfile.ZipFile(wheel) as before, zipfile.ZipFile(small, "w", zipfile.ZIP_LZMA) as after:
+        for name in before.namelist():
+            if AMD not in name:
+                after.writestr(name, before.read(name))
+    small.replace(wheel)
 
 
 def _check_python(wheel: str) -> None:
