@@ -30,12 +30,13 @@ WARM = 2
 GIGA = 1e9
 LIMITS = {"paper": 16 * GIGA, "low_vram": 12 * GIGA}
 DecodeChunk = Callable[[Tensor], Tensor]
+Peak = tuple[int, int, int]
 
 
 def measure_memory(bench: Workbench) -> None:
     """Table: the most memory that a run holds on a card, from its first chunk to its steady state, with nothing else
-    beside it but the VAE; two policies on as much of the card as they are meant to fit. Filled chunks lie between those
-    that the model makes."""
+    beside it but the VAE, which decodes the last chunk of warm-up and a later one; two policies on as much of the card
+    as they are meant to fit. Filled chunks lie between those that the model makes."""
     bench.clear()
     bench.findings.add("memory", "Memory of a run", [_memory_row(bench, policy) for policy in POLICIES])
 
@@ -77,24 +78,27 @@ def _memory_row(bench: Workbench, policy: str) -> Row:
     compressed = start if start > 0 else first_compressed_chunk(CHUNK_FRAMES, TRAINED_FRAMES)
     made_by_model = {0, compressed - 1, compressed, compressed + 1, compressed + 2}
     rolling = bench.rolling(policy, compressed, lambda chunk: chunk in made_by_model)
-    diffusion = whole = None
+    ends = (compressed, max(made_by_model) + 1)
+    diffusion: list[Peak] = []
+    whole: list[Peak] = []
     note = "" if bench.on_card else f"peaks: {NEEDS_CUDA}"
     kv = beside = 0
     _forget_peak(bench)
     try:
         with bench.stage.open(), _at_most(bench, most):
-            rolling.go_to(max(made_by_model) + 1)
+            for chunk in ends:
+                rolling.go_to(chunk)
+                diffusion += _peak(bench)
+                decode(_latent(bench))
+                whole += _peak(bench)
             kv, beside = rolling.memory.kv_bytes, rolling.memory.chunk_bytes
-            diffusion = _peak(bench)
-            decode(_latent(bench))
-            whole = _peak(bench)
     except torch.OutOfMemoryError:
         note = "does not fit"
     finally:
         rolling.close()
-    if whole is not None:
-        bench.findings.figures[f"peak, {policy}"] = float(whole[1] + whole[2])
-    figures = (*(diffusion or (None,) * 3)[:2], *(whole or (None,) * 3))
+    if len(whole) == len(ends):
+        bench.findings.figures[f"peak, {policy}"] = max(float(peak[1] + peak[2]) for peak in diffusion + whole)
+    figures = (*_greatest(diffusion)[:2], *_greatest(diffusion + whole))
     names = ("peak allocated", "peak reserved", "allocated with VAE", "reserved with VAE", "outside PyTorch")
     return {
         "what": policy,
@@ -130,12 +134,19 @@ def _forget_peak(bench: Workbench) -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-def _peak(bench: Workbench) -> tuple[int, int, int] | None:
-    """Bytes: most allocated and most reserved by PyTorch, and what is in use on the card beside that."""
+def _peak(bench: Workbench) -> list[Peak]:
+    """Bytes since the last one: most allocated and most reserved by PyTorch, and what is in use on the card beside
+    that. Nothing without a card."""
     if not bench.on_card:
-        return None
+        return []
     torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved(), _outside()
+    found = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved(), _outside()
+    torch.cuda.reset_peak_memory_stats()
+    return [found]
+
+
+def _greatest(peaks: list[Peak]) -> tuple[int | None, ...]:
+    return tuple(max(figures) for figures in zip(*peaks, strict=True)) or (None,) * 3
 
 
 def _outside() -> int:

@@ -97,7 +97,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--heads", type=int, help="12; on a CPU 4")
     parser.add_argument("--width", type=int, help="832; on a CPU 208")
     parser.add_argument("--height", type=int, help="480; on a CPU 128")
-    parser.add_argument("--chunk", type=int, help="where policies are compared: 800; on a CPU 120")
+    parser.add_argument("--chunk", type=int, default=40, help="where policies are compared: 40")
+    parser.add_argument("--late-chunk", type=int, help="where length ends: 800; on a CPU 120")
     parser.add_argument("--rounds", type=int, help="that are timed: 10; on a CPU 3")
     parser.add_argument("--compiled-layers", type=int, help="of the model that is compiled: 4; on a CPU 1")
     parser.add_argument(
@@ -109,7 +110,7 @@ def _options() -> argparse.Namespace:
 
 
 def _sections() -> list[Section]:
-    """In the order in which they run: memory before rollouts fill it, what may take long or break last."""
+    """In the order in which they run: what matters most first, what may take long or break last."""
     from benchmarks import ceilings, compiled, correctness, decoding, speed, variants, waiting
 
     return [
@@ -117,16 +118,16 @@ def _sections() -> list[Section]:
         Section("machine", 120, ceilings.describe_machine),
         Section("ceilings", 60, ceilings.measure_ceilings),
         Section("correctness", 90, correctness.compare_with_reference),
-        Section("memory", 90, decoding.measure_memory),
         Section("speed", 180, speed.measure_speed),
         Section("parts", 60, speed.measure_parts),
-        Section("length", 90, speed.measure_length),
-        Section("own", 90, speed.measure_own_sampler),
-        Section("decoding", 60, decoding.measure_decoding),
+        Section("variants", 60, variants.compare_variants),
         Section("waits", 30, waiting.count_waits),
         Section("kernels", 60, waiting.profile_kernels),
-        Section("variants", 60, variants.compare_variants),
+        Section("memory", 90, decoding.measure_memory),
+        Section("decoding", 60, decoding.measure_decoding),
         Section("graph", 60, variants.compare_graph),
+        Section("length", 90, speed.measure_length),
+        Section("own", 90, speed.measure_own_sampler),
         Section("compiled", 300, compiled.compare_compiled),
     ]
 
@@ -175,7 +176,8 @@ def _workbench(given: argparse.Namespace, device: torch.device) -> "Workbench":
         labels,
         size,
         Task(shape, labels, size.tokens, text_tokens, text_dim),
-        given.chunk or (800 if card else 120),
+        given.chunk,
+        given.late_chunk or (800 if card else 120),
         given.rounds or (10 if card else 3),
         given.compiled_layers or (4 if card else 1),
         Findings(given.json, settings),
@@ -215,7 +217,8 @@ def _run(section: Section, bench: "Workbench", given: argparse.Namespace) -> Non
             error = {"section": section.name, "error": str(problem)}
         except Exception as problem:
             traceback.print_exc(limit=-SHOWN_CALLS)
-            error = {"section": section.name, "error": f"{type(problem).__name__}: {problem}"[:300]}
+            said = f"{type(problem).__name__}: {problem}".splitlines()[0]
+            error = {"section": section.name, "error": said[:300]}
     bench.findings.settings[f"seconds, {section.name}"] = round(time.perf_counter() - started, 1)
     if error is not None:
         bench.clear()  # a rollout that was stopped inside a chunk cannot go on

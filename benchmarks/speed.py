@@ -94,8 +94,8 @@ def measure_parts(bench: Workbench) -> None:
 
 
 def measure_length(bench: Workbench) -> None:
-    """Table: one policy at its first chunk with a full bank, at chunk 80, and where policies are compared."""
-    marks = sorted({bench.first_full(LENGTH_POLICY), 80, bench.chunk})
+    """Table: one policy at its first chunk with a full bank, at chunk 80, and at a late one."""
+    marks = sorted({bench.first_full(LENGTH_POLICY), 80, bench.late_chunk})
     with bench.stage.open():
         rollouts = {mark: bench.at(LENGTH_POLICY, mark) for mark in marks}
         taken = in_turns(bench, {mark: rolling.next for mark, rolling in rollouts.items()}, 1, bench.rounds)

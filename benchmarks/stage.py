@@ -122,7 +122,8 @@ class _NoiseForModel:
 class Rolling:
     """A rollout that stands before its next chunk. As the core's Backbone it runs the host's model for the chunks of
     `runs_model`; for the others it only writes K and V, while everything between chunks is the pack's own. These K are
-    taken to be rotated already, unless `rotates_all`."""
+    taken to be rotated already, unless `rotates_all`. Heads that the policy treats alike form one group, as they do in
+    the node."""
 
     def __init__(
         self,
@@ -140,9 +141,11 @@ class Rolling:
         self.attention: Attention = stage.backbone.attention
         plan = RolloutPlan(chunks, *stage.size.latent, sigmas or stage.sigmas, (Segment(0, stage.text),))
         self.fitted: FittedPolicy = fit_policy(policy, CHUNK_FRAMES, TRAINED_FRAMES, chunks * CHUNK_FRAMES)
-        self.memory = make_memory(self.fitted, stage.labels, plan, self._attend, self._rotate)
+        alike = tuple(("memory",) * len(layer) for layer in stage.labels)
+        labels = stage.labels if policy.needs_profile else alike
+        self.memory = make_memory(self.fitted, labels, plan, self._attend, self._rotate)
         noise = _NoiseForModel(stage, runs_model)
-        self._chunks = rollout(self, self.memory, plan, self.fitted, stage.labels, noise, lambda *_: None)
+        self._chunks = rollout(self, self.memory, plan, self.fitted, labels, noise, lambda *_: None)
 
     def next(self) -> Chunk:
         """Make the next chunk."""

@@ -155,6 +155,7 @@ def _ragged_times(
 
 
 def _laid_out(groups: list[Group]) -> Ragged:
+    groups = sorted(groups, key=lambda group: -group.k.shape[1])  # the longest first, or they end alone
     lengths = [group.k.shape[1] for group in groups for _ in group.heads]
     k, v = (
         torch.cat([getattr(group, name)[0].transpose(0, 1).flatten(0, 1) for group in groups])[:, None]

@@ -71,6 +71,7 @@ class Workbench:
     size: Size
     task: Task
     chunk: int
+    late_chunk: int
     rounds: int
     compiled_layers: int
     findings: Findings
