@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.carry import CARRIED, HOST_ARCHIVE, MOST_BYTES, pack
+from benchmarks.card.carry import CARRIED, HOST_ARCHIVE, MOST_BYTES, pack
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_TOGETHER = 55 * 2**20
@@ -22,7 +22,7 @@ _UNPACK = """
 import json, os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from benchmarks.carry import unpack
+from benchmarks.card.carry import unpack
 unpack(Path(sys.argv[2]))
 import carried_comfy_kitchen
 host = os.environ["COMFYUI_PATH"]

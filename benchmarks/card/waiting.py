@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.stopwatch import take
-from benchmarks.tables import Row
-from benchmarks.workbench import NEEDS_CUDA, Workbench
+from benchmarks.card.workbench import NEEDS_CUDA, Workbench
+from benchmarks.shared.stopwatch import take
+from benchmarks.shared.tables import Row
 
 POLICY = "paper"
 MOST_KERNELS = 15

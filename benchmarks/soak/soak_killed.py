@@ -13,8 +13,10 @@ from pathlib import Path
 
 from av.error import FFmpegError
 
-from benchmarks.soak_host import Film, Studio, folder_of, pictures_of
-from benchmarks.soak_process import (
+from benchmarks.card.workbench import Findings
+from benchmarks.shared.tables import Row, Target, say
+from benchmarks.soak.soak_host import Film, Studio, folder_of, pictures_of
+from benchmarks.soak.soak_process import (
     APPEND,
     BETWEEN,
     DECODE,
@@ -27,8 +29,6 @@ from benchmarks.soak_process import (
     describe,
     made_in_child,
 )
-from benchmarks.tables import Row, Target, say
-from benchmarks.workbench import Findings
 
 SEED = 20
 TWICE_EVERY = 4  # every such run is killed again while it is resumed

@@ -11,10 +11,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks.soak_host import Film, Studio
-from benchmarks.soak_process import hearing
-from benchmarks.tables import Cell, Row, Target, say
-from benchmarks.workbench import Findings
+from benchmarks.card.workbench import Findings
+from benchmarks.shared.tables import Cell, Row, Target, say
+from benchmarks.soak.soak_host import Film, Studio
+from benchmarks.soak.soak_process import hearing
 
 EARLY = 50
 AT = (EARLY, 500, 1000)

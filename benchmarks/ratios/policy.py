@@ -1,6 +1,6 @@
 """What telling heads apart saves: the policy paper against uniform_21, at the real number of tokens and head size.
 
-python dev.py run -- python benchmarks/policy.py [--json FILE] [--labels FILE]
+python dev.py run -- python benchmarks/ratios/policy.py [--json FILE] [--labels FILE]
 
 Both policies stand at the same chunk with full tiers and take turns on one model. See docs/performance.md.
 """
@@ -17,12 +17,20 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.host_process import enter_host, named_functions
-from benchmarks.stage import CHUNK_FRAMES, FOUR_STEPS, ONE_STEP, Rolling, Size, Stage, first_chunk_after_full_bank
-from benchmarks.stopwatch import Stopwatch, Taken, ratios, take
-from benchmarks.tables import (
+from benchmarks.shared.host_process import enter_host, named_functions
+from benchmarks.shared.stage import (
+    CHUNK_FRAMES,
+    FOUR_STEPS,
+    ONE_STEP,
+    Rolling,
+    Size,
+    Stage,
+    first_chunk_after_full_bank,
+)
+from benchmarks.shared.stopwatch import Stopwatch, Taken, ratios, take
+from benchmarks.shared.tables import (
     Row,
     Target,
     add_common_options,

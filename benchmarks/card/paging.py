@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.carry import unpack
+from benchmarks.card.carry import unpack
 
 if TYPE_CHECKING:
     import torch

@@ -9,11 +9,11 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from benchmarks.ceilings import attention_kernels
-from benchmarks.stage import CHUNK_FRAMES
-from benchmarks.stopwatch import seconds_per_call, take
-from benchmarks.tables import Row
-from benchmarks.workbench import NEEDS_CUDA, Workbench
+from benchmarks.card.ceilings import attention_kernels
+from benchmarks.card.workbench import NEEDS_CUDA, Workbench
+from benchmarks.shared.stage import CHUNK_FRAMES
+from benchmarks.shared.stopwatch import seconds_per_call, take
+from benchmarks.shared.tables import Row
 from headforcing_core.attention import Attention
 from headforcing_core.cache import KVMemory
 from headforcing_core.policy import PRESETS

@@ -15,7 +15,7 @@ import av
 import torch
 from torch import Tensor
 
-from benchmarks.host_process import PACK, REPOSITORY, make_text
+from benchmarks.shared.host_process import PACK, REPOSITORY, make_text
 from devtools.base_directory import fill, link_models
 from devtools.installation import Installation
 from devtools.pack import load_nodes

@@ -1,6 +1,6 @@
 """What a kept run withstands: kills, thousands of chunks, full disks, interrupts, a second run, damaged folders.
 
-python dev.py run -- python benchmarks/soak.py [--json FILE] [--parts NAME ...] [--quick]
+python dev.py run -- python benchmarks/soak/soak.py [--json FILE] [--parts NAME ...] [--quick]
 
 Runs on the real host with the tiny test models, for more than an hour on one core. See docs/reliability.md.
 """
@@ -19,16 +19,16 @@ from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.soak_disk import prove_disk
-from benchmarks.soak_host import Film, Studio
-from benchmarks.soak_killed import prove_killed
-from benchmarks.soak_long import prove_long
-from benchmarks.soak_mutated import prove_mutated
-from benchmarks.soak_server import prove_interrupted, prove_servers_killed, prove_twice
-from benchmarks.tables import Target, say
-from benchmarks.workbench import Findings
+from benchmarks.card.workbench import Findings
+from benchmarks.shared.tables import Target, say
+from benchmarks.soak.soak_disk import prove_disk
+from benchmarks.soak.soak_host import Film, Studio
+from benchmarks.soak.soak_killed import prove_killed
+from benchmarks.soak.soak_long import prove_long
+from benchmarks.soak.soak_mutated import prove_mutated
+from benchmarks.soak.soak_server import prove_interrupted, prove_servers_killed, prove_twice
 
 
 @dataclass

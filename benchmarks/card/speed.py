@@ -9,13 +9,13 @@ from typing import TypeVar
 
 import torch
 
-from benchmarks.arithmetic import PIXEL_FRAMES
-from benchmarks.own_sampler import OwnSamplerAt, OwnSamplerModel
-from benchmarks.parts import ATTENTION, LINEAR, PARTS, TEXT, WORK, watched
-from benchmarks.stage import CHUNK_FRAMES
-from benchmarks.stopwatch import Stopwatch, Taken, ratios, take
-from benchmarks.tables import Row, say
-from benchmarks.workbench import POLICIES, Workbench
+from benchmarks.card.arithmetic import PIXEL_FRAMES
+from benchmarks.card.workbench import POLICIES, Workbench
+from benchmarks.shared.own_sampler import OwnSamplerAt, OwnSamplerModel
+from benchmarks.shared.parts import ATTENTION, LINEAR, PARTS, TEXT, WORK, watched
+from benchmarks.shared.stage import CHUNK_FRAMES
+from benchmarks.shared.stopwatch import Stopwatch, Taken, ratios, take
+from benchmarks.shared.tables import Row, say
 from headforcing_core.geometry import TRAINED_FRAMES
 
 WARM = 3

@@ -65,7 +65,7 @@ def pack(folder: Path, python: str) -> int:
     if size > MOST_BYTES:
         raise RuntimeError(
             f"{folder} holds {size} bytes, more than the {MOST_BYTES} that are meant to travel. A package has grown. "
-            "Look at the largest file there, and raise MOST_BYTES in benchmarks/carry.py if it is right."
+            "Look at the largest file there, and raise MOST_BYTES in benchmarks/card/carry.py if it is right."
         )
     return size
 
@@ -113,7 +113,7 @@ def check_machine() -> None:
     if missing:
         raise RuntimeError(
             f"This Python, {sys.version.split()[0]}, lacks {', '.join(missing)}. ComfyUI imports them. Install "
-            "them, or add them to CARRIED in benchmarks/carry.py and pack again."
+            "them, or add them to CARRIED in benchmarks/card/carry.py and pack again."
         )
 
 

@@ -12,10 +12,10 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from benchmarks.host_process import REPOSITORY
-from benchmarks.stage import CHUNK_FRAMES, Rolling, Stage
-from benchmarks.tables import Row
-from benchmarks.workbench import Workbench
+from benchmarks.card.workbench import Workbench
+from benchmarks.shared.host_process import REPOSITORY
+from benchmarks.shared.stage import CHUNK_FRAMES, Rolling, Stage
+from benchmarks.shared.tables import Row
 from headforcing_core.cache import KVMemory
 
 sys.path.insert(0, str(REPOSITORY / "tests" / "core"))

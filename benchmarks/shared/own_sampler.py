@@ -8,8 +8,8 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from benchmarks.host_process import TEXT_DIM, build_model, make_text, model_shape
-from benchmarks.stage import CHUNK_FRAMES, Size
+from benchmarks.shared.host_process import TEXT_DIM, build_model, make_text, model_shape
+from benchmarks.shared.stage import CHUNK_FRAMES, Size
 from headforcing_core.geometry import LATENT_CHANNELS
 
 if TYPE_CHECKING:

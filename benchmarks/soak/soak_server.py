@@ -15,10 +15,10 @@ from typing import cast
 
 import safetensors.torch
 
-from benchmarks.soak_host import CHECKPOINT, FPS, RUN_NAME, Film, bits_of, folder_of, pictures_of
-from benchmarks.soak_killed import chunks_listed, plays
-from benchmarks.tables import Row, Target, say
-from benchmarks.workbench import Findings
+from benchmarks.card.workbench import Findings
+from benchmarks.shared.tables import Row, Target, say
+from benchmarks.soak.soak_host import CHECKPOINT, FPS, RUN_NAME, Film, bits_of, folder_of, pictures_of
+from benchmarks.soak.soak_killed import chunks_listed, plays
 from devtools.base_directory import temporary_base_directory
 from devtools.client import Client, OutputFile
 from devtools.events import Event, Preview

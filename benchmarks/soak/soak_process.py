@@ -19,7 +19,7 @@ from time import perf_counter
 from av.error import FFmpegError
 from torch import Tensor
 
-from benchmarks.soak_host import Film, Studio, bits_of, folder_of, module, pictures_of
+from benchmarks.soak.soak_host import Film, Studio, bits_of, folder_of, module, pictures_of
 
 BETWEEN, SAMPLING, DECODE, APPEND, WRITE, RENAME, FINISH = range(7)
 PHASES = ("between", "sampling", "decode", "MP4 append", "write", "rename", "MP4 finish")

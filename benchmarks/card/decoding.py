@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from benchmarks.arithmetic import PIXEL_FRAMES
-from benchmarks.host_process import REPOSITORY, pack_module
-from benchmarks.speed import in_turns
-from benchmarks.stage import CHUNK_FRAMES
-from benchmarks.tables import Row, say
-from benchmarks.workbench import NEEDS_CUDA, POLICIES, Workbench
+from benchmarks.card.arithmetic import PIXEL_FRAMES
+from benchmarks.card.speed import in_turns
+from benchmarks.card.workbench import NEEDS_CUDA, POLICIES, Workbench
+from benchmarks.shared.host_process import REPOSITORY, pack_module
+from benchmarks.shared.stage import CHUNK_FRAMES
+from benchmarks.shared.tables import Row, say
 from headforcing_core.geometry import LATENT_CHANNELS, TRAINED_FRAMES, first_compressed_chunk
 from headforcing_core.policy import PRESETS
 

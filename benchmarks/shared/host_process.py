@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "tests" / "fixtures"))
 
 from tiny_wan import FREQ_DIM, HEAD_DIM, TEXT_DIM, WanShape, causal_wan, fill  # noqa: E402

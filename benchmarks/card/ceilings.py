@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks.stage import CHUNK_FRAMES
-from benchmarks.stopwatch import seconds_per_call
-from benchmarks.tables import Row
-from benchmarks.workbench import NEEDS_CUDA, Workbench
+from benchmarks.card.workbench import NEEDS_CUDA, Workbench
+from benchmarks.shared.stage import CHUNK_FRAMES
+from benchmarks.shared.stopwatch import seconds_per_call
+from benchmarks.shared.tables import Row
 from headforcing_core.attention import Attention, dense_attention
 from headforcing_core.geometry import TRAINED_FRAMES
 from headforcing_core.policy import HEAD_TYPES, PRESETS

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
-from benchmarks.host_process import named_functions
-from benchmarks.stage import Rolling, Stage
-from benchmarks.stopwatch import Stopwatch
+from benchmarks.shared.host_process import named_functions
+from benchmarks.shared.stage import Rolling, Stage
+from benchmarks.shared.stopwatch import Stopwatch
 from headforcing_core import cache
 from headforcing_core.tiers import History
 

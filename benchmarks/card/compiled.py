@@ -12,11 +12,11 @@ import torch
 import torch._dynamo.utils
 from torch import Tensor
 
-from benchmarks.speed import in_turns
-from benchmarks.stage import FOUR_STEPS, Rolling, Stage, first_chunk_after_full_bank
-from benchmarks.stopwatch import take
-from benchmarks.tables import Row, say
-from benchmarks.workbench import PROBE, SPARE, Workbench
+from benchmarks.card.speed import in_turns
+from benchmarks.card.workbench import PROBE, SPARE, Workbench
+from benchmarks.shared.stage import FOUR_STEPS, Rolling, Stage, first_chunk_after_full_bank
+from benchmarks.shared.stopwatch import take
+from benchmarks.shared.tables import Row, say
 from headforcing_core.cache import KVMemory
 from headforcing_core.policy import PRESETS
 

@@ -12,10 +12,10 @@ from types import ModuleType
 
 import torch
 
-from benchmarks.arithmetic import Task, Work
-from benchmarks.stage import FOUR_STEPS, Rolling, RunsModel, Size, Stage, first_chunk_after_full_bank
-from benchmarks.stopwatch import Clock, clock_of
-from benchmarks.tables import Cell, Row, Target, say, show, show_targets, write_json
+from benchmarks.card.arithmetic import Task, Work
+from benchmarks.shared.stage import FOUR_STEPS, Rolling, RunsModel, Size, Stage, first_chunk_after_full_bank
+from benchmarks.shared.stopwatch import Clock, clock_of
+from benchmarks.shared.tables import Cell, Row, Target, say, show, show_targets, write_json
 from headforcing_core.policy import PRESETS
 from headforcing_core.rules import Labels
 

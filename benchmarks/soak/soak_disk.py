@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.soak_host import Film, Studio, folder_of
-from benchmarks.soak_process import Child, Found, describe, files_of, hearing, is_sentence, made_in_child
-from benchmarks.tables import Row, Target, say
-from benchmarks.workbench import Findings
+from benchmarks.card.workbench import Findings
+from benchmarks.shared.tables import Row, Target, say
+from benchmarks.soak.soak_host import Film, Studio, folder_of
+from benchmarks.soak.soak_process import Child, Found, describe, files_of, hearing, is_sentence, made_in_child
 
 SEED = 21
 DISK_BYTES = 4 * 2**20

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save
 
-from benchmarks.soak_host import Film, Studio, folder_of
-from benchmarks.soak_process import Found, files_of, is_sentence, made_in_child
-from benchmarks.tables import Row, Target, say
-from benchmarks.workbench import Findings
+from benchmarks.card.workbench import Findings
+from benchmarks.shared.tables import Row, Target, say
+from benchmarks.soak.soak_host import Film, Studio, folder_of
+from benchmarks.soak.soak_process import Found, files_of, is_sentence, made_in_child
 from headforcing_core.run_record import seal
 
 SEED = 22

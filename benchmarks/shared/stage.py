@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from benchmarks.host_process import TEXT_DIM, build_model, make_text, model_shape
+from benchmarks.shared.host_process import TEXT_DIM, build_model, make_text, model_shape
 from headforcing_core.attention import Attention
 from headforcing_core.cache import KVMemory
 from headforcing_core.geometry import LATENT_CHANNELS, TRAINED_FRAMES, latent_size, tokens_per_frame

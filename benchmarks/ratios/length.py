@@ -1,7 +1,7 @@
 """What length costs: seconds per chunk and peak memory early, at chunk 80 and at chunk 800, of two policies and of the
 host's own AR sampler.
 
-python dev.py run -- python benchmarks/length.py [--json FILE] [--labels FILE]
+python dev.py run -- python benchmarks/ratios/length.py [--json FILE] [--labels FILE]
 
 All rollouts stand at their chunks at once and take turns. See docs/performance.md.
 """
@@ -17,14 +17,14 @@ from statistics import median
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.host_process import enter_host, model_shape
-from benchmarks.own_sampler import OwnSamplerAt, OwnSamplerModel, own_kv_bytes
-from benchmarks.peak_memory import PeakGrowth
-from benchmarks.stage import FOUR_STEPS, ONE_STEP, Rolling, RunsModel, Size, Stage, first_chunk_after_full_bank
-from benchmarks.stopwatch import Taken, ratios, take
-from benchmarks.tables import (
+from benchmarks.shared.host_process import enter_host, model_shape
+from benchmarks.shared.own_sampler import OwnSamplerAt, OwnSamplerModel, own_kv_bytes
+from benchmarks.shared.peak_memory import PeakGrowth
+from benchmarks.shared.stage import FOUR_STEPS, ONE_STEP, Rolling, RunsModel, Size, Stage, first_chunk_after_full_bank
+from benchmarks.shared.stopwatch import Taken, ratios, take
+from benchmarks.shared.tables import (
     Row,
     Target,
     add_common_options,

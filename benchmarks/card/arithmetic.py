@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmarks.host_process import HEAD_DIM, WanShape
-from benchmarks.stage import CHUNK_FRAMES, FOUR_STEPS
-from benchmarks.tables import Row
+from benchmarks.shared.host_process import HEAD_DIM, WanShape
+from benchmarks.shared.stage import CHUNK_FRAMES, FOUR_STEPS
+from benchmarks.shared.tables import Row
 from headforcing_core.geometry import LATENT_CHANNELS, PATCH, TRAINED_FRAMES, first_compressed_chunk
 from headforcing_core.policy import PRESETS
 from headforcing_core.rope import temporal_pairs
