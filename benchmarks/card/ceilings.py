@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Sequence
 from itertools import cycle
 
 import torch
@@ -23,8 +22,6 @@ from headforcing_core.policy import HEAD_TYPES, PRESETS
 SETS = 4  # of inputs, taken in turns: more than a card's cache holds
 LARGE = {True: 8192, False: 1024}
 COPIED_BYTES = {True: 4_000_000_000, False: 100_000_000}
-SMALL_REPEATS, LARGE_REPEATS = (20, 9), (3, 7)  # calls of a batch, batches
-CPU_REPEATS = (1, 3)
 BACKENDS = {
     "flash": SDPBackend.FLASH_ATTENTION,
     "cuDNN": SDPBackend.CUDNN_ATTENTION,
@@ -98,7 +95,7 @@ def _product(bench: Workbench, name: str, m: int, k: int, n: int) -> Row:
         x, weight = next(pairs)
         return x @ weight.T
 
-    seconds = _seconds(bench, multiply, LARGE_REPEATS if name == "large" else SMALL_REPEATS)
+    seconds = seconds_per_call(multiply)
     rate = bench.findings.rates[name] = 2 * m * k * n / seconds
     return {"what": name, "shape": f"{m} x {k} x {n}", "microseconds": 1e6 * seconds, "TFLOP/s": rate / TERA}
 
@@ -106,7 +103,7 @@ def _product(bench: Workbench, name: str, m: int, k: int, n: int) -> Row:
 def _copy(bench: Workbench) -> Row:
     source = torch.empty(COPIED_BYTES[bench.on_card], dtype=torch.uint8, device=bench.device).random_()
     target = torch.empty_like(source)
-    seconds = _seconds(bench, lambda: target.copy_(source), LARGE_REPEATS)
+    seconds = seconds_per_call(lambda: target.copy_(source))
     moved = bench.findings.rates["copy"] = 2 * source.nbytes / seconds
     return {
         "what": f"copy, {moved / GIGA:.0f} GB/s read and written",
@@ -154,7 +151,7 @@ def _attention(bench: Workbench, place: str, name: str, kernel: Attention, heads
     )
     row: Row = {"read by": place, "heads": heads, "frames": frames, "kernel": name}
     try:
-        seconds = _seconds(bench, lambda: kernel(*next(inputs), heads), LARGE_REPEATS)
+        seconds = seconds_per_call(lambda: kernel(*next(inputs), heads))
     except RuntimeError as error:  # a kernel that this machine or build does not have
         return row | {"milliseconds": None, "TFLOP/s": None, "note": str(error).splitlines()[0][:60]}
     rate = 4 * bench.task.rows * frames * tokens * width / seconds
@@ -173,9 +170,3 @@ def _with(backend: SDPBackend) -> Attention:
 
 def _random(bench: Workbench, *shape: int) -> Tensor:
     return torch.randn(shape, device=bench.device, dtype=bench.stage.dtype)
-
-
-def _seconds(bench: Workbench, run: Callable[[], object], repeats: Sequence[int]) -> float:
-    calls, batches = repeats if bench.on_card else CPU_REPEATS
-    with torch.inference_mode():
-        return seconds_per_call(run, bench.clock, calls, batches)

@@ -12,10 +12,9 @@ import torch
 import torch._dynamo.utils
 from torch import Tensor
 
-from benchmarks.card.speed import in_turns
 from benchmarks.card.workbench import PROBE, SPARE, Workbench
 from benchmarks.shared.stage import FOUR_STEPS, Rolling, Stage, first_chunk_after_full_bank
-from benchmarks.shared.stopwatch import take
+from benchmarks.shared.stopwatch import in_turns, take
 from benchmarks.shared.tables import Row, say
 from headforcing_core.cache import KVMemory
 from headforcing_core.policy import PRESETS
@@ -54,10 +53,10 @@ def _row(bench: Workbench, name: str, stage: Stage, start: int, expected: Tensor
     rolling.go_to(start)
     made = []
     with stage.open():
-        first = take(lambda: made.append(rolling.next()), bench.clock.settle).clock
+        first = take(lambda: made.append(rolling.next())).clock
         say(f"  {name}: first chunk {first:.1f} s")
-        second = take(rolling.next, bench.clock.settle).clock
-        runs = in_turns(bench, {"": rolling.next}, 0, ROUNDS)[""]
+        second = take(rolling.next).clock
+        runs = in_turns({"": rolling.next}, 0, ROUNDS)[""]
     rolling.close()
     latent = made[0].latent
     apart = None if expected is None else float((latent - expected).norm() / expected.norm())

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.card.arithmetic import PIXEL_FRAMES
-from benchmarks.card.speed import in_turns
 from benchmarks.card.workbench import NEEDS_CUDA, POLICIES, Workbench
-from benchmarks.shared.host_process import REPOSITORY, pack_module
+from benchmarks.shared.host_process import pack_module
 from benchmarks.shared.stage import CHUNK_FRAMES
+from benchmarks.shared.stopwatch import in_turns
 from benchmarks.shared.tables import Row, say
 from headforcing_core.geometry import LATENT_CHANNELS, TRAINED_FRAMES, first_compressed_chunk
 from headforcing_core.policy import PRESETS
@@ -43,14 +43,11 @@ def measure_memory(bench: Workbench) -> None:
 
 def measure_decoding(bench: Workbench) -> None:
     """Table: seconds of decoding one chunk, and pixel frames a second of the whole."""
-    how, decode, pictures = _decoder(bench)
+    decode = _decoder(bench)
     latent = _latent(bench)
-    seconds = median(
-        run.clock for run in in_turns(bench, {"": lambda: decode(latent)}, WARM, max(3, bench.rounds // 2))[""]
-    )
-    per_chunk = seconds * PIXEL_FRAMES / pictures
+    seconds = median(run.clock for run in in_turns({"": lambda: decode(latent)}, WARM, max(3, bench.rounds // 2))[""])
     title = f"With decoding, {PIXEL_FRAMES} pictures a chunk"
-    rows = [_whole_row(bench, policy, how, per_chunk) for policy in POLICIES]
+    rows = [_whole_row(bench, policy, seconds) for policy in POLICIES]
     bench.findings.add("decoding", title, rows)
     if bench.on_card:
         for row in rows:
@@ -58,11 +55,10 @@ def measure_decoding(bench: Workbench) -> None:
         bench.findings.add("decoding", title, rows)
 
 
-def _whole_row(bench: Workbench, policy: str, how: str, decode_seconds: float) -> Row:
+def _whole_row(bench: Workbench, policy: str, decode_seconds: float) -> Row:
     alone = bench.findings.figures.get(f"seconds, {policy}")
     return {
         "what": policy,
-        "decoded by": how,
         "decode, seconds": decode_seconds,
         "diffusion, seconds": alone,
         "pixel fps, one after the other": None if alone is None else PIXEL_FRAMES / (alone + decode_seconds),
@@ -73,7 +69,7 @@ def _whole_row(bench: Workbench, policy: str, how: str, decode_seconds: float) -
 
 def _memory_row(bench: Workbench, policy: str) -> Row:
     most = LIMITS.get(policy)
-    decode = _decoder(bench)[1] if bench.on_card else _nothing
+    decode = _decoder(bench) if bench.on_card else _nothing
     start = PRESETS[policy].compress_from_chunk
     compressed = start if start > 0 else first_compressed_chunk(CHUNK_FRAMES, TRAINED_FRAMES)
     made_by_model = {0, compressed - 1, compressed, compressed + 1, compressed + 2}
@@ -171,7 +167,7 @@ def _overlapped(bench: Workbench, policy: str, decode: DecodeChunk) -> float:
             rolling.next()
             decoding.result()
 
-        runs = in_turns(bench, {"": both}, 1, 3)[""]
+        runs = in_turns({"": both}, 1, 3)[""]
     return PIXEL_FRAMES / median(run.clock for run in runs)
 
 
@@ -184,20 +180,11 @@ def _latent(bench: Workbench) -> Tensor:
     return torch.randn(1, LATENT_CHANNELS, CHUNK_FRAMES, *bench.size.latent, generator=generator)
 
 
-def _decoder(bench: Workbench) -> tuple[str, DecodeChunk, int]:
-    """How a chunk is decoded, the function, and how many pictures it makes. The pack's decoder stands inside a video,
-    where a chunk has four pictures a frame."""
-    vae = _vae(bench.on_card)
-    if (REPOSITORY / "nodes" / "chunk_decoder.py").is_file():
-        decoder = pack_module("chunk_decoder").ChunkDecoder(vae)
-        decoder.decode(_latent(bench))
-        return "ChunkDecoder", decoder.decode, PIXEL_FRAMES
-
-    def decode(latent: Tensor) -> Tensor:
-        with torch.inference_mode():
-            return vae.decode(latent)
-
-    return "VAE.decode", decode, 4 * (CHUNK_FRAMES - 1) + 1
+def _decoder(bench: Workbench) -> DecodeChunk:
+    """The pack's decoder, which stands inside a video, where a chunk has four pictures a frame."""
+    decoder = pack_module("chunk_decoder").ChunkDecoder(_vae(bench.on_card))
+    decoder.decode(_latent(bench))
+    return decoder.decode
 
 
 @cache

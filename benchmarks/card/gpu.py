@@ -29,7 +29,7 @@ if __name__ == "__main__":
 import torch  # noqa: E402
 
 from benchmarks.card.time_limit import TimeIsUp, at_most  # noqa: E402
-from benchmarks.shared.tables import Cell, Row, Target, counted, labels_from, say  # noqa: E402
+from benchmarks.shared.tables import Cell, Row, Target, counted, labels_from, say
 
 if TYPE_CHECKING:
     from benchmarks.card.workbench import Workbench

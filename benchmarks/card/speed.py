@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from statistics import median
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ from benchmarks.card.workbench import POLICIES, Workbench
 from benchmarks.shared.own_sampler import OwnSamplerAt, OwnSamplerModel
 from benchmarks.shared.parts import ATTENTION, LINEAR, PARTS, TEXT, WORK, watched
 from benchmarks.shared.stage import CHUNK_FRAMES
-from benchmarks.shared.stopwatch import Stopwatch, Taken, ratios, take
+from benchmarks.shared.stopwatch import Stopwatch, Taken, in_turns, ratios, take
 from benchmarks.shared.tables import Row, say
 from headforcing_core.geometry import TRAINED_FRAMES
 
@@ -37,7 +37,7 @@ def measure_speed(bench: Workbench) -> None:
                     "that of a long video. Choose a later --chunk."
                 )
         turns = {name: rolling.next for name, rolling in rollouts.items()}
-        taken = in_turns(bench, turns, WARM - 1, bench.rounds)
+        taken = in_turns(turns, WARM - 1, bench.rounds)
     rows: list[Row] = []
     for name, runs in taken.items():
         seconds = median(run.clock for run in runs)
@@ -69,7 +69,7 @@ def measure_parts(bench: Workbench) -> None:
         for name in POLICIES:
             rolling = bench.at(name, bench.chunk)
             rolling.next()
-            watch = Stopwatch(bench.clock)
+            watch = Stopwatch(bench.on_card)
             with watched(watch, bench.stage, rolling):
                 rolling.next()
             parts = watch.seconds
@@ -98,7 +98,7 @@ def measure_length(bench: Workbench) -> None:
     marks = sorted({bench.first_full(LENGTH_POLICY), 80, bench.late_chunk})
     with bench.stage.open():
         rollouts = {mark: bench.at(LENGTH_POLICY, mark) for mark in marks}
-        taken = in_turns(bench, {mark: rolling.next for mark, rolling in rollouts.items()}, 1, bench.rounds)
+        taken = in_turns({mark: rolling.next for mark, rolling in rollouts.items()}, 1, bench.rounds)
     rows: list[Row] = []
     for mark, runs in taken.items():
         found = ratios(runs, taken[marks[0]])
@@ -129,7 +129,7 @@ def measure_own_sampler(bench: Workbench) -> None:
     theirs: list[list[Taken]] = []
     for chunk in range(chunks):
         at = OwnSamplerAt(on, chunk)
-        theirs.append(_repeated(bench, at.make, OWN_ROUNDS))
+        theirs.append(in_turns({"": at.make}, 1, OWN_ROUNDS)[""])
         del at
     del on
     gc.collect()
@@ -160,30 +160,13 @@ def measure_own_sampler(bench: Workbench) -> None:
     bench.findings.add("own", title, rows)
 
 
-def in_turns(
-    bench: Workbench, turns: Mapping[Place, Callable[[], object]], warm: int, rounds: int
-) -> dict[Place, list[Taken]]:
-    """Times of things that are done once a round each, after rounds that do not count."""
-    taken: dict[Place, list[Taken]] = {place: [] for place in turns}
-    for number in range(warm + rounds):
-        for place, make in turns.items():
-            run = take(make, bench.clock.settle)
-            if number >= warm:
-                taken[place].append(run)
-    return taken
-
-
-def _repeated(bench: Workbench, make: Callable[[], object], rounds: int) -> list[Taken]:
-    return in_turns(bench, {"": make}, 1, rounds)[""]
-
-
 def _warm_up(bench: Workbench, chunks: int) -> Sequence[list[Taken]]:
     taken: list[list[Taken]] = [[] for _ in range(chunks)]
     with bench.stage.open():
         for number in range(1 + OWN_ROUNDS):
             rolling = bench.rolling("uniform_21", 0, lambda chunk: True)
             for runs in taken:
-                run = take(rolling.next, bench.clock.settle)
+                run = take(rolling.next)
                 if number:
                     runs.append(run)
             rolling.close()

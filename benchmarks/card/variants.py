@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import perf_counter
 from unittest.mock import patch
 
 import torch
@@ -12,15 +13,13 @@ from torch import Tensor
 from benchmarks.card.ceilings import attention_kernels
 from benchmarks.card.workbench import NEEDS_CUDA, Workbench
 from benchmarks.shared.stage import CHUNK_FRAMES
-from benchmarks.shared.stopwatch import seconds_per_call, take
+from benchmarks.shared.stopwatch import seconds_per_call
 from benchmarks.shared.tables import Row
 from headforcing_core.attention import Attention
 from headforcing_core.cache import KVMemory
 from headforcing_core.policy import PRESETS
 
 POLICY, UNIFORM = "paper", "uniform_21"
-CALLS, BATCHES = 1, 5
-CPU_BATCHES = 1
 
 
 @dataclass
@@ -62,7 +61,7 @@ def compare_variants(bench: Workbench) -> None:
     ways["all heads alike, 21 frames, host's attention"] = lambda: [
         kernels["host"](q.flatten(2), full, full, heads) for _ in layers
     ]
-    table = [_timed(bench, name, run) for name, run in ways.items()]
+    table = [_timed(name, run) for name, run in ways.items()]
     table += _ragged_rows(bench, q, layers, kernels["host"])
     bench.findings.add("variants", "Attention of all layers in one pass, policy paper", table)
 
@@ -149,7 +148,7 @@ def _ragged_times(
         for one in ragged:
             _back(_call(_queries(q, one), one, starts, rows), one)
 
-    table = [_timed(bench, names[0], alone), _timed(bench, names[1], together)]
+    table = [_timed(names[0], alone), _timed(names[1], together)]
     table[0]["note"] = f"apart from a call a head type by {apart:.1e}"
     return table
 
@@ -188,27 +187,31 @@ def _all_layers(bench: Workbench, memory: KVMemory, q: Tensor, k: Tensor, v: Ten
 
 
 def _graph_rows(bench: Workbench, run: Callable[[], None]) -> list[Row]:
-    rows: list[Row] = [_timed(bench, "called", run)]
+    rows: list[Row] = [_timed("called", run)]
     run()
-    launching = min(take(run).clock for _ in range(3))  # without waiting for the card
+    launching = min(_given_out(run) for _ in range(3))
     rows.append({"what": "giving it out alone", "milliseconds": 1e3 * launching, "note": "processor"})
     graph = torch.cuda.CUDAGraph()
     try:
         with torch.cuda.graph(graph):
             run()
-        rows.append(_timed(bench, "replayed as a CUDA graph", graph.replay))
+        rows.append(_timed("replayed as a CUDA graph", graph.replay))
     except RuntimeError as error:
         note = str(error).splitlines()[0][:80]
         rows.append({"what": "replayed as a CUDA graph", "milliseconds": None, "note": note})
     return rows
 
 
-def _timed(bench: Workbench, name: str, run: Callable[[], object]) -> Row:
-    batches = BATCHES if bench.on_card else CPU_BATCHES
+def _given_out(run: Callable[[], None]) -> float:
+    """Seconds of a call, without waiting for the card."""
+    started = perf_counter()
+    run()
+    return perf_counter() - started
+
+
+def _timed(name: str, run: Callable[[], object]) -> Row:
     try:
-        with torch.inference_mode():
-            bench.clock.settle()
-            seconds = seconds_per_call(run, bench.clock, CALLS, batches)
+        seconds = seconds_per_call(run)
     except (RuntimeError, TypeError) as error:  # a build without this kernel, or with another signature
         return {"what": name, "milliseconds": None, "note": str(error).splitlines()[0][:80]}
     return {"what": name, "milliseconds": 1e3 * seconds, "note": ""}

@@ -51,7 +51,7 @@ def profile_kernels(bench: Workbench) -> None:
     with bench.stage.open():
         rolling = bench.at(POLICY, bench.chunk)
         rolling.next()
-        alone = take(rolling.next, bench.clock.settle).clock
+        alone = take(rolling.next).clock
         with profile(activities=[ProfilerActivity.CUDA]) as profiled:
             rolling.next()
             torch.cuda.synchronize()

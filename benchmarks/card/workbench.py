@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from types import ModuleType
 
 import torch
 
 from benchmarks.card.arithmetic import Task, Work
 from benchmarks.shared.stage import FOUR_STEPS, Rolling, RunsModel, Size, Stage, first_chunk_after_full_bank
-from benchmarks.shared.stopwatch import Clock, clock_of
-from benchmarks.shared.tables import Cell, Row, Target, say, show, show_targets, write_json
+from benchmarks.shared.tables import Findings, say
 from headforcing_core.policy import PRESETS
 from headforcing_core.rules import Labels
 
@@ -23,42 +19,6 @@ POLICIES = ("paper", "low_vram", "max", "uniform_21")
 NEEDS_CUDA = "needs CUDA"
 PROBE = 200  # chunks in which the episodic bank has to fill
 SPARE = 400  # chunks that a rollout can make beyond where it is measured
-
-
-@dataclass
-class Findings:
-    """Tables, the machine's rates by name, and single figures, written to a file whenever something is added."""
-
-    path: Path | None
-    settings: dict[str, Cell]
-    tables: dict[str, list[Row]] = field(default_factory=dict)
-    rates: dict[str, float] = field(default_factory=dict)
-    figures: dict[str, float] = field(default_factory=dict)
-    targets: Sequence[Target] = ()
-
-    def add(self, name: str, title: str, rows: list[Row]) -> None:
-        """Show a table and keep it."""
-        self.tables[name] = rows
-        show(title, rows)
-        self.write()
-
-    def judge(self, targets: Sequence[Target]) -> None:
-        """Show targets and keep them."""
-        self.targets = targets
-        if targets:
-            show_targets(targets)
-        self.write()
-
-    def write(self) -> None:
-        """Bring the file up to date; half a file is never there."""
-        if self.path is None:
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_name(f"{self.path.name}.part")
-        write_json(beside, self.settings, self.tables, self.targets)
-        whole = json.loads(beside.read_text(encoding="ascii")) | {"rates": self.rates, "figures": self.figures}
-        beside.write_text(json.dumps(whole, indent=1) + "\n", encoding="ascii")
-        beside.replace(self.path)
 
 
 @dataclass
@@ -82,11 +42,6 @@ class Workbench:
     def on_card(self) -> bool:
         """Whether this is measured on a graphics card."""
         return self.device.type == "cuda"
-
-    @cached_property
-    def clock(self) -> Clock:
-        """The device's clock."""
-        return clock_of(self.device)
 
     @cached_property
     def stage(self) -> Stage:

@@ -21,20 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.shared.host_process import enter_host, model_shape
 from benchmarks.shared.own_sampler import OwnSamplerAt, OwnSamplerModel, own_kv_bytes
-from benchmarks.shared.peak_memory import PeakGrowth
+from benchmarks.shared.peak_memory import forget_peak, held_bytes, peak_bytes
 from benchmarks.shared.stage import FOUR_STEPS, ONE_STEP, Rolling, RunsModel, Size, Stage, first_chunk_after_full_bank
-from benchmarks.shared.stopwatch import Taken, ratios, take
-from benchmarks.shared.tables import (
-    Row,
-    Target,
-    add_common_options,
-    counted,
-    labels_from,
-    say,
-    show,
-    show_targets,
-    write_json,
-)
+from benchmarks.shared.stopwatch import Taken, in_turns, ratios
+from benchmarks.shared.tables import Cell, Findings, Row, Target, add_common_options, counted, labels_from, say
 from headforcing_core.policy import PRESETS
 from headforcing_core.rules import Labels
 
@@ -87,7 +77,7 @@ def main() -> None:
     given = _options()
     labels = labels_from(given.labels, given.layers, given.heads)
     host = enter_host(given.threads, given.kernel)
-    settings = {
+    settings: dict[str, Cell] = {
         "layers": len(labels),
         "heads": len(labels[0]),
         "labels": counted(labels),
@@ -96,7 +86,7 @@ def main() -> None:
         "own_sampler_limit_gb": given.own_gb,
     }
     say(", ".join(f"{name} {value}" for name, value in settings.items()))
-    tables: dict[str, list[Row]] = {}
+    findings = Findings(given.json, settings)
     targets: list[Target] = []
     for part in (part for part in PARTS if part.name in given.parts):
         stage = Stage(host, labels, part.size, part.text_tokens, FOUR_STEPS)
@@ -107,11 +97,9 @@ def main() -> None:
         if not given.skip_memory:
             peaks = _peaks(part, labels, marks, given)
             rows = [row | peaks.get((str(row["what"]), int(row["chunk"] or 0)), {}) for row in rows]
-        tables[part.name] = rows
+        findings.add(part.name, f"{part.name}: {part.size}, {part.size.tokens} tokens per frame", rows)
         targets += _targets(part, rows)
-        show(f"{part.name}: {part.size}, {part.size.tokens} tokens per frame", rows)
-    show_targets(targets)
-    write_json(given.json, settings, tables, targets)
+    findings.judge(targets)
 
 
 def _options() -> argparse.Namespace:
@@ -141,7 +129,7 @@ def _times(stage: Stage, part: Part, marks: Sequence[int], rounds: int, own_gb: 
         **{place: rolling.next for place, rolling in rollouts.items()},
         **{place: at.make for place, at in own.items()},
     }
-    taken = _in_turns(part, turns, rounds)
+    taken = _all_rounds(part, turns, rounds)
     rows = [
         _row(place, taken, marks[0], rolling.memory.kv_bytes, rolling.memory.chunk_bytes)
         for place, rolling in rollouts.items()
@@ -153,14 +141,14 @@ def _times(stage: Stage, part: Part, marks: Sequence[int], rounds: int, own_gb: 
     return rows
 
 
-def _in_turns(
+def _all_rounds(
     part: Part, turns: dict[tuple[str, int], Callable[[], object]], rounds: int
 ) -> dict[tuple[str, int], list[Taken]]:
     taken: dict[tuple[str, int], list[Taken]] = {place: [] for place in turns}
     for number in range(rounds):
-        for place, make in turns.items():
-            if place[0] != OWN or number % OWN_EVERY == 0:
-                taken[place].append(take(make))
+        due = {place: make for place, make in turns.items() if place[0] != OWN or number % OWN_EVERY == 0}
+        for place, runs in in_turns(due, 0, 1).items():
+            taken[place] += runs
         say(f"  {part.name}: round {number + 1} of {rounds}")
     return taken
 
@@ -233,20 +221,22 @@ def _measure_peak(case: Case) -> dict[int, int]:
     if case.policy == OWN:
         on = OwnSamplerModel(len(case.labels), len(case.labels[0]), case.part.size, case.part.text_tokens)
         OwnSamplerAt(on, 0).make()
-        grown = PeakGrowth()
+        forget_peak()
+        before = held_bytes()
         OwnSamplerAt(on, case.marks[0]).make()
-        return {case.marks[0]: grown.bytes}
+        return {case.marks[0]: peak_bytes() - before}
     stage = Stage(host, case.labels, case.part.size, case.part.text_tokens, ONE_STEP)
     policy, peaks = PRESETS[case.policy], {}
     with stage.open():
         first_pass = Rolling(stage, policy, 2, lambda chunk: True)
         first_pass.next()
         first_pass.close()
-        grown = PeakGrowth()
+        forget_peak()
+        before = held_bytes()
         rolling = Rolling(stage, policy, max(case.marks) + 2, case.part.runs_model(case.marks, 1))
         for mark in case.marks:
             rolling.go_to(mark + 1)
-            peaks[mark] = grown.bytes
+            peaks[mark] = peak_bytes() - before
         rolling.close()
     return peaks
 

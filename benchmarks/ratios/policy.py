@@ -7,19 +7,18 @@ Both policies stand at the same chunk with full tiers and take turns on one mode
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.shared.host_process import enter_host, named_functions
+from benchmarks.shared.host_process import enter_host
+from benchmarks.shared.parts import MODEL, WORK, watched
 from benchmarks.shared.stage import (
     CHUNK_FRAMES,
     FOUR_STEPS,
@@ -30,30 +29,15 @@ from benchmarks.shared.stage import (
     first_chunk_after_full_bank,
 )
 from benchmarks.shared.stopwatch import Stopwatch, Taken, ratios, take
-from benchmarks.shared.tables import (
-    Row,
-    Target,
-    add_common_options,
-    counted,
-    labels_from,
-    say,
-    show,
-    show_targets,
-    write_json,
-)
+from benchmarks.shared.tables import Cell, Findings, Row, Target, add_common_options, counted, labels_from, say
 from headforcing_core.attention import Attention, dense_attention
-from headforcing_core.cache import KVMemory
-from headforcing_core.head_buffer import HeadBuffer
 from headforcing_core.policy import PRESETS
 from headforcing_core.rules import Labels
-from headforcing_core.tiers import History
 
 POLICIES = ("paper", "uniform_21")
 LEAST_SPEEDUP = 1.25
 MOST_OVERHEAD = 0.10
 TOLERANCE = 0.05
-WORK = ("attention", "cross-attention", "linear layers")
-MODEL = "norms, modulation, activations"
 TEXT_TOKENS = 512  # what the text encoder pads to
 LONGEST = 400  # chunks that a rollout could make
 
@@ -78,7 +62,7 @@ def main() -> None:
     kernels: dict[str, Attention] = {"sdpa": dense_attention, "host": stage.backbone.attention}
     kernels = {name: kernels[name] for name in given.attention}
     start = first_chunk_after_full_bank(stage, PRESETS["paper"], LONGEST, lambda chunk: False)
-    settings = {
+    settings: dict[str, Cell] = {
         "size": str(stage.size),
         "tokens_per_frame": stage.size.tokens,
         "layers": len(labels),
@@ -89,15 +73,14 @@ def main() -> None:
         "rounds": given.repeats,
     }
     say(", ".join(f"{name} {value}" for name, value in settings.items()))
+    findings = Findings(given.json, settings)
     with stage.open():
         work, timed = _side_by_side(stage, start, kernels, given.repeats)
         parts = _profile(stage, start)
     targets = [*_work_targets(work, labels), *_time_targets(timed), _overhead_target(parts)]
-    tables = {"work": work, "time": timed, "profile": parts}
-    for title, rows in tables.items():
-        show(_TITLES[title], rows)
-    show_targets(targets)
-    write_json(given.json, settings, tables, targets)
+    for name, rows in {"work": work, "time": timed, "profile": parts}.items():
+        findings.add(name, _TITLES[name], rows)
+    findings.judge(targets)
 
 
 _TITLES = {
@@ -159,7 +142,7 @@ def _profile(stage: Stage, start: int) -> list[Row]:
     rolling.go_to(start)
     rolling.attention = dense_attention
     watch = Stopwatch()
-    with _watched(watch, stage, rolling), watch.measure("guider, noise, loop"):
+    with watched(watch, stage, rolling):
         rolling.next()
     rolling.close()
     whole = sum(watch.seconds.values())
@@ -168,34 +151,6 @@ def _profile(stage: Stage, start: int) -> list[Row]:
         {"part": name, "whose": _whose(name), "seconds": seconds, "percent": 100 * seconds / whole}
         for name, seconds in rows
     ]
-
-
-@contextmanager
-def _watched(watch: Stopwatch, stage: Stage, rolling: Rolling) -> Iterator[None]:
-    """Every named part of a chunk counts for its name inside."""
-    functions = [
-        *named_functions(stage.model.model.diffusion_model),
-        ("attention", rolling, "attention", rolling.attention),
-        ("turning the chunk", rolling.memory, "_rotate", rolling.memory._rotate),
-        *(
-            (name, owner, attribute, getattr(owner, attribute))
-            for name, owner, attribute in (
-                ("re-encoding", HeadBuffer, "turn"),
-                ("rotation angles", KVMemory, "_in_time"),
-                ("rotation angles", KVMemory, "_rotation_of_chunk"),
-                ("cache writes", HeadBuffer, "write"),
-                ("picking heads", HeadBuffer, "pick"),
-                ("putting heads back", KVMemory, "attend"),
-                ("moving frames", KVMemory, "keep"),
-                ("episodic decision", History, "observe"),
-                ("episodic decision", History, "advance"),
-            )
-        ),
-    ]
-    with ExitStack() as patches:
-        for name, owner, attribute, function in functions:
-            patches.enter_context(patch.object(owner, attribute, watch.timed(name, function)))
-        yield
 
 
 def _whose(part: str) -> str:

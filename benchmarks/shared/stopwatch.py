@@ -1,64 +1,20 @@
-"""How long a thing takes and where its time goes, by the processor's clock or by a graphics card's."""
+"""How long a thing takes and where its time goes, on a processor or on a graphics card."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter, process_time
-from typing import Generic, ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, TypeVar
 
 import torch
+from torch.utils.benchmark import Timer, timer
 
+LEAST_SECONDS = 0.3  # that one thing is timed for
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
-Mark = TypeVar("Mark")
-
-
-class Clock(Protocol[Mark]):
-    """Marks moments, and says afterwards how far they lay apart."""
-
-    def now(self) -> Mark: ...
-
-    def seconds(self, since: Mark, until: Mark) -> float: ...
-
-    def settle(self) -> None:
-        """Wait for all work that was given out."""
-        ...
-
-
-class ProcessorClock:
-    """The clock on the wall, for work that is done when a function returns."""
-
-    def now(self) -> float:
-        return perf_counter()
-
-    def seconds(self, since: float, until: float) -> float:
-        return until - since
-
-    def settle(self) -> None:
-        pass
-
-
-class CudaClock:
-    """Events in the current stream: time as it passes on the card, without waiting for it on the way."""
-
-    def now(self) -> torch.cuda.Event:
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
-
-    def seconds(self, since: torch.cuda.Event, until: torch.cuda.Event) -> float:
-        until.synchronize()
-        return since.elapsed_time(until) / 1000
-
-    def settle(self) -> None:
-        torch.cuda.synchronize()
-
-
-def clock_of(device: torch.device) -> Clock:
-    """The clock that a device's work is measured by."""
-    return CudaClock() if device.type == "cuda" else ProcessorClock()
+Place = TypeVar("Place")
 
 
 @dataclass(frozen=True)
@@ -79,28 +35,29 @@ class Ratios:
     greatest: float
 
 
-def _at_once() -> None:
-    pass
-
-
-def take(run: Callable[[], object], settle: Callable[[], None] = _at_once) -> Taken:
-    """Run once and say how long it took; `settle` waits for a device that works behind the processor's back."""
-    settle()
-    clock, processor = perf_counter(), process_time()
+def take(run: Callable[[], object]) -> Taken:
+    """Run once and say how long it took, a card's work included."""
+    clock, processor = timer(), process_time()
     run()
-    settle()
-    return Taken(perf_counter() - clock, process_time() - processor)
+    return Taken(timer() - clock, process_time() - processor)
 
 
-def seconds_per_call(run: Callable[[], object], clock: Clock, calls: int, batches: int) -> float:
-    """Median over batches of the seconds of one call, after one batch that is not counted."""
-    marks = [clock.now()]
-    for _ in range(batches + 1):
-        for _ in range(calls):
-            run()
-        marks.append(clock.now())
-    clock.settle()
-    return median(clock.seconds(*pair) for pair in zip(marks[1:-1], marks[2:], strict=True)) / calls
+def in_turns(turns: Mapping[Place, Callable[[], object]], warm: int, rounds: int) -> dict[Place, list[Taken]]:
+    """Times of things that are done once a round each, after rounds that do not count."""
+    taken: dict[Place, list[Taken]] = {place: [] for place in turns}
+    for number in range(warm + rounds):
+        for place, make in turns.items():
+            run = take(make)
+            if number >= warm:
+                taken[place].append(run)
+    return taken
+
+
+def seconds_per_call(run: Callable[[], object]) -> float:
+    """Median over blocks of calls of the seconds of one, a card's work included."""
+    timed = Timer("run()", globals={"run": run}, num_threads=torch.get_num_threads())
+    with torch.inference_mode():
+        return timed.blocked_autorange(min_run_time=LEAST_SECONDS).median
 
 
 def ratios(above: Sequence[Taken], below: Sequence[Taken]) -> Ratios:
@@ -110,22 +67,24 @@ def ratios(above: Sequence[Taken], below: Sequence[Taken]) -> Ratios:
     return Ratios(median(clocks), median(a.processor / b.processor for a, b in pairs), min(clocks), max(clocks))
 
 
-class Stopwatch(Generic[Mark]):
-    """Seconds per name, every moment counting for the innermost one. Names nest."""
+class Stopwatch:
+    """Seconds per name, every moment counting for the innermost one. Names nest. On a card time is what passes in its
+    stream, which nobody waits for on the way."""
 
-    def __init__(self, clock: Clock[Mark] | None = None) -> None:
-        self._clock: Clock = clock or ProcessorClock()
+    def __init__(self, on_card: bool = False) -> None:
+        self._on_card = on_card
         self._names: list[str] = []
-        self._since: object = None
-        self._spans: list[tuple[str, object, object]] = []
+        self._since = _Mark(on_card)
+        self._spans: list[tuple[str, _Mark, _Mark]] = []
 
     @property
     def seconds(self) -> dict[str, float]:
         """What was counted so far."""
-        self._clock.settle()
+        if self._on_card:
+            torch.cuda.synchronize()
         found: defaultdict[str, float] = defaultdict(float)
         for name, since, until in self._spans:
-            found[name] += self._clock.seconds(since, until)
+            found[name] += until.seconds_after(since)
         return dict(found)
 
     @contextmanager
@@ -149,7 +108,22 @@ class Stopwatch(Generic[Mark]):
         return counted
 
     def _turn(self) -> None:
-        now = self._clock.now()
+        now = _Mark(self._on_card)
         if self._names:
             self._spans.append((self._names[-1], self._since, now))
         self._since = now
+
+
+class _Mark:
+    """A moment: on the clock, and in a card's stream."""
+
+    def __init__(self, on_card: bool) -> None:
+        self._clock = perf_counter()
+        self._event = torch.cuda.Event(enable_timing=True) if on_card else None
+        if self._event is not None:
+            self._event.record()
+
+    def seconds_after(self, before: "_Mark") -> float:
+        if self._event is None or before._event is None:
+            return self._clock - before._clock
+        return before._event.elapsed_time(self._event) / 1000

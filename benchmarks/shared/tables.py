@@ -3,8 +3,8 @@
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from headforcing_core.labels_csv import read_labels
@@ -67,39 +67,75 @@ def show(title: str, rows: Sequence[Row]) -> None:
     say("\n".join(["", title, "", *lines]))
 
 
-def show_targets(targets: Sequence[Target]) -> None:
-    """Write what was to be reached and whether it was."""
-    rows: list[Row] = [
-        {
-            "target": target.name,
-            "measured": target.figure,
-            "asked": _range(target),
-            "met": "yes" if target.met else "NO",
-        }
-        for target in targets
-    ]
-    show("Targets", rows)
-
-
 def say(line: str) -> None:
     """One line to the screen, at once."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
-def write_json(
-    path: Path | None,
-    settings: Mapping[str, Cell],
-    tables: Mapping[str, Sequence[Row]],
-    targets: Sequence[Target],
-) -> None:
-    """Write everything to a file, if one was asked for."""
-    if path is None:
-        return
-    reached = [asdict(target) | {"met": target.met} for target in targets]
-    path.write_text(
-        json.dumps({"settings": settings, "tables": tables, "targets": reached}, indent=1) + "\n", encoding="ascii"
-    )
+def tell(row: Row) -> None:
+    """A row to the screen, as soon as it is known."""
+    tell(row)
+
+
+def others(rows: Sequence[Row], name: str, right: Cell = "yes") -> int:
+    """In how many rows something is not as it should be."""
+    return sum(1 for row in rows if row[name] != right)
+
+
+def yes(is_so: bool) -> str:
+    """For a table."""
+    return "yes" if is_so else "NO"
+
+
+@dataclass
+class Findings:
+    """Tables, the machine's rates by name, and single figures, written to a file whenever something is added."""
+
+    path: Path | None
+    settings: dict[str, Cell]
+    tables: dict[str, list[Row]] = field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+    targets: Sequence[Target] = ()
+
+    def add(self, name: str, title: str, rows: list[Row]) -> None:
+        """Show a table and keep it."""
+        self.tables[name] = rows
+        show(title, rows)
+        self.write()
+
+    def judge(self, targets: Sequence[Target]) -> None:
+        """Show targets, what was measured and whether they were met, and keep them."""
+        self.targets = targets
+        if targets:
+            show("Targets", [_reached(target) for target in targets])
+        self.write()
+
+    def write(self) -> None:
+        """Bring the file up to date; half a file is never there."""
+        if self.path is None:
+            return
+        found = {
+            "settings": self.settings,
+            "tables": self.tables,
+            "targets": [asdict(target) | {"met": target.met} for target in self.targets],
+            "rates": self.rates,
+            "figures": self.figures,
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        beside = self.path.with_name(f"{self.path.name}.part")
+        beside.write_text(json.dumps(found, indent=1) + "\n", encoding="ascii")
+        beside.replace(self.path)
+
+
+def _reached(target: Target) -> Row:
+    return {
+        "target": target.name,
+        "measured": target.figure,
+        "asked": _range(target),
+        "met": yes(target.met),
+    }
 
 
 def _text(cell: Cell) -> str:

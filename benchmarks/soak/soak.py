@@ -21,8 +21,7 @@ from time import perf_counter
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.card.workbench import Findings
-from benchmarks.shared.tables import Target, say
+from benchmarks.shared.tables import Findings, Target, say
 from benchmarks.soak.soak_disk import prove_disk
 from benchmarks.soak.soak_host import Film, Studio
 from benchmarks.soak.soak_killed import prove_killed

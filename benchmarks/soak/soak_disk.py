@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.card.workbench import Findings
-from benchmarks.shared.tables import Row, Target, say
+from benchmarks.shared.tables import Findings, Row, Target, others, say, tell, yes
 from benchmarks.soak.soak_host import Film, Studio, folder_of
 from benchmarks.soak.soak_process import Child, Found, describe, files_of, hearing, is_sentence, made_in_child
 
@@ -58,15 +57,11 @@ def prove_disk(studio: Studio, folder: Path, film: Film, findings: Findings) -> 
             rows += [_row(studio, folder, disk / str(number), film, case, whole) for number, case in enumerate(fills)]
     findings.add("disk", f"{film.chunks} chunks of {film.size} on a full disk", rows)
     return [
-        Target("disk: cases without a clear error", _count(rows, "clear"), most=0),
-        Target("disk: cases that touched a finished chunk", _count(rows, "finished chunks intact"), most=0),
-        Target("disk: runs that did not end in the unbroken one's bits", _count(rows, "resumed equal"), most=0),
+        Target("disk: cases without a clear error", others(rows, "clear"), most=0),
+        Target("disk: cases that touched a finished chunk", others(rows, "finished chunks intact"), most=0),
+        Target("disk: runs that did not end in the unbroken one's bits", others(rows, "resumed equal"), most=0),
         Target("disk: cases on a small disk", sum("bytes left" in str(row["case"]) for row in rows), least=6),
     ]
-
-
-def _count(rows: list[Row], name: str) -> int:
-    return sum(1 for row in rows if row[name] != "yes")
 
 
 def _row(studio: Studio, folder: Path, output: Path, film: Film, case: Case, whole: Found) -> Row:
@@ -84,17 +79,17 @@ def _row(studio: Studio, folder: Path, output: Path, film: Film, case: Case, who
         "case": case.what,
         "from chunk": case.at_chunk,
         "ended": "stopped" if found["error"] else "went on",
-        "clear": _yes(expected in told and (not found["error"] or is_sentence(told))),
+        "clear": yes(expected in told and (not found["error"] or is_sentence(told))),
         "chunks kept": len(kept),
-        "finished chunks intact": _yes(
+        "finished chunks intact": yes(
             len(kept) >= case.at_chunk and kept.items() <= files_of(folder_of(folder / "unbroken")).items()
         ),
         "half-written files": len(temporaries),
         "made again": int(str(again.get("made", -1))),
-        "resumed equal": _yes((again.get("latent"), again.get("video")) == (whole["latent"], whole["video"])),
+        "resumed equal": yes((again.get("latent"), again.get("video")) == (whole["latent"], whole["video"])),
         "said": told if found["error"] else told[told.find("The video stopped") :],
     }
-    say("  " + ", ".join(f"{name} {value}" for name, value in row.items()))
+    tell(row)
     return row
 
 
@@ -141,9 +136,9 @@ def _too_small(studio: Studio, folder: Path, disk: Path, film: Film, chunks: int
         "case": f"a disk of {DISK_BYTES} bytes, {longer.chunks} chunks",
         "from chunk": 0,
         "ended": "refused before the first step",
-        "clear": _yes("chunks still to be made take" in told and is_sentence(told)),
+        "clear": yes("chunks still to be made take" in told and is_sentence(told)),
         "chunks kept": 0,
-        "finished chunks intact": _yes(not list(disk.rglob("*.safetensors"))),
+        "finished chunks intact": yes(not list(disk.rglob("*.safetensors"))),
         "half-written files": 0,
         "made again": 0,
         "resumed equal": "yes",
@@ -170,7 +165,3 @@ def _small_disk(place: Path) -> Iterator[str]:
 
 def _list(value: object) -> list[object]:
     return value if isinstance(value, list) else []
-
-
-def _yes(is_so: bool) -> str:
-    return "yes" if is_so else "NO"

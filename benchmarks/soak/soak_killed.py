@@ -13,8 +13,7 @@ from pathlib import Path
 
 from av.error import FFmpegError
 
-from benchmarks.card.workbench import Findings
-from benchmarks.shared.tables import Row, Target, say
+from benchmarks.shared.tables import Findings, Row, Target, others, say, tell
 from benchmarks.soak.soak_host import Film, Studio, folder_of, pictures_of
 from benchmarks.soak.soak_process import (
     APPEND,
@@ -80,27 +79,23 @@ def prove_killed(studio: Studio, folder: Path, film: Film, kills: int, findings:
                 moments[len(rows)] = Moment(generator.uniform(0.05, 0.4) * whole.seconds)
                 break
             rows.append({"kill": len(rows) + 1, "run": run, **row})
-            say("  " + ", ".join(f"{name} {value}" for name, value in rows[-1].items()))
+            tell(rows[-1])
         _judge(rows, run, made_in_child(studio, folder, film, output), whole.found)
     findings.add("killed", f"Killed {kills} times while making {film.chunks} chunks of {film.size}", rows)
     return [
-        Target("killed: runs that ended in other bits than the unbroken one", _count(rows, "latents equal"), most=0),
+        Target("killed: runs that ended in other bits than the unbroken one", others(rows, "latents equal"), most=0),
         Target(
             "killed: videos that did not decode to their end after the kill",
-            _count(rows, "what is there plays"),
+            others(rows, "what is there plays"),
             most=0,
         ),
-        Target("killed: resumed videos other than the unbroken run's", _count(rows, "video equal"), most=0),
+        Target("killed: resumed videos other than the unbroken run's", others(rows, "video equal"), most=0),
         Target(
             "killed: phases that were hit, of 6",
             len({row["killed in"] for row in rows} - {"between"}),
             least=5 if kills >= 20 else 1,
         ),
     ]
-
-
-def _count(rows: list[Row], name: str) -> int:
-    return sum(1 for row in rows if row[name] != "yes")
 
 
 def _unbroken(studio: Studio, folder: Path, film: Film) -> Whole:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import logging
 import os
@@ -11,8 +10,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks.card.workbench import Findings
-from benchmarks.shared.tables import Cell, Row, Target, say
+from benchmarks.shared.peak_memory import forget_peak, held_bytes, peak_bytes
+from benchmarks.shared.tables import Cell, Findings, Row, Target, tell
 from benchmarks.soak.soak_host import Film, Studio
 from benchmarks.soak.soak_process import hearing
 
@@ -20,8 +19,7 @@ EARLY = 50
 AT = (EARLY, 500, 1000)
 MOST_GROWTH = 1.03
 MOST_SECOND = 1.01  # of the first run: what the allocator's pages come to
-_MMAP_THRESHOLD, _BIG_BLOCK = -3, 64 * 1024  # the first of malloc.h
-KILOBYTES_PER_MB = 1e6 / 1024
+MEGABYTE = 1e6
 WAYS = {"not kept, latent alone": False, "kept, with video": True}
 
 
@@ -77,17 +75,13 @@ def _two_runs(folder: Path, film: Film, is_kept: bool) -> list[Row]:
 
 
 def _one_run(studio: Studio, folder: Path, film: Film, is_kept: bool, run: int) -> list[Row]:
-    gc.collect()
-    libc = ctypes.CDLL(None)
-    libc.mallopt(_MMAP_THRESHOLD, _BIG_BLOCK)  # big blocks go back when freed, so that what is held is what is used
-    libc.malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is held now
+    forget_peak()
     rows: list[Row] = []
     started = perf_counter()
 
     def note(at: str) -> None:
         rows.append({"run": run, **_state(at, perf_counter() - started)})
-        say("  " + ", ".join(f"{name} {value}" for name, value in rows[-1].items()))
+        tell(rows[-1])
 
     note("before")
 
@@ -109,13 +103,8 @@ def _state(at: str, seconds: float) -> dict[str, Cell]:
     return {
         "at": at,
         "seconds": seconds,
-        "held MB": _held("VmRSS"),
-        "peak MB": _held("VmHWM"),
+        "held MB": held_bytes() / MEGABYTE,
+        "peak MB": peak_bytes() / MEGABYTE,
         "open files": len(os.listdir("/proc/self/fd")),
         "threads": len(os.listdir("/proc/self/task")),
     }
-
-
-def _held(field: str) -> float:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return int(next(line for line in lines if line.startswith(f"{field}:")).split()[1]) / KILOBYTES_PER_MB

@@ -13,8 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save
 
-from benchmarks.card.workbench import Findings
-from benchmarks.shared.tables import Row, Target, say
+from benchmarks.shared.tables import Findings, Row, Target, tell
 from benchmarks.soak.soak_host import Film, Studio, folder_of
 from benchmarks.soak.soak_process import Found, files_of, is_sentence, made_in_child
 from headforcing_core.run_record import seal
@@ -53,7 +52,7 @@ def prove_mutated(studio: Studio, folder: Path, film: Film, findings: Findings) 
         rows.append({"mutation": mutation.what, "of": "whole" if mutation.is_whole else "half", **_row(found, whole)})
         rows[-1]["files as they were"] = "yes" if files_of(folder_of(output)) == before else "no"
         rows[-1]["said"] = _said(found)
-        say("  " + ", ".join(f"{name} {value}" for name, value in rows[-1].items()))
+        tell(rows[-1])
     findings.add("mutated", f"Folders of {film.chunks} chunks of {film.size}, changed and gone on with", rows)
     wrong = [row for row in rows if row["outcome"] not in ("same bits", "refused")]
     touched = [row for row in rows if row["outcome"] == "refused" and row["files as they were"] != "yes"]

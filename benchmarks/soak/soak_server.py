@@ -15,8 +15,7 @@ from typing import cast
 
 import safetensors.torch
 
-from benchmarks.card.workbench import Findings
-from benchmarks.shared.tables import Row, Target, say
+from benchmarks.shared.tables import Findings, Row, Target, others, tell, yes
 from benchmarks.soak.soak_host import CHECKPOINT, FPS, RUN_NAME, Film, bits_of, folder_of, pictures_of
 from benchmarks.soak.soak_killed import chunks_listed, plays
 from devtools.base_directory import temporary_base_directory
@@ -81,14 +80,14 @@ def prove_interrupted(long: Film, short: Film, interrupts: int, findings: Findin
                 "threads": len(os.listdir(f"/proc/{server.pid}/task")),
             }
             rows.append(row)
-            say("  " + ", ".join(f"{name} {value}" for name, value in row.items()))
+            tell(row)
     findings.add("interrupted", f"Interrupts of {long.chunks} chunks of {long.size} with video", rows)
     waits = [float(str(row["seconds to the end"])) for row in rows]
     shares = [wait / float(str(row["longest step or decode"])) for wait, row in zip(waits, rows, strict=True)]
     findings.figures |= {"interrupt to end, longest seconds": max(waits), "interrupt to end, median": median(waits)}
     return [
-        Target("interrupted: runs that were not interrupted", _others(rows, "ended", "interrupted"), most=0),
-        Target("interrupted: next runs with other bits than a fresh process", _others(rows, "next run equal"), most=0),
+        Target("interrupted: runs that were not interrupted", others(rows, "ended", "interrupted"), most=0),
+        Target("interrupted: next runs with other bits than a fresh process", others(rows, "next run equal"), most=0),
         Target("interrupted: longest way to the end, in steps or decodes", max(shares), most=1),
         Target("interrupted: open files more at the end", _growth(rows, "open files"), most=0),
         Target("interrupted: threads more at the end", _growth(rows, "threads"), most=0),
@@ -128,12 +127,12 @@ def prove_servers_killed(film: Film, kills: int, findings: Findings) -> list[Tar
                 "video equal": "yes" if pictures_of(folder_of(output) / "video.mp4") == pictures else "NO",
             }
             rows.append(row)
-            say("  " + ", ".join(f"{name} {value}" for name, value in row.items()))
+            tell(row)
     findings.add("servers", f"Servers killed while making {film.chunks} chunks of {film.size}", rows)
     return [
-        Target("servers: resumed latents other than the unbroken run's", _others(rows, "latents equal"), most=0),
-        Target("servers: resumed videos other than the unbroken run's", _others(rows, "video equal"), most=0),
-        Target("servers: videos that did not play after the kill", _others(rows, "what is there plays"), most=0),
+        Target("servers: resumed latents other than the unbroken run's", others(rows, "latents equal"), most=0),
+        Target("servers: resumed videos other than the unbroken run's", others(rows, "video equal"), most=0),
+        Target("servers: videos that did not play after the kill", others(rows, "what is there plays"), most=0),
     ]
 
 
@@ -162,12 +161,12 @@ def prove_twice(film: Film, findings: Findings) -> list[Target]:
             "right bits": "-",
             "said": refused.error.strip(),
         },
-        {"who": "the first", "when": "", "ended": "success", "right bits": _yes(found == [whole]), "said": ""},
+        {"who": "the first", "when": "", "ended": "success", "right bits": yes(found == [whole]), "said": ""},
         {
             "who": "the second, afterwards",
             "when": "",
             "ended": "success",
-            "right bits": _yes(afterwards == whole),
+            "right bits": yes(afterwards == whole),
             "said": "",
         },
     ]
@@ -232,10 +231,6 @@ def _server_in(base: Path, *arguments: str) -> Iterator[Server]:
         yield server
 
 
-def _others(rows: list[Row], name: str, right: str = "yes") -> int:
-    return sum(1 for row in rows if row[name] != right)
-
-
 def _rights(rows: list[Row]) -> int:
     return sum(1 for row in rows if row["right bits"] == "yes")
 
@@ -244,7 +239,3 @@ def _growth(rows: list[Row], name: str) -> int:
     """How much a number grew: the least of the last ten, since a connection may be closing, over that of the first."""
     first, last = (min(int(str(row[name])) for row in part) for part in (rows[:10], rows[-10:]))
     return last - first
-
-
-def _yes(is_so: bool) -> str:
-    return "yes" if is_so else "NO"
