@@ -14,8 +14,9 @@ from headforcing_core.kv_memory.attention import dense_attention
 from headforcing_core.kv_memory.rope import rotate
 from headforcing_core.policy.cache_policy import CachePolicy
 from headforcing_core.policy.fitting import fit_policy
-from headforcing_core.rollout.loop import Chunk, RolloutPlan, Segment, make_memory, rollout
+from headforcing_core.rollout.loop import Chunk, make_memory, rollout
 from headforcing_core.rollout.noise import NativeNoise, PerChunkNoise
+from headforcing_core.rollout.plan import RolloutPlan, Segment
 
 TRAINED = 21
 TOLERANCE = 1e-5

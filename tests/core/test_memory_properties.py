@@ -19,8 +19,9 @@ from headforcing_core.policy.head_types import HEAD_TYPES
 from headforcing_core.policy.positions import ROPE_MODES
 from headforcing_core.policy.presets import PRESETS
 from headforcing_core.policy.tiers import Tiers
-from headforcing_core.rollout.loop import Chunk, RolloutPlan, Segment, make_memory, rollout
+from headforcing_core.rollout.loop import Chunk, make_memory, rollout
 from headforcing_core.rollout.noise import PerChunkNoise
+from headforcing_core.rollout.plan import RolloutPlan, Segment
 
 TRAINED = 21
 LATENT = (4, 6)

@@ -15,8 +15,9 @@ from headforcing_core.policy.cache_policy import CachePolicy
 from headforcing_core.policy.fitting import fit_policy
 from headforcing_core.policy.presets import PRESETS
 from headforcing_core.policy.tiers import Tiers
-from headforcing_core.rollout.loop import Chunk, Recipe, RolloutPlan, Segment, make_memory, rollout
+from headforcing_core.rollout.loop import Chunk, Recipe, make_memory, rollout
 from headforcing_core.rollout.noise import PerChunkNoise
+from headforcing_core.rollout.plan import RolloutPlan, Segment
 
 MODEL = TinyModel(layers=2, heads=3)
 LABELS = (("local", "anchor", "memory"), ("memory", "memory", "anchor"))

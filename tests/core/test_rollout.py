@@ -11,8 +11,9 @@ from headforcing_core.kv_memory.attention import dense_attention
 from headforcing_core.kv_memory.rope import rotate
 from headforcing_core.policy.fitting import fit_policy
 from headforcing_core.policy.presets import PRESETS
-from headforcing_core.rollout.loop import Chunk, RolloutPlan, Segment, make_memory, rollout
+from headforcing_core.rollout.loop import Chunk, make_memory, rollout
 from headforcing_core.rollout.noise import PerChunkNoise
+from headforcing_core.rollout.plan import RolloutPlan, Segment
 
 MODEL = TinyModel(layers=2, heads=3)
 LABELS = (("local", "anchor", "memory"), ("memory", "memory", "anchor"))

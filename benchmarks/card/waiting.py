@@ -1,0 +1,83 @@
+"""What keeps a card from its work: places where the host waits for it inside a chunk, and time without a kernel."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+from benchmarks.card.workbench import NEEDS_CUDA, Workbench
+from benchmarks.shared.stopwatch import take
+from benchmarks.shared.tables import Row
+
+POLICY = "paper"
+MOST_KERNELS = 15
+MOST_NAME = 70
+WARNED = "called a synchronizing"
+
+
+def count_waits(bench: Workbench) -> None:
+    """Table: every line that made the host wait for the card in one chunk, as PyTorch warns of it."""
+    title = "Where the host waits for the card in one chunk"
+    if not bench.on_card:
+        bench.findings.add("waits", title, [{"place": NEEDS_CUDA, "waits": None}])
+        return
+    with bench.stage.open(), warnings.catch_warnings(record=True) as caught:
+        rolling = bench.at(POLICY, bench.chunk)
+        torch.cuda.synchronize()
+        warnings.simplefilter("always")
+        caught.clear()
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            rolling.next()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    found = Counter(_place(warning) for warning in caught if WARNED in str(warning.message))
+    bench.findings.figures["waits"] = sum(found.values())
+    rows: list[Row] = [{"place": place, "waits": count} for place, count in found.most_common()]
+    bench.findings.add("waits", title, [*rows, {"place": "all", "waits": sum(found.values())}])
+
+
+def profile_kernels(bench: Workbench) -> None:
+    """Table: the kernels of one chunk by time, and how much of it the card was at work."""
+    title = "Kernels of one chunk"
+    if not bench.on_card:
+        bench.findings.add("kernels", title, [{"kernel": NEEDS_CUDA, "calls": None, "seconds": None, "share": None}])
+        return
+    from torch.profiler import ProfilerActivity, profile
+
+    with bench.stage.open():
+        rolling = bench.at(POLICY, bench.chunk)
+        rolling.next()
+        alone = take(rolling.next).clock
+        with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+            rolling.next()
+            torch.cuda.synchronize()
+    times = {
+        event.key: (event.count, event.self_device_time_total / 1e6)
+        for event in profiled.key_averages()
+        if event.self_device_time_total
+    }
+    busy = sum(seconds for _, seconds in times.values())
+    bench.findings.figures["busy"] = busy / alone
+    most = sorted(times.items(), key=lambda item: -item[1][1])[:MOST_KERNELS]
+    rows: list[Row] = [
+        {"kernel": name[:MOST_NAME], "calls": count, "seconds": seconds, "share": seconds / alone}
+        for name, (count, seconds) in most
+    ]
+    rows.append(
+        {
+            "kernel": "all kernels and copies, of the seconds of a chunk that is not profiled",
+            "calls": sum(count for count, _ in times.values()),
+            "seconds": busy,
+            "share": busy / alone,
+        }
+    )
+    bench.findings.add("kernels", title, rows)
+
+
+def _place(warning: warnings.WarningMessage) -> str:
+    file = Path(warning.filename)
+    return f"{file.parent.name}/{file.name}:{warning.lineno}"
