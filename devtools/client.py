@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 import urllib.error
 import urllib.parse
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypedDict, cast
 
-from .event_socket import EventSocket
-from .events import ENDINGS, Event, Preview
+import aiohttp
+
+from .events import ENDINGS, Event, Preview, parse
 from .loopback import request
 from .tiny_workflow import Workflow
 
 NodeErrors = dict[str, dict[str, object]]
+OnEvent = Callable[[Event | Preview], None]
+_FEATURES = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
 
 
 class Queued(TypedDict):
@@ -82,41 +87,58 @@ class Client:
     def run(
         self,
         workflow: Workflow,
-        on_event: Callable[[Event | Preview], None] | None = None,
+        on_event: OnEvent = lambda event: None,
         timeout_seconds: float = 300,
         preview_method: str = "auto",
     ) -> RunResult:
         """Queue a workflow and follow it to its end. `on_event` sees each event as it comes and may call `interrupt`.
 
-        Raises PromptRejected; ConnectionError when ComfyUI ends meanwhile; TimeoutError.
+        Raises PromptRejected; ConnectionError when ComfyUI ends meanwhile; TimeoutError. Not from within an event loop.
         """
-        events: list[Event] = []
-        previews: list[Preview] = []
-        end = time.monotonic() + timeout_seconds
-        with EventSocket(self.url) as socket:
-            queued = self._submit(workflow, socket.client_id, preview_method)
-            prompt_id = queued["prompt_id"]
-            while True:
-                event = socket.next(end)
-                if isinstance(event, Preview):
-                    previews.append(event)
-                else:
-                    events.append(event)
-                if on_event is not None:
-                    on_event(event)
-                if isinstance(event, Event) and event.kind in ENDINGS and event.text("prompt_id") == prompt_id:
-                    break
+        following = self._follow(workflow, on_event, preview_method)
+        try:
+            queued, seen = asyncio.run(asyncio.wait_for(following, timeout_seconds))
+        except TimeoutError:
+            raise TimeoutError(f"ComfyUI did not end the run within {timeout_seconds:g} s") from None
+        except aiohttp.ClientError as error:
+            raise ConnectionError(f"the websocket of ComfyUI closed: {error}") from None
+        events = [event for event in seen if isinstance(event, Event)]
+        end = events[-1]
         return RunResult(
-            status=ENDINGS[event.kind],
-            prompt_id=prompt_id,
-            error=event.text("exception_message"),
-            node_id=event.text("node_id"),
-            node_type=event.text("node_type"),
+            status=ENDINGS[end.kind],
+            prompt_id=queued["prompt_id"],
+            error=end.text("exception_message"),
+            node_id=end.text("node_id"),
+            node_type=end.text("node_type"),
             node_errors=queued["node_errors"],
-            outputs=self.history(prompt_id)["outputs"],
+            outputs=self.history(queued["prompt_id"])["outputs"],
             events=events,
-            previews=previews,
+            previews=[preview for preview in seen if isinstance(preview, Preview)],
         )
+
+    async def _follow(
+        self, workflow: Workflow, on_event: OnEvent, preview_method: str
+    ) -> tuple[Queued, list[Event | Preview]]:
+        """Queue a workflow as soon as its websocket is heard; the answer, and all that was said until its end."""
+        client_id = uuid.uuid4().hex
+        queued: Queued | None = None
+        seen: list[Event | Preview] = []
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(f"{self.url}/ws", params={"clientId": client_id}, max_msg_size=0) as socket,
+        ):
+            await socket.send_json(_FEATURES)
+            async for message in socket:
+                event = parse(message.data)
+                if queued is None:
+                    if isinstance(event, Event) and event.kind == "feature_flags":
+                        queued = self._submit(workflow, client_id, preview_method)
+                elif event is not None:
+                    seen.append(event)
+                    on_event(event)
+                    if isinstance(event, Event) and event.ends(queued["prompt_id"]):
+                        return queued, seen
+        raise ConnectionError("the websocket of ComfyUI closed: the server ended the connection")
 
     def submit(self, workflow: Workflow) -> str:
         """Queue a workflow without following it; its prompt id. Raises PromptRejected."""

@@ -23,7 +23,8 @@ from .tiny_workflow import TINY_HEIGHT, TINY_TEXT_ENCODER, TINY_WIDTH
 from .world_workflow import MODEL, TEXT_ENCODER, VAE, WORLD_HEIGHT, WORLD_WIDTH, link_world
 
 _HOST_PACKAGES = ("torch", "aiohttp")
-_TEST_PACKAGES = (*_HOST_PACKAGES, "pytest", "hypothesis", "playwright", "ruff", "basedpyright")
+_TEST_PACKAGES = (*_HOST_PACKAGES, "pytest", "xdist", "hypothesis", "playwright", "ruff", "basedpyright")
+_ON_ALL_CORES = ("-n", "logical", "--maxprocesses", "4", "--dist", "worksteal")  # a ComfyUI takes 2 GB in each
 _SERVED = f"""\
 ComfyUI runs until Ctrl+C; nothing that is made there is kept. It has two kinds of models. For both, put Load Tiny
 UMT5 (test) in place of Load CLIP, and set the size in the sampler and in Profile Heads.
@@ -77,7 +78,8 @@ def _run(given: argparse.Namespace, rest: list[str]) -> int:
     python = str(installation.python)
     if given.name == "test":
         variables["HEADFORCING_CHROMIUM"] = str(_chromium())
-        return _become([python, "-P", "-m", "pytest", *rest], variables)
+        has_place = any(Path(argument.partition("::")[0]).exists() for argument in rest)
+        return _become([python, "-P", "-m", "pytest", *(() if has_place else _ON_ALL_CORES), *rest], variables)
     minute = ["--minute"] if given.minute else []
     return _become([python, "-c", _DEMO, str(REPOSITORY), *minute], variables)
 

@@ -23,6 +23,10 @@ class Event:
         value = self.data.get(key)
         return "" if value is None else str(value)
 
+    def ends(self, prompt_id: str) -> bool:
+        """Whether it is the last of this prompt."""
+        return self.kind in ENDINGS and self.text("prompt_id") == prompt_id
+
 
 @dataclass(frozen=True)
 class Preview:
@@ -32,14 +36,15 @@ class Preview:
     image: bytes
 
 
-def parse_text(message: str) -> Event:
-    """The event of a text frame."""
-    content = json.loads(message)
-    return Event(content["type"], content.get("data") or {})
+def parse(message: object) -> Event | Preview | None:
+    """The event or preview of a websocket message, a text or bytes; None for kinds that nobody here asks for."""
+    if isinstance(message, str):
+        content = json.loads(message)
+        return Event(content["type"], content.get("data") or {})
+    return _parse_binary(message) if isinstance(message, bytes) else None
 
 
-def parse_binary(message: bytes) -> Event | Preview | None:
-    """The event or preview of a binary frame; None for kinds that nobody here asks for."""
+def _parse_binary(message: bytes) -> Event | Preview | None:
     (kind,) = struct.unpack_from(">I", message)
     if kind == _PREVIEW:
         return Preview("", message[8:])

@@ -6,7 +6,7 @@ from copy import deepcopy
 
 import pytest
 
-from devtools.events import Event, Preview, parse_binary, parse_text
+from devtools.events import Event, Preview, parse
 from devtools.tiny_workflow import Workflow, only_node, tiny
 
 SHIPPED: Workflow = {
@@ -35,18 +35,19 @@ def test_the_only_node_of_a_type_is_found_and_others_are_refused() -> None:
 
 def test_a_nodes_text_is_an_event() -> None:
     frame = struct.pack(">II", 3, 2) + b"12" + b"chunk 7 of 40"
-    assert parse_binary(frame) == Event("progress_text", {"node_id": "12", "text": "chunk 7 of 40"})
+    assert parse(frame) == Event("progress_text", {"node_id": "12", "text": "chunk 7 of 40"})
 
 
 def test_previews_come_with_and_without_metadata() -> None:
     metadata = json.dumps({"node_id": "3", "image_type": "image/jpeg"}).encode()
     frame = struct.pack(">II", 4, len(metadata)) + metadata + b"\xff\xd8jpeg"
-    assert parse_binary(frame) == Preview("3", b"\xff\xd8jpeg")
-    assert parse_binary(struct.pack(">II", 1, 1) + b"\xff\xd8jpeg") == Preview("", b"\xff\xd8jpeg")
-    assert parse_binary(struct.pack(">II", 99, 1)) is None
+    assert parse(frame) == Preview("3", b"\xff\xd8jpeg")
+    assert parse(struct.pack(">II", 1, 1) + b"\xff\xd8jpeg") == Preview("", b"\xff\xd8jpeg")
+    assert parse(struct.pack(">II", 99, 1)) is None
 
 
 def test_a_text_frame_is_an_event() -> None:
-    event = parse_text('{"type": "executing", "data": {"node": null, "prompt_id": "p"}}')
+    event = parse('{"type": "executing", "data": {"node": null, "prompt_id": "p"}}')
+    assert isinstance(event, Event)
     assert (event.kind, event.text("prompt_id"), event.text("node")) == ("executing", "p", "")
-    assert parse_text('{"type": "status"}') == Event("status", {})
+    assert parse('{"type": "status"}') == Event("status", {})

@@ -85,11 +85,12 @@ def main(names: list[str]) -> None:
         add_text_encoders(folder / "models" / "text_encoders")
         shutil.copy(installation.host / "input" / "example.png", folder / "input")  # as artists have it
         film = shutil.move(folder / "output" / "video" / "first_minute_00001_.mp4", folder / "input" / "film.mp4")
-        with Server(installation, folder) as server, open_page(server.url, "classic", SETTINGS) as page:
+        with Server(installation, folder) as server:
             Client(server.url).run(saving(film.name))
-            for name in names or COLUMNS:
-                draw(page, name)
-                print(f"drew {name}")
+            with open_page(server.url, "classic", SETTINGS) as page:
+                for name in names or COLUMNS:
+                    draw(page, name)
+                    print(f"drew {name}")
 
 
 def saving(film: str) -> Workflow:
