@@ -97,7 +97,7 @@ class History:
 
     def _span(self, candidate: int) -> range:
         """The frames that a candidate's episode keeps."""
-        if self.policy.policy.episode == "frame":
+        if self.policy.episode_frames == 1:
             return range(candidate, candidate + 1)
         return self.chunks[bisect_right(self.chunks, candidate, key=lambda own: own.start) - 1]
 
@@ -105,7 +105,7 @@ class History:
         return not self._flushed and self.policy.warms_up(chunk, self.committed)
 
     def _layout(self, first_frame: int, frames: int, groups: Mapping[str, KeptFrames], far: bool) -> Layout:
-        rope, n = self.policy.policy.rope, self.policy.chunk_frames
+        rope, n = self.policy.rope, self.policy.chunk_frames
         position = chunk_position(rope, first_frame, n, self.policy.trained_frames)
         return Layout(first_frame, frames, position, rope, groups, far)
 

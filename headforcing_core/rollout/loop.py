@@ -101,10 +101,8 @@ def rollout(
     for whatever reason. ValueError, before the first pass, for a cut with absolute positions; RuntimeError for a chunk
     with NaN or infinity, which then is neither yielded nor remembered.
     """
-    check_transitions(plan.segments, policy.policy.rope)
-    tiers, percentile = policy.memory, policy.policy.novelty_percentile
-    episodes = tiers.episodes // policy.episode_frames
-    episodic = EpisodicMemory(tiers.sink, episodes, percentile, plan.finished.decisions)
+    check_transitions(plan.segments, policy.rope)
+    episodic = EpisodicMemory(policy.memory.sink, policy.episodes, policy.novelty_percentile, plan.finished.decisions)
     run = _Rollout(backbone, memory, plan, policy, History(policy, labels, episodic), noise, on_step, on_prefix, live)
     try:
         run.commit_prefix()
@@ -132,7 +130,7 @@ class _Rollout(Generic[Text]):
         self._backbone, self._memory, self._plan, self._policy = backbone, memory, plan, policy
         self._history, self._noise, self._on_step, self._on_prefix = history, noise, on_step, on_prefix
         self._live = live
-        self._context = policy.policy.commit_context
+        self._context = policy.commit_context
         self._text = self._text_before = plan.segments[0].text  # in force now, and when the segment began
         self._prefix_decisions: tuple[Decision, ...] = ()
         self._sigmas = torch.tensor(plan.sigmas)
@@ -193,7 +191,7 @@ class _Rollout(Generic[Text]):
         segment = self._live(index)
         if segment is not None:
             self._plan = self._plan.with_segment(segment)
-            check_transitions(self._plan.segments, self._policy.policy.rope)
+            check_transitions(self._plan.segments, self._policy.rope)
 
     def _make(self, index: int, layout: Layout, last: bool) -> Tensor:
         recipe = self._recipe(index, layout, last)

@@ -19,7 +19,7 @@ def capacities(policy: FittedPolicy, labels: Sequence[Sequence[str]]) -> dict[st
 def warm_up_frames(policy: FittedPolicy, chunks: int, prefix_frames: int = 0) -> int:
     """The most history that any chunk reads before compression."""
     n = policy.chunk_frames
-    if policy.policy.keep_everything and chunks:
+    if policy.keep_everything and chunks:
         return prefix_frames + n * (chunks - 1)
     before = ((PREFIX, own.start) for own in prefix_chunks(prefix_frames, n))
     made = ((chunk, prefix_frames + n * chunk) for chunk in range(chunks))

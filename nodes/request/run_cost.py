@@ -89,7 +89,7 @@ def run_cost(fitted: FittedPolicy, labels: Labels, profiled: bool, video: VideoS
             continue  # it does not fit this model
         sizes[name] = _most_bytes(other, labels, video, per_frame)
     smaller = {name: size for name, size in sizes.items() if size < most}
-    return RunCost(fitted.policy.name, video, most, smaller)
+    return RunCost(fitted.asked.name, video, most, smaller)
 
 
 def chunk_bytes(video: VideoShape) -> int:

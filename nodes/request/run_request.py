@@ -48,7 +48,7 @@ class RunPlan:
     @property
     def needs_profile(self) -> bool:
         """Whether the policy tells heads apart."""
-        return self.fitted.policy.needs_profile
+        return self.fitted.asked.needs_profile
 
     def after(self, prefix: Tensor) -> RunPlan:
         """The same run, going on from frames in model space."""
@@ -56,7 +56,7 @@ class RunPlan:
 
     def settings(self) -> dict[str, Setting]:
         """Every resolved value that decides about the result."""
-        policy = self.fitted.policy
+        policy = self.fitted.asked
         return {
             "family": self.facts.family,
             "chunk_frames": self.fitted.chunk_frames,
