@@ -19,13 +19,15 @@ from .layout import Layout
 @dataclass
 class History:
     """The committed frames by their chunks, and the tiers over them. Sinks begin at `base`, recent tiers not before
-    `floor`; a flush ends warm-up for good."""
+    `floor`; a flush ends warm-up for good. What was `decided` about episodes before is not judged again."""
 
     policy: FittedPolicy
     labels: Sequence[Sequence[str]]
-    episodic: EpisodicMemory
+    decided: Mapping[int, Decision]
 
     def __post_init__(self) -> None:
+        policy = self.policy
+        self.episodic = EpisodicMemory(policy.memory.sink, policy.episodes, policy.novelty_percentile, self.decided)
         self.committed = 0
         self.chunks: list[range] = []
         self._candidates: set[int] = set()
