@@ -58,6 +58,12 @@ def chunks_for(frames: int, chunk_frames: int) -> int:
     return math.ceil(frames / chunk_frames)
 
 
+def prefix_chunks(frames: int, chunk_frames: int) -> list[range]:
+    """The chunks in which frames that are there before the first chunk are committed: from the front, the remainder
+    last."""
+    return [range(first, min(first + chunk_frames, frames)) for first in range(0, frames, chunk_frames)]
+
+
 def chunk_start_second(chunk: int, chunk_frames: int, fps: float, prefix_frames: int = 0) -> float:
     """Second at which the first picture of a chunk is shown, counted from the end of the prefix. Without a prefix the
     very first frame is a single picture, so later chunks begin three pictures earlier."""

@@ -14,14 +14,14 @@ from headforcing_core.checkpoint.families import FOUR_STEPS
 from headforcing_core.checkpoint.fingerprint import weights_fingerprint
 from headforcing_core.geometry import LATENT_CHANNELS, TRAINED_FRAMES
 from headforcing_core.heads.attention_masses import MassRecorder
-from headforcing_core.heads.measuring import measure, profiling_policy, watched_chunks
+from headforcing_core.heads.measuring import Watch, measure, profiling_policy, watched_chunks
 from headforcing_core.heads.profile import HeadProfile
 from headforcing_core.heads.profile_file import save_profile
 from headforcing_core.heads.rules import LabelRule, label_heads
 from headforcing_core.kv_memory.attention import dense_attention
+from headforcing_core.kv_memory.memory import KVMemory
 from headforcing_core.kv_memory.rope import rotate
 from headforcing_core.report.head_map import draw_profile
-from headforcing_core.rollout.loop import make_memory
 from headforcing_core.rollout.noise import PerChunkNoise
 from headforcing_core.rollout.plan import RolloutPlan, Segment
 
@@ -46,12 +46,12 @@ def watch(network: CausalWan, prompts: int = _PROMPTS) -> MassRecorder:
     for number, prompt in enumerate(Random(_SEED).sample(every_prompt(), prompts)):
         watched = watched_chunks(_PROTOCOL, CHUNK_FRAMES, number, _SEED)
         text = texts.tokens[texts.index(prompt)][None]
-        plan = RolloutPlan(watched[-1] + 1, *LATENT_SIZE, FOUR_STEPS, (Segment(0, text),))
-        policy = profiling_policy(_PROTOCOL, CHUNK_FRAMES, TRAINED_FRAMES, plan.chunks)
-        memory = make_memory(policy, labels, plan, dense_attention, rotate, recorder)
+        policy = profiling_policy(_PROTOCOL, CHUNK_FRAMES, TRAINED_FRAMES, watched[-1] + 1)
+        plan = RolloutPlan(policy, watched[-1] + 1, *LATENT_SIZE, FOUR_STEPS, (Segment(0, text),))
+        memory = KVMemory(plan.memory_plan(labels), dense_attention, rotate, recorder)
         noise = PerChunkNoise(_SEED + number, (1, LATENT_CHANNELS, CHUNK_FRAMES, *LATENT_SIZE))
         backbone = NetworkBackbone(network, memory)
-        measure(backbone, memory, plan, policy, labels, noise, recorder, number, watched, lambda *_: None)
+        measure(backbone, memory, plan, noise, Watch(recorder, number, watched), lambda *_: None)
     return recorder
 
 

@@ -10,6 +10,7 @@ frames of different places (1: always, 0.5: by chance), and how novel they are t
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import torch
@@ -26,7 +27,6 @@ from headforcing_core.policy.fitting import fit_policy
 from headforcing_core.policy.presets import PRESETS
 from headforcing_core.rollout.episodes import describe, descriptor_layers, similarity
 from headforcing_core.rollout.loop import rollout
-from headforcing_core.rollout.memory_size import capacities, warm_up_frames
 from headforcing_core.rollout.noise import PerChunkNoise
 from headforcing_core.rollout.plan import Finished, RolloutPlan
 
@@ -57,14 +57,13 @@ def middle_keys(network: CausalWan, seed: int) -> list[Tensor]:
     layers = range(len(labels))
     segments = segments_of(script, texts, CHUNK_FRAMES, TRANSITION)
     finished = Finished(len(truth), lambda chunk: truth[chunk])
-    plan = RolloutPlan(len(truth), *LATENT_SIZE, FOUR_STEPS, segments, finished=finished)
     policy = fit_policy(PRESETS["uniform_21"], CHUNK_FRAMES, TRAINED_FRAMES, FRAMES)
-    sizes = capacities(policy, labels), warm_up_frames(policy, plan.chunks), CHUNK_FRAMES
-    memory = KVMemory(labels, *sizes, dense_attention, rotate, capture=layers)
+    plan = RolloutPlan(policy, len(truth), *LATENT_SIZE, FOUR_STEPS, segments, finished=finished)
+    memory = KVMemory(replace(plan.memory_plan(labels), capture=tuple(layers)), dense_attention, rotate)
     noise = PerChunkNoise(seed, tuple(truth[0].shape))
     backbone = NetworkBackbone(network, memory, half=True)
     found: list[list[Tensor]] = [[] for _ in layers]
-    for chunk in rollout(backbone, memory, plan, policy, labels, noise, lambda *_: None):
+    for chunk in rollout(backbone, memory, plan, noise):
         if chunk.index == plan.chunks - 1:
             break  # the last one is not committed
         for layer in layers:

@@ -14,7 +14,7 @@ from headforcing_core.kv_memory.memory import KVMemory
 from headforcing_core.kv_memory.rope import rotate
 from headforcing_core.policy.cache_policy import CachePolicy
 from headforcing_core.policy.fitting import fit_policy
-from headforcing_core.rollout.loop import Chunk, Recipe, make_memory, rollout
+from headforcing_core.rollout.loop import Chunk, Recipe, rollout
 from headforcing_core.rollout.noise import PerChunkNoise
 from headforcing_core.rollout.plan import Finished, RolloutPlan, Segment
 
@@ -78,12 +78,12 @@ def play(
     if given is not None:
         ready = given.split(chunk_frames, dim=2)
         finished = Finished(len(ready), lambda chunk: ready[chunk])
-    plan = RolloutPlan(chunks, *LATENT_SIZE, FOUR_STEPS, segments, finished=finished)
     fitted = fit_policy(policy, chunk_frames, TRAINED_FRAMES, chunks * chunk_frames)
-    memory = make_memory(fitted, labels, plan, dense_attention, rotate)
+    plan = RolloutPlan(fitted, chunks, *LATENT_SIZE, FOUR_STEPS, segments, finished=finished)
+    memory = KVMemory(plan.memory_plan(labels), dense_attention, rotate)
     noise = PerChunkNoise(seed, (1, LATENT_CHANNELS, chunk_frames, *LATENT_SIZE))
     backbone = NetworkBackbone(network, memory, half)
-    return list(rollout(backbone, memory, plan, fitted, labels, noise, lambda *_: None))
+    return list(rollout(backbone, memory, plan, noise))
 
 
 def _as_matrices(turn: Tensor) -> Tensor:

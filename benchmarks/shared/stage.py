@@ -18,7 +18,7 @@ from headforcing_core.kv_memory.memory import KVMemory
 from headforcing_core.policy.cache_policy import CachePolicy
 from headforcing_core.policy.fitting import FittedPolicy, fit_policy
 from headforcing_core.policy.head_types import Labels
-from headforcing_core.rollout.loop import Chunk, Recipe, make_memory, rollout
+from headforcing_core.rollout.loop import Chunk, Recipe, rollout
 from headforcing_core.rollout.noise import PerChunkNoise
 from headforcing_core.rollout.plan import RolloutPlan, Segment
 
@@ -140,13 +140,13 @@ class Rolling:
         self._rotates_all = rotates_all
         self.chunk = 0
         self.attention: Attention = stage.backbone.attention
-        plan = RolloutPlan(chunks, *stage.size.latent, sigmas or stage.sigmas, (Segment(0, stage.text),))
         self.fitted: FittedPolicy = fit_policy(policy, CHUNK_FRAMES, TRAINED_FRAMES, chunks * CHUNK_FRAMES)
+        levels = sigmas or stage.sigmas
+        plan = RolloutPlan(self.fitted, chunks, *stage.size.latent, levels, (Segment(0, stage.text),))
         alike = tuple(("memory",) * len(layer) for layer in stage.labels)
         labels = stage.labels if policy.needs_profile else alike
-        self.memory = make_memory(self.fitted, labels, plan, self._attend, self._rotate)
-        noise = _NoiseForModel(stage, runs_model)
-        self._chunks = rollout(self, self.memory, plan, self.fitted, labels, noise, lambda *_: None)
+        self.memory = KVMemory(plan.memory_plan(labels), self._attend, self._rotate)
+        self._chunks = rollout(self, self.memory, plan, _NoiseForModel(stage, runs_model))
 
     def next(self) -> Chunk:
         """Make the next chunk."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from headforcing_core.heads.labels_csv import read_labels
+from benchmarks.shared.labels_csv import read_labels
 from headforcing_core.heads.rules import LabelRule, label_heads
 from headforcing_core.policy.head_types import Labels
 

@@ -1,7 +1,6 @@
 """Which rollouts a profile is measured on, and which of their chunks are watched (method.md section 2)."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,10 +9,9 @@ from ..geometry import TRAINED_FRAMES, chunks_for, frames_for, pixel_frames_for
 from ..kv_memory.memory import KVMemory
 from ..policy.cache_policy import CachePolicy
 from ..policy.fitting import FittedPolicy, fit_policy
-from ..policy.head_types import Labels
 from ..policy.presets import PRESETS
 from ..policy.tiers import Tiers
-from ..rollout.loop import Backbone, rollout
+from ..rollout.loop import Backbone, Listeners, OnStep, rollout
 from ..rollout.noise import Noise
 from ..rollout.plan import RolloutPlan, Text
 from .attention_masses import MassRecorder
@@ -24,6 +22,15 @@ FAST_FIRST_FRAME = 9  # chunks 3 to 6 of three frames: the later part of the tra
 PAPER_SECONDS = 30.0
 PAPER_FPS = 16.0
 PAPER_CHUNKS = 3
+
+
+@dataclass(frozen=True)
+class Watch:
+    """The chunks of one prompt's rollout whose attention is measured, and the recorder that watches them."""
+
+    recorder: MassRecorder
+    prompt: int
+    chunks: tuple[int, ...]
 
 
 def watched_chunks(protocol: str, chunk_frames: int, prompt: int, seed: int) -> tuple[int, ...]:
@@ -65,28 +72,23 @@ def measure(
     backbone: Backbone[Text],
     memory: KVMemory,
     plan: RolloutPlan[Text],
-    policy: FittedPolicy,
-    labels: Labels,
     noise: Noise,
-    recorder: MassRecorder,
-    prompt: int,
-    watched: tuple[int, ...],
-    on_step: Callable[[int, int, Tensor], None],
+    watch: Watch,
+    on_step: OnStep,
 ) -> None:
-    """Roll out one prompt with `recorder` watching the given chunks, at every denoising step but not the commit pass.
-    `on_step` as for `rollout`.
+    """Roll out one prompt and `watch` it at every denoising step but not the commit pass. `on_step` as for `rollout`.
 
-    `memory` must have been made with `recorder` as its observer and all heads of one type.
+    `memory` must have been made with the recorder as its observer and all heads of one type.
     """
-    final_step = len(plan.sigmas) - 2
+    recorder, final_step = watch.recorder, len(plan.sigmas) - 2
 
     def pause_before_commit(chunk: int, step: int, x0: Tensor) -> None:
         if step == final_step:
             recorder.begin(None)
         on_step(chunk, step, x0)
 
-    chunks = rollout(backbone, memory, plan, policy, labels, noise, pause_before_commit)
+    chunks = rollout(backbone, memory, plan, noise, Listeners(pause_before_commit))
     for chunk in range(plan.chunks):
-        recorder.begin(memory.held(memory.groups[0]) if chunk in watched else None, (prompt, chunk))
+        recorder.begin(memory.held(memory.groups[0]) if chunk in watch.chunks else None, (watch.prompt, chunk))
         next(chunks)
     chunks.close()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .attention import Attention
 from .head_buffer import HeadBuffer
+from .memory_plan import MemoryPlan
 from .rope import Rotate, temporal_pairs, temporal_rotation
 
 EVERY_HEAD = "every head"
@@ -33,32 +34,18 @@ class Reading:
 class KVMemory:
     """The history of a rollout as attention sees it. One group of all heads in warm-up, one per head type after.
 
-    `labels` gives each layer's head types; `capacity` the history frames of every head type; `warm_up_frames` the most
-    history that is read before compression; `chunk_frames` the longest chunk; `capture` the layers whose raw keys are
-    wanted. Buffers are allocated at the first forward, on its device, in its dtype.
+    Buffers are allocated at the first forward, on its device, in its dtype, as large as the `plan` says.
     """
 
     def __init__(
-        self,
-        labels: Sequence[Sequence[str]],
-        capacity: Mapping[str, int],
-        warm_up_frames: int,
-        chunk_frames: int,
-        attention: Attention,
-        rotate: Rotate,
-        capture: Sequence[int] = (),
-        observer: Observer | None = None,
+        self, plan: MemoryPlan, attention: Attention, rotate: Rotate, observer: Observer | None = None
     ) -> None:
-        self._labels = labels
-        self._capacity = dict(capacity)
-        self._warm_up_frames = warm_up_frames
-        self._chunk_frames = chunk_frames
+        self.plan = plan
         self._attention = attention
         self._rotate = rotate
         self._observer = observer
-        self._capture = frozenset(capture)
         self._captured: dict[int, Tensor] = {}
-        self._layers: list[dict[str, HeadBuffer]] = [{} for _ in labels]
+        self._layers: list[dict[str, HeadBuffer]] = [{} for _ in plan.labels]
         self._held: dict[str, tuple[int, ...]] = {EVERY_HEAD: ()}
         self._readings: dict[str, Reading] = {}
         self._chunk_positions: tuple[int, ...] = ()
@@ -74,12 +61,12 @@ class KVMemory:
     @property
     def kv_bytes(self) -> int:
         """Bytes of history K and V in the buffers as they now stand, without the chunk's own slots."""
-        return sum(self._bytes(buffer, buffer.k.shape[1] - self._chunk_frames) for buffer in self._buffers())
+        return sum(self._bytes(buffer, buffer.k.shape[1] - self.plan.chunk_frames) for buffer in self._buffers())
 
     @property
     def chunk_bytes(self) -> int:
         """Bytes beside the history's K and V: the chunk's own slots, and the unturned temporal pairs of all keys."""
-        return sum(self._bytes(buffer, self._chunk_frames) + buffer.unturned.nbytes for buffer in self._buffers())
+        return sum(self._bytes(buffer, self.plan.chunk_frames) + buffer.unturned.nbytes for buffer in self._buffers())
 
     def held(self, group: str) -> tuple[int, ...]:
         """Ids of the frames that a group holds, in time order."""
@@ -104,7 +91,7 @@ class KVMemory:
         """
         frames = len(self._chunk_positions)
         plain, v = k.unflatten(1, (frames, -1)), v.unflatten(1, (frames, -1))  # frame by frame
-        if layer in self._capture:
+        if layer in self.plan.capture:
             self._captured[layer] = plain
         rotation = self._rotation_of_chunk(rotation)
         q, k = self._rotate(q, rotation), self._rotate(k, rotation)
@@ -149,7 +136,7 @@ class KVMemory:
 
     def release(self) -> None:
         """Drop every buffer."""
-        self._layers = [{} for _ in self._labels]
+        self._layers = [{} for _ in self.plan.labels]
         self._captured.clear()
         self._forget_rotations()
 
@@ -166,7 +153,7 @@ class KVMemory:
 
     def _buffers_of(self, layer: int, like: Tensor) -> dict[str, HeadBuffer]:
         if not self._layers[layer]:
-            slots = self._warm_up_frames + self._chunk_frames
+            slots = self.plan.warm_up_frames + self.plan.chunk_frames
             self._layers[layer] = {EVERY_HEAD: HeadBuffer(None, slots, like)}
         return self._layers[layer]
 
@@ -200,14 +187,14 @@ class KVMemory:
         slots = {group: _slots((*self._held[EVERY_HEAD], *chunk), frames) for group, frames in kept.items()}
         for number, layer in enumerate(self._layers):
             whole = layer[EVERY_HEAD]
-            chunk_slots = whole.k[:, : self._chunk_frames]
+            chunk_slots = whole.k[:, : self.plan.chunk_frames]
             regrouped: dict[str, HeadBuffer] = {}
             for group in kept:
-                heads = [head for head, label in enumerate(self._labels[number]) if label == group]
+                heads = [head for head, label in enumerate(self.plan.labels[number]) if label == group]
                 if heads:
-                    every = len(heads) == len(self._labels[number])
+                    every = len(heads) == len(self.plan.labels[number])
                     index = None if every else torch.tensor(heads, device=whole.k.device)
-                    buffer = HeadBuffer(index, self._capacity[group] + self._chunk_frames, chunk_slots)
+                    buffer = HeadBuffer(index, self.plan.capacity[group] + self.plan.chunk_frames, chunk_slots)
                     buffer.take(whole, slots[group])
                     regrouped[group] = buffer
             self._layers[number] = regrouped

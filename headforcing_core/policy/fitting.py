@@ -1,5 +1,6 @@
 """A policy that has met a model: every size resolved (method.md section 3)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..geometry import first_compressed_chunk
@@ -10,28 +11,34 @@ from .tiers import Tiers
 
 @dataclass(frozen=True)
 class FittedPolicy:
-    """A policy that has met a model: every size resolved. Made by `fit_policy`, which checks it."""
+    """A policy that has met a model: every size resolved, in frames, and all that a rollout goes by. Made by
+    `fit_policy`, which checks it. `asked` is what it was made from, for the report and run.json alone."""
 
-    policy: CachePolicy
+    asked: CachePolicy
     local: Tiers
     anchor: Tiers
     memory: Tiers
     chunk_frames: int
     trained_frames: int
     compress_from_chunk: int
+    episode_frames: int
+    rope: str
+    commit_context: str
+    novelty_percentile: float
+    keep_everything: bool
 
     def tiers(self, head_type: str) -> Tiers:
         """Sizes of one head type."""
         return {"local": self.local, "anchor": self.anchor, "memory": self.memory}[head_type]
 
     @property
-    def episode_frames(self) -> int:
-        """Frames of a whole episode."""
-        return self.policy.episode_frames(self.chunk_frames)
+    def episodes(self) -> int:
+        """Whole episodes that memory heads have room for."""
+        return self.memory.episodes // self.episode_frames
 
     def warms_up(self, chunk: int, first_frame: int) -> bool:
         """Whether a chunk that starts at a frame still reads the whole history. Prefix chunks have number -1."""
-        if self.policy.keep_everything:
+        if self.keep_everything:
             return True
         return chunk < self.compress_from_chunk and first_frame + self.chunk_frames <= self.trained_frames
 
@@ -49,9 +56,9 @@ def fit_policy(policy: CachePolicy, chunk_frames: int, trained_frames: int, tota
                 f"only rope = absolute can place them (as a control; the picture will fall apart). Choose another "
                 f"preset, set rope to absolute, or make the video shorter."
             )
-        everything = Tiers(0, 0, total_frames)
+        everything = {head_type: Tiers(0, 0, total_frames) for head_type in HEAD_TYPES}
         never = total_frames // chunk_frames + 1
-        return FittedPolicy(policy, everything, everything, everything, chunk_frames, trained, never)
+        return _fitted(policy, everything, chunk_frames, trained, never)
     unit = policy.episode_frames(chunk_frames)
     if 0 < policy.memory.episodes < unit:
         raise ValueError(
@@ -73,7 +80,24 @@ def fit_policy(policy: CachePolicy, chunk_frames: int, trained_frames: int, tota
             f"compress_from_chunk is {start}, but chunk {latest} of {chunk_frames} frames already reads past the "
             f"{trained} frames that the model was trained on. Use {latest} or less, or -1 for as late as possible."
         )
-    return FittedPolicy(policy, **whole, chunk_frames=chunk_frames, trained_frames=trained, compress_from_chunk=start)
+    return _fitted(policy, whole, chunk_frames, trained, start)
+
+
+def _fitted(
+    asked: CachePolicy, tiers: Mapping[str, Tiers], chunk_frames: int, trained_frames: int, compress_from_chunk: int
+) -> FittedPolicy:
+    return FittedPolicy(
+        asked,
+        **tiers,
+        chunk_frames=chunk_frames,
+        trained_frames=trained_frames,
+        compress_from_chunk=compress_from_chunk,
+        episode_frames=asked.episode_frames(chunk_frames),
+        rope=asked.rope,
+        commit_context=asked.commit_context,
+        novelty_percentile=asked.novelty_percentile,
+        keep_everything=asked.keep_everything,
+    )
 
 
 def _shrink(head_type: str, tiers: Tiers, room: int, unit: int) -> str:

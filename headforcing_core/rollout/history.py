@@ -19,13 +19,15 @@ from .layout import Layout
 @dataclass
 class History:
     """The committed frames by their chunks, and the tiers over them. Sinks begin at `base`, recent tiers not before
-    `floor`; a flush ends warm-up for good."""
+    `floor`; a flush ends warm-up for good. What was `decided` about episodes before is not judged again."""
 
     policy: FittedPolicy
     labels: Sequence[Sequence[str]]
-    episodic: EpisodicMemory
+    decided: Mapping[int, Decision]
 
     def __post_init__(self) -> None:
+        policy = self.policy
+        self.episodic = EpisodicMemory(policy.memory.sink, policy.episodes, policy.novelty_percentile, self.decided)
         self.committed = 0
         self.chunks: list[range] = []
         self._candidates: set[int] = set()
@@ -97,7 +99,7 @@ class History:
 
     def _span(self, candidate: int) -> range:
         """The frames that a candidate's episode keeps."""
-        if self.policy.policy.episode == "frame":
+        if self.policy.episode_frames == 1:
             return range(candidate, candidate + 1)
         return self.chunks[bisect_right(self.chunks, candidate, key=lambda own: own.start) - 1]
 
@@ -105,7 +107,7 @@ class History:
         return not self._flushed and self.policy.warms_up(chunk, self.committed)
 
     def _layout(self, first_frame: int, frames: int, groups: Mapping[str, KeptFrames], far: bool) -> Layout:
-        rope, n = self.policy.policy.rope, self.policy.chunk_frames
+        rope, n = self.policy.rope, self.policy.chunk_frames
         position = chunk_position(rope, first_frame, n, self.policy.trained_frames)
         return Layout(first_frame, frames, position, rope, groups, far)
 

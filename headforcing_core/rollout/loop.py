@@ -1,26 +1,23 @@
 """The chunk loop: denoise a chunk reading the history, commit it, update the tiers, go on (method.md section 1)."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from ..geometry import PATCH
-from ..kv_memory.attention import Attention
-from ..kv_memory.memory import KVMemory, Observer
-from ..kv_memory.rope import Rotate
-from ..policy.fitting import FittedPolicy
+from ..geometry import PATCH, prefix_chunks
+from ..kv_memory.memory import KVMemory
+from ..kv_memory.memory_plan import MemoryPlan
 from ..policy.head_types import HEAD_TYPES
-from .episodes import Decision, EpisodicMemory, descriptor_layers
+from .episodes import Decision
 from .history import History
 from .layout import PREFIX, Layout
-from .memory_size import capacities, warm_up_frames
 from .noise import Noise
-from .plan import RolloutPlan, Segment, Text, check_transitions, prefix_chunks
+from .plan import RolloutPlan, Segment, Text, check_transitions
 from .transitions import Predict, cut, flush, recache, recached_chunks
 
 TextIn = TypeVar("TextIn", contravariant=True)
@@ -28,11 +25,22 @@ TextIn = TypeVar("TextIn", contravariant=True)
 Recipe = Callable[[Predict, Tensor, Tensor], Tensor]
 """(predict, x, sigmas) -> the finished chunk."""
 OnStep = Callable[[int, int, Tensor], None]
-"""(chunk, step, x0), after every denoising step; whatever it raises ends the run."""
+"""(chunk, step, x0), after every denoising step."""
 OnPrefix = Callable[[int, int], None]
 """(chunks committed, prefix chunks), after every prefix chunk."""
 Live = Callable[[int], Segment[Text] | None]
 """(chunk) -> a segment that begins there beyond those of the plan; asked before every later chunk that is made."""
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Who hears of a rollout while it goes on; whatever they raise ends it."""
+
+    on_step: OnStep = lambda chunk, step, x0: None
+    on_prefix: OnPrefix = lambda done, chunks: None
+
+
+NOBODY = Listeners()
 
 
 class Backbone(Protocol[TextIn]):
@@ -63,55 +71,38 @@ class Chunk:
     prefix_decisions: tuple[Decision, ...] = ()
 
 
-def make_memory(
-    policy: FittedPolicy,
-    labels: Sequence[Sequence[str]],
-    plan: RolloutPlan[Text],
-    attention: Attention,
-    rotate: Rotate,
-    observer: Observer | None = None,
-) -> KVMemory:
-    """The KV memory of a rollout; it allocates nothing until the first forward."""
-    return KVMemory(
-        labels,
-        capacities(policy, labels),
-        warm_up_frames(policy, plan.chunks, plan.prefix_frames),
-        policy.chunk_frames,
-        attention,
-        rotate,
-        descriptor_layers(len(labels)) if policy.memory.episodes else (),
-        observer,
-    )
-
-
 def rollout(
     backbone: Backbone[Text],
     memory: KVMemory,
     plan: RolloutPlan[Text],
-    policy: FittedPolicy,
-    labels: Sequence[Sequence[str]],
     noise: Noise,
-    on_step: OnStep,
-    on_prefix: OnPrefix = lambda done, chunks: None,
+    listeners: Listeners = NOBODY,
     live: Live[Text] = lambda chunk: None,
 ) -> Generator[Chunk, None, None]:
     """Make a video chunk by chunk; what the caller does with a chunk happens between model calls, `live` too.
 
-    `on_prefix` hears of every prefix chunk that is committed. The memory's buffers are dropped when the generator ends,
-    for whatever reason. ValueError, before the first pass, for a cut with absolute positions; RuntimeError for a chunk
-    with NaN or infinity, which then is neither yielded nor remembered.
+    `memory` is one made by the plan's `memory_plan`, which the backbone's model reads; its buffers are dropped when the
+    generator ends, for whatever reason. ValueError, before the first pass, for a memory that was planned for something
+    else, or a cut with absolute positions; RuntimeError for a chunk with NaN or infinity, which then is neither yielded
+    nor remembered.
     """
-    check_transitions(plan.segments, policy.policy.rope)
-    tiers, percentile = policy.memory, policy.policy.novelty_percentile
-    episodes = tiers.episodes // policy.episode_frames
-    episodic = EpisodicMemory(tiers.sink, episodes, percentile, plan.finished.decisions)
-    run = _Rollout(backbone, memory, plan, policy, History(policy, labels, episodic), noise, on_step, on_prefix, live)
+    check_transitions(plan.segments, plan.policy.rope)
+    _check_memory(memory.plan, plan.memory_plan(memory.plan.labels))
+    run = _Rollout(backbone, memory, plan, noise, listeners, live)
     try:
         run.commit_prefix()
         for index in range(plan.chunks):
             yield run.next_chunk(index)
     finally:
         memory.release()
+
+
+def _check_memory(given: MemoryPlan, needed: MemoryPlan) -> None:
+    if replace(given, capture=needed.capture) != needed or not set(needed.capture) <= set(given.capture):
+        raise ValueError(
+            f"The KV memory was planned for another rollout ({given}); this one needs {needed}. What does not fit into "
+            "its buffers would be lost. Make it by the memory_plan of the rollout's own plan."
+        )
 
 
 class _Rollout(Generic[Text]):
@@ -122,17 +113,15 @@ class _Rollout(Generic[Text]):
         backbone: Backbone[Text],
         memory: KVMemory,
         plan: RolloutPlan[Text],
-        policy: FittedPolicy,
-        history: History,
         noise: Noise,
-        on_step: OnStep,
-        on_prefix: OnPrefix,
+        listeners: Listeners,
         live: Live[Text],
     ) -> None:
-        self._backbone, self._memory, self._plan, self._policy = backbone, memory, plan, policy
-        self._history, self._noise, self._on_step, self._on_prefix = history, noise, on_step, on_prefix
-        self._live = live
-        self._context = policy.policy.commit_context
+        self._backbone, self._memory, self._plan, self._noise = backbone, memory, plan, noise
+        self._listeners, self._live = listeners, live
+        policy = self._policy = plan.policy
+        self._history = History(policy, memory.plan.labels, plan.finished.decisions)
+        self._context = policy.commit_context
         self._text = self._text_before = plan.segments[0].text  # in force now, and when the segment began
         self._prefix_decisions: tuple[Decision, ...] = ()
         self._sigmas = torch.tensor(plan.sigmas)
@@ -151,7 +140,7 @@ class _Rollout(Generic[Text]):
             committing = self._committing(latent, layout)
             self._latents.append(self._backbone.sample(committing, latent, self._sigmas, self._text))
             self._prefix_decisions += self._committed(layout, following)
-            self._on_prefix(number, len(chunks))
+            self._listeners.on_prefix(number, len(chunks))
 
     def next_chunk(self, index: int) -> Chunk:
         """Change the prompt if it is time, make one chunk, or take a finished one, and commit it, unless it is the
@@ -193,7 +182,7 @@ class _Rollout(Generic[Text]):
         segment = self._live(index)
         if segment is not None:
             self._plan = self._plan.with_segment(segment)
-            check_transitions(self._plan.segments, self._policy.policy.rope)
+            check_transitions(self._plan.segments, self._policy.rope)
 
     def _make(self, index: int, layout: Layout, last: bool) -> Tensor:
         recipe = self._recipe(index, layout, last)
@@ -240,7 +229,7 @@ class _Rollout(Generic[Text]):
             layout.begin(self._memory, "full")
             for step in range(len(levels) - 1):
                 x0 = predict(x, sigmas[step])
-                self._on_step(index, step, x0)
+                self._listeners.on_step(index, step, x0)
                 following = sigmas[step + 1]
                 x = x0
                 if levels[step + 1]:

@@ -7,7 +7,10 @@ from typing import Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
+from ..kv_memory.memory_plan import MemoryPlan
+from ..policy.fitting import FittedPolicy
 from .episodes import Decision
+from .memory_size import plan_memory
 
 Text = TypeVar("Text")
 
@@ -37,13 +40,14 @@ class Finished:
 
 @dataclass(frozen=True)
 class RolloutPlan(Generic[Text]):
-    """What to make: how many chunks of what size, by which noise levels, under which texts.
+    """What to make: by which policy how many chunks of what size, by which noise levels, under which texts.
 
     `blend(old, new, share)` mixes two texts for the transition `soft`. `prefix` holds finished frames in model space,
     (1, channels, frames, height, width), that are committed before the first chunk; chunks are counted after them.
     `finished` holds the first chunks of a run that goes on.
     """
 
+    policy: FittedPolicy
     chunks: int
     latent_height: int
     latent_width: int
@@ -57,6 +61,10 @@ class RolloutPlan(Generic[Text]):
     def prefix_frames(self) -> int:
         """Frames that are committed before the first chunk."""
         return 0 if self.prefix is None else self.prefix.shape[2]
+
+    def memory_plan(self, labels: Sequence[Sequence[str]]) -> MemoryPlan:
+        """What a KV memory has to hold for this, with heads of these labels, (layers, heads)."""
+        return plan_memory(self.policy, labels, self.chunks, self.prefix_frames)
 
     def with_segment(self, segment: Segment[Text]) -> Self:
         """The same plan with one more segment, on a chunk on which none begins."""
@@ -78,11 +86,6 @@ class RolloutPlan(Generic[Text]):
         if self.blend is None:
             raise ValueError("A soft transition over several chunks needs a way to mix texts. None was given.")
         return self.blend(old, new, share)
-
-
-def prefix_chunks(frames: int, chunk_frames: int) -> list[range]:
-    """The chunks in which a prefix is committed: from the front, the remainder last."""
-    return [range(first, min(first + chunk_frames, frames)) for first in range(0, frames, chunk_frames)]
 
 
 def check_transitions(segments: Sequence[Segment[Text]], rope: str) -> None:

@@ -89,7 +89,7 @@ def run_profile(profile: HeadProfile | None) -> RunProfile | None:
 
 def _settings(plan: RunPlan) -> dict[str, Setting]:
     """What must be the same for two chunks to be of one run: not the length, and of the policy what was asked for."""
-    policy = cast("dict[str, Setting]", asdict(plan.fitted.policy))
+    policy = cast("dict[str, Setting]", asdict(plan.fitted.asked))
     return {
         "fingerprint": plan.facts.fingerprint,
         "weight_patches": plan.weight_patches,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,12 +11,11 @@ import torch
 from ...headforcing_core.checkpoint.wan_weights import HEAD_DIM
 from ...headforcing_core.geometry import LATENT_CHANNELS, latent_size, tokens_per_frame
 from ...headforcing_core.heads.attention_masses import MassRecorder
-from ...headforcing_core.heads.measuring import measure, profiling_policy, watched_chunks
+from ...headforcing_core.heads.measuring import Watch, measure, profiling_policy, watched_chunks
 from ...headforcing_core.heads.profile import HeadProfile
 from ...headforcing_core.heads.rules import MEASURING_RULES, LabelRule, label_heads
+from ...headforcing_core.kv_memory.memory import KVMemory
 from ...headforcing_core.report.head_map import draw_profile
-from ...headforcing_core.rollout.loop import make_memory
-from ...headforcing_core.rollout.memory_size import capacities, expected_bytes, warm_up_frames
 from ...headforcing_core.rollout.noise import PerChunkNoise
 from ...headforcing_core.rollout.plan import RolloutPlan, Segment
 from ..host.backbone import HostBackbone, check_backbone, rotate
@@ -37,18 +37,24 @@ _OUT_OF_MEMORY = (
 )
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """How a profile is made: by which protocol and rule, on a video of which size in pixels, and how many of its first
+    frames count as the sink."""
+
+    protocol: str
+    rule: LabelRule
+    width: int
+    height: int
+    sink_frames: int = 3
+
+
 def make_profile(
-    model: ModelPatcher,
-    texts: Sequence[Conditioning],
-    protocol: str,
-    rule: LabelRule,
-    width: int,
-    height: int,
-    sink_frames: int,
-    node_id: str | None,
+    model: ModelPatcher, texts: Sequence[Conditioning], measurement: Measurement, node_id: str | None
 ) -> HeadProfile:
     """Measure on these texts, if the rule measures, and label."""
     check_backbone(model)
+    rule = measurement.rule
     facts = facts_of(model)
     layers, heads = layers_and_heads(model)
     masses, reliability = None, {}
@@ -56,13 +62,13 @@ def make_profile(
         for text in texts:
             check_conditioning(text, model, "schedule")
         recorder = explaining_out_of_memory(
-            lambda: _watch(model, texts, protocol, rule.seed, width, height, sink_frames, node_id),
+            lambda: _watch(model, texts, measurement, node_id),
             lambda: _OUT_OF_MEMORY,
         )
         masses, reliability = recorder.masses(), recorder.reliability()
     labels = label_heads(rule, layers, heads, masses)
-    measured = protocol if masses is not None else ""
-    return HeadProfile(facts.fingerprint, measured, rule, labels, masses, reliability, sink_frames)
+    protocol = measurement.protocol if masses is not None else ""
+    return HeadProfile(facts.fingerprint, protocol, rule, labels, masses, reliability, measurement.sink_frames)
 
 
 def describe_profile(profile: HeadProfile) -> list[str]:
@@ -85,39 +91,26 @@ def profile_picture(profile: HeadProfile) -> torch.Tensor:
 
 
 def _watch(
-    model: ModelPatcher,
-    texts: Sequence[Conditioning],
-    protocol: str,
-    seed: int,
-    width: int,
-    height: int,
-    sink_frames: int,
-    node_id: str | None,
+    model: ModelPatcher, texts: Sequence[Conditioning], measurement: Measurement, node_id: str | None
 ) -> MassRecorder:
-    facts = facts_of(model)
+    facts, protocol, seed = facts_of(model), measurement.protocol, measurement.rule.seed
     layers, heads = layers_and_heads(model)
-    n, (latent_height, latent_width) = facts.chunk_frames, latent_size(width, height)
+    n, size = facts.chunk_frames, latent_size(measurement.width, measurement.height)
     labels = tuple(("memory",) * heads for _ in range(layers))
-    recorder = MassRecorder(layers, n, sink_frames, seed=seed)
+    frame_bytes = frame_head_bytes(model, tokens_per_frame(*size))
+    recorder = MassRecorder(layers, n, measurement.sink_frames, seed=seed)
     backbone = HostBackbone(model, seed)
     watched = [watched_chunks(protocol, n, prompt, seed) for prompt in range(len(texts))]
     chunks_in_all = sum(chunks[-1] + 1 for chunks in watched)
     progress = StepProgress(chunks_in_all, len(facts.sigmas) - 1, node_id, "profiling,")
     done = 0
     for prompt, (text, chunks) in enumerate(zip(texts, watched, strict=True)):
-        plan = RolloutPlan(chunks[-1] + 1, latent_height, latent_width, facts.sigmas, (Segment(0, text),))
-        policy = profiling_policy(protocol, n, facts.trained_frames, plan.chunks)
-        memory = make_memory(policy, labels, plan, backbone.attention, rotate, recorder)
-        expected = expected_bytes(
-            labels,
-            capacities(policy, labels),
-            warm_up_frames(policy, plan.chunks),
-            n,
-            frame_head_bytes(model, tokens_per_frame(latent_height, latent_width)),
-            HEAD_DIM,
-        )
-        noise = PerChunkNoise(seed + prompt, (1, LATENT_CHANNELS, n, latent_height, latent_width))
-        with backbone.reading(memory, expected):
-            measure(backbone, memory, plan, policy, labels, noise, recorder, prompt, chunks, progress.after(done))
+        policy = profiling_policy(protocol, n, facts.trained_frames, chunks[-1] + 1)
+        plan = RolloutPlan(policy, chunks[-1] + 1, *size, facts.sigmas, (Segment(0, text),))
+        memory = KVMemory(plan.memory_plan(labels), backbone.attention, rotate, recorder)
+        noise = PerChunkNoise(seed + prompt, (1, LATENT_CHANNELS, n, *size))
+        watch = Watch(recorder, prompt, chunks)
+        with backbone.reading(memory, memory.plan.expected_bytes(frame_bytes, HEAD_DIM)):
+            measure(backbone, memory, plan, noise, watch, progress.after(done))
         done += plan.chunks
     return recorder

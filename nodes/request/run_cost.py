@@ -9,10 +9,10 @@ from ...headforcing_core.checkpoint.wan_weights import HEAD_DIM
 from ...headforcing_core.files.byte_words import bytes_in_words
 from ...headforcing_core.geometry import VideoShape
 from ...headforcing_core.heads.rules import LabelRule, label_heads
+from ...headforcing_core.kv_memory.memory_plan import MemoryPlan
 from ...headforcing_core.policy.fitting import FittedPolicy, fit_policy
-from ...headforcing_core.policy.head_types import Labels
 from ...headforcing_core.policy.presets import PRESETS
-from ...headforcing_core.rollout.memory_size import capacities, expected_bytes, warm_up_frames
+from ...headforcing_core.rollout.memory_size import plan_memory
 from ...headforcing_core.run_store.chunk_file import most_bytes
 
 
@@ -75,10 +75,11 @@ class RunCost:
         return f"Choose the preset {name} in Head Cache Policy ({bytes_in_words(fitting[name])}), or a smaller size."
 
 
-def run_cost(fitted: FittedPolicy, labels: Labels, profiled: bool, video: VideoShape, per_frame: int) -> RunCost:
+def run_cost(fitted: FittedPolicy, memory: MemoryPlan, profiled: bool, video: VideoShape, per_frame: int) -> RunCost:
     """What the KV memory of a run will take; `per_frame` is K and V of one frame in one head, in bytes. Labels that
     were not `profiled` say nothing about the presets that tell heads apart: those are reckoned at the usual shares."""
-    most = _most_bytes(fitted, labels, video, per_frame)
+    most = memory.expected_bytes(per_frame, HEAD_DIM)
+    labels = memory.labels
     if not profiled:
         labels = label_heads(LabelRule("random"), len(labels), len(labels[0]), None)
     sizes: dict[str, int] = {}
@@ -87,16 +88,12 @@ def run_cost(fitted: FittedPolicy, labels: Labels, profiled: bool, video: VideoS
             other = fit_policy(preset, video.chunk_frames, fitted.trained_frames, video.frames)
         except ValueError:
             continue  # it does not fit this model
-        sizes[name] = _most_bytes(other, labels, video, per_frame)
+        planned = plan_memory(other, labels, video.chunks, video.prefix_frames)
+        sizes[name] = planned.expected_bytes(per_frame, HEAD_DIM)
     smaller = {name: size for name, size in sizes.items() if size < most}
-    return RunCost(fitted.policy.name, video, most, smaller)
+    return RunCost(fitted.asked.name, video, most, smaller)
 
 
 def chunk_bytes(video: VideoShape) -> int:
     """Bytes of the file of one chunk, at most."""
     return most_bytes(video.chunk_shape)
-
-
-def _most_bytes(fitted: FittedPolicy, labels: Labels, video: VideoShape, per_frame: int) -> int:
-    warm = warm_up_frames(fitted, video.chunks, video.prefix_frames)
-    return expected_bytes(labels, capacities(fitted, labels), warm, video.chunk_frames, per_frame, HEAD_DIM)

@@ -40,14 +40,18 @@ class RunPlan:
     video: VideoShape
     rollout: RolloutPlan[Conditioning]
     scenes: RunScenes
-    fitted: FittedPolicy
     profile: HeadProfile | None
     notes: tuple[str, ...]
 
     @property
+    def fitted(self) -> FittedPolicy:
+        """The policy as it fits the model."""
+        return self.rollout.policy
+
+    @property
     def needs_profile(self) -> bool:
         """Whether the policy tells heads apart."""
-        return self.fitted.policy.needs_profile
+        return self.fitted.asked.needs_profile
 
     def after(self, prefix: Tensor) -> RunPlan:
         """The same run, going on from frames in model space."""
@@ -55,7 +59,7 @@ class RunPlan:
 
     def settings(self) -> dict[str, Setting]:
         """Every resolved value that decides about the result."""
-        policy = self.fitted.policy
+        policy = self.fitted.asked
         return {
             "family": self.facts.family,
             "chunk_frames": self.fitted.chunk_frames,
@@ -112,12 +116,13 @@ def plan_run(
         f"({'the sigmas input' if sigmas else f'family {facts.family}'})."
     )
     used = _profile(model, facts, policy, profile, notes)
-    rollout = RolloutPlan(video.chunks, *video.latent_size, sigmas or facts.sigmas, scenes.segments, mix_conditioning)
+    levels = sigmas or facts.sigmas
+    rollout = RolloutPlan(fitted, video.chunks, *video.latent_size, levels, scenes.segments, mix_conditioning)
     if foreign_patches(model):
         notes.append(
             "Another node has replaced the model's self-attention; during this run the memory takes its place."
         )
-    return RunPlan(facts, weight_patches_hash(model), video, rollout, scenes, fitted, used, tuple(notes))
+    return RunPlan(facts, weight_patches_hash(model), video, rollout, scenes, used, tuple(notes))
 
 
 def _profile(

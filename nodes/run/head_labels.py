@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from ...headforcing_core.geometry import tokens_per_frame
 from ...headforcing_core.heads.measuring import FAST_PROMPTS
 from ...headforcing_core.heads.profile import HeadProfile
+from ...headforcing_core.kv_memory.memory_plan import MemoryPlan
 from ...headforcing_core.policy.head_types import Labels
 from ..host.model import frame_head_bytes, layers_and_heads
 from ..profiles.library import USUAL_RULE
-from ..profiles.measure_on_host import describe_profile, make_profile
+from ..profiles.measure_on_host import Measurement, describe_profile, make_profile
 from ..request.run_cost import RunCost, run_cost
 
 if TYPE_CHECKING:
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunHeads:
-    """The labels of a run's heads, the profile that they are from if the policy tells heads apart, and what the run
-    takes. `notes` are sentences for the report."""
+    """What a run remembers with its heads, the profile that their labels are from if the policy tells heads apart, and
+    what the run takes. `notes` are sentences for the report."""
 
-    labels: Labels
+    memory: MemoryPlan
     profile: HeadProfile | None
     cost: RunCost
     notes: tuple[str, ...]
@@ -37,7 +38,8 @@ def run_heads(model: ModelPatcher, plan: RunPlan, node_id: str | None) -> RunHea
     profile = plan.profile
     if plan.needs_profile and profile is None:
         texts = [segment.text for segment in plan.scenes.segments[:FAST_PROMPTS]]
-        profile = make_profile(model, texts, "fast", USUAL_RULE, plan.video.width, plan.video.height, 3, node_id)
+        measurement = Measurement("fast", USUAL_RULE, plan.video.width, plan.video.height)
+        profile = make_profile(model, texts, measurement, node_id)
         notes.extend(
             [
                 "No profile was connected or saved, so one was measured first (protocol fast). Save one with "
@@ -55,5 +57,6 @@ def run_heads(model: ModelPatcher, plan: RunPlan, node_id: str | None) -> RunHea
         if not plan.facts.ar_trained:
             notes.append("The profile is matched to the model by its architecture alone, since its file is not known.")
     per_frame = frame_head_bytes(model, tokens_per_frame(*plan.video.latent_size))
-    cost = run_cost(plan.fitted, labels, profile is not None, plan.video, per_frame)
-    return RunHeads(labels, profile, cost, tuple(notes))
+    memory = plan.rollout.memory_plan(labels)
+    cost = run_cost(plan.fitted, memory, profile is not None, plan.video, per_frame)
+    return RunHeads(memory, profile, cost, tuple(notes))

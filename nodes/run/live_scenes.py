@@ -62,7 +62,7 @@ class LiveScenes:
             plan.scenes.first_chunks,
             plan.video.start_second,
             _NO_TEXT_ENCODER if schedule is None else _NATIVE if noise_mode == "native" else "",
-            _NO_CUT if plan.fitted.policy.rope == "absolute" else "",
+            _NO_CUT if plan.fitted.rope == "absolute" else "",
         )
 
     @contextmanager

@@ -15,9 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from ...headforcing_core.files.strict_json import Setting
+from ...headforcing_core.kv_memory.memory import KVMemory
 from ...headforcing_core.report.run_report import make_report, shown_chunks, with_notes
 from ...headforcing_core.report.timeline import draw_timeline
-from ...headforcing_core.rollout.loop import Chunk, make_memory, rollout
+from ...headforcing_core.rollout.loop import Chunk, Listeners, rollout
 from ...headforcing_core.rollout.noise import Noise
 from ..host.backbone import HostBackbone, rotate
 from ..host.model import latent_out
@@ -123,7 +124,7 @@ def _make_chunks(
 ) -> tuple[list[Chunk], int]:
     wanted = replace(plan.rollout, finished=run.finished)
     backbone = HostBackbone(model, run.seed_for(0))
-    memory = make_memory(plan.fitted, heads.labels, wanted, backbone.attention, rotate)
+    memory = KVMemory(heads.memory, backbone.attention, rotate)
     steps = len(wanted.sigmas) - 1
     each = plan.fitted.episode_frames
     progress = RunProgress(model, plan.video, steps, node_id, each, lambda chunk: live.scenes.prompt_of(chunk))
@@ -131,10 +132,8 @@ def _make_chunks(
     beside = 0
     _put(latent, slice(0, plan.video.prefix_frames), prefix, stream)
     with backbone.reading(memory, heads.cost.memory_bytes), live.listening(), closing(progress):
-        made = rollout(
-            backbone, memory, wanted, plan.fitted, heads.labels, noise, progress.step, progress.prefix, live.take
-        )
-        for chunk in made:
+        listeners = Listeners(progress.step, progress.prefix)
+        for chunk in rollout(backbone, memory, wanted, noise, listeners, live.take):
             run.keep(chunk)
             pictures = _put(latent, slice(*chunk.frames), latent_out(model, chunk.latent), stream)
             if chunk.index < run.finished.chunks:

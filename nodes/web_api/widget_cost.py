@@ -14,6 +14,7 @@ from ...headforcing_core.geometry import DEFAULT_FPS, PIXEL_STEP, VideoShape, to
 from ...headforcing_core.heads.rules import LabelRule, label_heads
 from ...headforcing_core.policy.cache_policy import CachePolicy
 from ...headforcing_core.policy.fitting import fit_policy
+from ...headforcing_core.rollout.memory_size import plan_memory
 from ..host.device_memory import free_bytes, total_bytes
 from ..keeping.output_folder import runs_folder
 from ..request.run_cost import RunCost, chunk_bytes, run_cost
@@ -107,4 +108,5 @@ def _cost(policy: CachePolicy, facts: ARFacts, video: VideoShape) -> RunCost:
     labels = usual if policy.needs_profile else tuple(("memory",) * size.heads for _ in range(size.layers))
     fitted = fit_policy(policy, facts.chunk_frames, facts.trained_frames, video.frames)
     per_frame = 2 * tokens_per_frame(*video.latent_size) * HEAD_DIM * _NUMBER_BYTES
-    return run_cost(fitted, labels, policy.needs_profile, video, per_frame)
+    memory = plan_memory(fitted, labels, video.chunks, video.prefix_frames)
+    return run_cost(fitted, memory, policy.needs_profile, video, per_frame)

@@ -11,10 +11,11 @@ from tiny_model import CHANNELS, CoreBackbone, TinyModel, blend
 from torch import Tensor
 
 from headforcing_core.kv_memory.attention import dense_attention
+from headforcing_core.kv_memory.memory import KVMemory
 from headforcing_core.kv_memory.rope import rotate
 from headforcing_core.policy.cache_policy import CachePolicy
 from headforcing_core.policy.fitting import fit_policy
-from headforcing_core.rollout.loop import Chunk, make_memory, rollout
+from headforcing_core.rollout.loop import Chunk, rollout
 from headforcing_core.rollout.noise import NativeNoise, PerChunkNoise
 from headforcing_core.rollout.plan import RolloutPlan, Segment
 
@@ -67,14 +68,14 @@ def soft(*first_chunks: int) -> tuple[Change, ...]:
 def core(case: Case, model: TinyModel) -> list[Chunk]:
     segments = [Segment(0, model.text(0))]
     segments += [Segment(first, model.text(i + 1), how, k) for i, (first, how, k) in enumerate(case.changes)]
-    plan = RolloutPlan(case.chunks, *case.latent, case.sigmas, tuple(segments), blend, case.prefix())
     fitted = fit_policy(case.policy, case.chunk_frames, TRAINED, case.prefix_frames + case.chunks * case.chunk_frames)
-    memory = make_memory(fitted, case.labels, plan, dense_attention, rotate)
+    plan = RolloutPlan(fitted, case.chunks, *case.latent, case.sigmas, tuple(segments), blend, case.prefix())
+    memory = KVMemory(plan.memory_plan(case.labels), dense_attention, rotate)
     noise = PerChunkNoise(case.seed, case.chunk_shape)
     if case.noise == "native":
         video = (1, CHANNELS, case.chunk_frames * case.chunks, *case.latent)
         noise = NativeNoise(case.seed, video, case.chunk_frames)
-    return list(rollout(CoreBackbone(model, memory), memory, plan, fitted, case.labels, noise, lambda *_: None))
+    return list(rollout(CoreBackbone(model, memory), memory, plan, noise))
 
 
 def naive(case: Case, model: TinyModel, recorded: Mapping[int, bool]) -> tuple[reference.Made, ...]:

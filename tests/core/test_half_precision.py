@@ -6,10 +6,11 @@ from tiny_model import CHANNELS, CoreBackbone, TinyModel
 from torch import Tensor
 
 from headforcing_core.kv_memory.attention import dense_attention
+from headforcing_core.kv_memory.memory import KVMemory
 from headforcing_core.kv_memory.rope import rotate, temporal_rotation
 from headforcing_core.policy.fitting import fit_policy
 from headforcing_core.policy.presets import PRESETS
-from headforcing_core.rollout.loop import make_memory, rollout
+from headforcing_core.rollout.loop import rollout
 from headforcing_core.rollout.noise import PerChunkNoise
 from headforcing_core.rollout.plan import RolloutPlan, Segment
 
@@ -23,11 +24,11 @@ def one_forward(dtype: torch.dtype, chunks_before: int, preset: str) -> Tensor:
     frames = N * chunks_before
     prefix = torch.randn(1, CHANNELS, frames, SIZE, SIZE, generator=torch.Generator().manual_seed(3))
     fitted = fit_policy(PRESETS[preset], N, 21, frames + N)
-    plan = RolloutPlan(1, SIZE, SIZE, (1.0, 0.0), (Segment(0, model.text(1)),), prefix=prefix)
-    memory = make_memory(fitted, LABELS, plan, dense_attention, rotate)
+    plan = RolloutPlan(fitted, 1, SIZE, SIZE, (1.0, 0.0), (Segment(0, model.text(1)),), prefix=prefix)
+    memory = KVMemory(plan.memory_plan(LABELS), dense_attention, rotate)
     noise = PerChunkNoise(1, (1, CHANNELS, N, SIZE, SIZE))
     backbone = CoreBackbone(model, memory)
-    return next(rollout(backbone, memory, plan, fitted, LABELS, noise, lambda *step: None)).latent
+    return next(rollout(backbone, memory, plan, noise)).latent
 
 
 def test_neighbouring_frames_keep_their_own_angles_at_any_frame() -> None:

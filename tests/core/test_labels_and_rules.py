@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from headforcing_core.heads.labels_csv import read_labels, write_labels
+from benchmarks.shared.labels_csv import read_labels, write_labels
 from headforcing_core.heads.rules import LabelRule, label_heads, parse_layers
 from headforcing_core.policy.head_types import Labels
 

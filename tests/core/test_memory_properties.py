@@ -12,6 +12,7 @@ from torch import Tensor
 
 from headforcing_core.kv_memory.attention import dense_attention
 from headforcing_core.kv_memory.memory import EVERY_HEAD, KVMemory
+from headforcing_core.kv_memory.memory_plan import MemoryPlan
 from headforcing_core.kv_memory.rope import rotate
 from headforcing_core.policy.cache_policy import EPISODES, CachePolicy
 from headforcing_core.policy.fitting import FittedPolicy, fit_policy
@@ -19,7 +20,7 @@ from headforcing_core.policy.head_types import HEAD_TYPES
 from headforcing_core.policy.positions import ROPE_MODES
 from headforcing_core.policy.presets import PRESETS
 from headforcing_core.policy.tiers import Tiers
-from headforcing_core.rollout.loop import Chunk, make_memory, rollout
+from headforcing_core.rollout.loop import Chunk, rollout
 from headforcing_core.rollout.noise import PerChunkNoise
 from headforcing_core.rollout.plan import RolloutPlan, Segment
 
@@ -45,7 +46,7 @@ class Run:
 
     @property
     def plan(self) -> RolloutPlan[Tensor]:
-        return RolloutPlan(self.chunks, *LATENT, (1.0, 0.0), (Segment(0, MODEL.text(0)),))
+        return RolloutPlan(self.fitted, self.chunks, *LATENT, (1.0, 0.0), (Segment(0, MODEL.text(0)),))
 
 
 @st.composite
@@ -78,12 +79,12 @@ def runs(draw: st.DrawFn, ropes: Sequence[str] = ROPE_MODES) -> Run:
 
 
 def memory_of(run: Run) -> KVMemory:
-    return make_memory(run.fitted, run.labels, run.plan, dense_attention, rotate)
+    return KVMemory(run.plan.memory_plan(run.labels), dense_attention, rotate)
 
 
 def making(run: Run, memory: KVMemory) -> Iterator[Chunk]:
     noise = PerChunkNoise(2, (1, CHANNELS, run.chunk_frames, *LATENT))
-    return rollout(CoreBackbone(MODEL, memory), memory, run.plan, run.fitted, run.labels, noise, lambda *_: None)
+    return rollout(CoreBackbone(MODEL, memory), memory, run.plan, noise)
 
 
 def made(run: Run) -> list[Chunk]:
@@ -147,6 +148,15 @@ def test_kv_bytes_are_constant_from_the_first_compressed_chunk(run: Run) -> None
     assert found <= {frames * TOKENS * MODEL.head_dim * 2 * torch.float32.itemsize}
 
 
+@settings(derandomize=True, deadline=None, max_examples=12)
+@given(run=runs())
+def test_the_buffers_never_take_more_than_planned(run: Run) -> None:
+    memory = memory_of(run)
+    most = memory.plan.expected_bytes(TOKENS * MODEL.head_dim * 2 * torch.float32.itemsize, MODEL.head_dim)
+    for _ in making(run, memory):
+        assert 0 < memory.kv_bytes + memory.chunk_bytes <= most
+
+
 @FEW
 @given(run=runs())
 def test_the_memory_holds_what_the_next_chunk_sees(run: Run) -> None:
@@ -183,7 +193,8 @@ def attend_over(labels: Sequence[Sequence[str]], shift: int, seed: int, warm: bo
     """Five chunks of three frames straight through a KVMemory, every position moved by `shift`; all outputs."""
     kept_frames = {"local": 1, "anchor": 4, "memory": 9}
     used = {label for layer in labels for label in layer}
-    memory = KVMemory(labels, {name: kept_frames[name] for name in used}, 12 if warm else 0, 3, dense_attention, rotate)
+    plan = MemoryPlan(labels, {name: kept_frames[name] for name in used}, 12 if warm else 0, 3)
+    memory = KVMemory(plan, dense_attention, rotate)
     heads = len(labels[0])
     rotation = wan_rotation(times, 2, 3, 24)
     generator = torch.Generator("cpu").manual_seed(seed)

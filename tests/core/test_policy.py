@@ -9,7 +9,7 @@ from headforcing_core.policy.cache_policy import CachePolicy
 from headforcing_core.policy.fitting import fit_policy
 from headforcing_core.policy.presets import PRESETS
 from headforcing_core.policy.tiers import Tiers, keep, keep_all
-from headforcing_core.rollout.memory_size import capacities, warm_up_frames
+from headforcing_core.rollout.memory_size import plan_memory
 
 PAPER = PRESETS["paper"]
 ALL_TYPES = [["local", "anchor", "memory"]]
@@ -59,7 +59,7 @@ def test_room_that_no_whole_episode_would_fill_is_left_out(
 ) -> None:
     fitted = fit_policy(replace(PAPER, memory=Tiers(3, asked, 6), episode=episode), chunk_frames, 21, 240)
     assert fitted.memory == Tiers(3, room, 6)
-    assert capacities(fitted, ALL_TYPES)["memory"] == 9 + room
+    assert plan_memory(fitted, ALL_TYPES, 80).capacity["memory"] == 9 + room
 
 
 def test_room_for_less_than_a_chunk_is_refused() -> None:
@@ -93,14 +93,14 @@ def test_compression_starts_as_late_as_the_trained_range_allows(chunk_frames: in
     policy = replace(PAPER, memory=Tiers(3, 1, 2), episode="frame")
     fitted = fit_policy(policy, chunk_frames, trained, 210)
     assert fitted.compress_from_chunk == first
-    assert warm_up_frames(fitted, 100) == (first - 1) * chunk_frames
+    assert plan_memory(fitted, ALL_TYPES, 100).warm_up_frames == (first - 1) * chunk_frames
     assert (first - 1) * chunk_frames + chunk_frames <= trained < first * chunk_frames + chunk_frames
 
 
 def test_the_warm_up_reads_18_frames_at_most() -> None:
     fitted = fit_policy(PAPER, 3, 21, 240)
-    assert warm_up_frames(fitted, 80) == 18
-    assert warm_up_frames(fitted, 4) == 9
+    assert plan_memory(fitted, ALL_TYPES, 80).warm_up_frames == 18
+    assert plan_memory(fitted, ALL_TYPES, 4).warm_up_frames == 9
 
 
 def test_compression_that_would_start_past_the_trained_range_is_refused() -> None:
@@ -163,7 +163,7 @@ def test_a_policy_may_set_its_own_trained_range() -> None:
 
 def test_full_is_sized_from_the_length() -> None:
     fitted = fit_policy(PRESETS["full"], 3, 21, 21)
-    assert capacities(fitted, ALL_TYPES) == {"local": 21, "anchor": 21, "memory": 21}
+    assert plan_memory(fitted, ALL_TYPES, 7).capacity == {"local": 21, "anchor": 21, "memory": 21}
 
 
 @pytest.mark.parametrize("rope", ["compact", "clamp", "tied"])
@@ -176,7 +176,8 @@ def test_full_beyond_the_trained_range_is_refused_unless_absolute(rope: str) -> 
 
 def test_capacities_name_only_the_types_that_occur() -> None:
     fitted = fit_policy(PAPER, 3, 21, 240)
-    assert capacities(fitted, [["memory", "local"], ["local", "local"]]) == {"local": 1, "memory": 15}
+    planned = plan_memory(fitted, [["memory", "local"], ["local", "local"]], 80)
+    assert planned.capacity == {"local": 1, "memory": 15}
 
 
 @pytest.mark.parametrize("tiers", [(-1, 0, 1), (0, -1, 1), (0, 0, 0)])

@@ -6,10 +6,11 @@ from tiny_model import CHANNELS, CoreBackbone, TinyModel
 from torch import Tensor
 
 from headforcing_core.kv_memory.attention import dense_attention
+from headforcing_core.kv_memory.memory import KVMemory
 from headforcing_core.kv_memory.rope import rotate
 from headforcing_core.policy.fitting import fit_policy
 from headforcing_core.policy.presets import PRESETS
-from headforcing_core.rollout.loop import Chunk, make_memory, rollout
+from headforcing_core.rollout.loop import Chunk, rollout
 from headforcing_core.rollout.noise import PerChunkNoise
 from headforcing_core.rollout.plan import RolloutPlan, Segment
 
@@ -39,12 +40,13 @@ def made(
     preset: str = "paper",
     passes: list[int] | None = None,
 ) -> list[Chunk]:
-    plan = RolloutPlan(chunks, *LATENT, (1.0, 0.8, 0.0), (Segment(0, MODEL.text(0)),), prefix=prefix)
-    policy = fit_policy(PRESETS[preset], n, 21, plan.prefix_frames + n * chunks)
-    memory = make_memory(policy, LABELS, plan, dense_attention, rotate)
+    frames = 0 if prefix is None else prefix.shape[2]
+    policy = fit_policy(PRESETS[preset], n, 21, frames + n * chunks)
+    plan = RolloutPlan(policy, chunks, *LATENT, (1.0, 0.8, 0.0), (Segment(0, MODEL.text(0)),), prefix=prefix)
+    memory = KVMemory(plan.memory_plan(LABELS), dense_attention, rotate)
     backbone = CoreBackbone(MODEL, memory)
     noise = LaterNoise(PerChunkNoise(1, (1, CHANNELS, n, *LATENT)), later)
-    found = list(rollout(backbone, memory, plan, policy, LABELS, noise, lambda *_: None))
+    found = list(rollout(backbone, memory, plan, noise))
     if passes is not None:
         passes.append(backbone.passes)
     return found

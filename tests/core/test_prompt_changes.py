@@ -10,12 +10,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from headforcing_core.kv_memory.attention import dense_attention
+from headforcing_core.kv_memory.memory import KVMemory
 from headforcing_core.kv_memory.rope import rotate
 from headforcing_core.policy.cache_policy import CachePolicy
 from headforcing_core.policy.fitting import fit_policy
 from headforcing_core.policy.presets import PRESETS
 from headforcing_core.policy.tiers import Tiers
-from headforcing_core.rollout.loop import Chunk, Recipe, make_memory, rollout
+from headforcing_core.rollout.loop import Chunk, Recipe, rollout
 from headforcing_core.rollout.noise import PerChunkNoise
 from headforcing_core.rollout.plan import RolloutPlan, Segment
 
@@ -49,9 +50,9 @@ class Bench:
     ) -> None:
         segments = [Segment(0, TEXTS[0])]
         segments += [Segment(first, TEXTS[i + 1], how, k) for i, (first, how, k) in enumerate(changes)]
-        plan = RolloutPlan(chunks, *LATENT, (1.0, 0.8, 0.0), tuple(segments), blend)
         fitted = fit_policy(policy, n, 21, n * chunks)
-        memory = make_memory(fitted, LABELS, plan, dense_attention, rotate)
+        plan = RolloutPlan(fitted, chunks, *LATENT, (1.0, 0.8, 0.0), tuple(segments), blend)
+        memory = KVMemory(plan.memory_plan(LABELS), dense_attention, rotate)
         self.backbone = Listening(MODEL, memory)
         noise = PerChunkNoise(1, (1, CHANNELS, n, *LATENT))
         self.asked: list[int] = []
@@ -60,7 +61,7 @@ class Bench:
             self.asked.append(chunk)
             return (live or {}).get(chunk)
 
-        self.rollout = rollout(self.backbone, memory, plan, fitted, LABELS, noise, lambda *_: None, live=asking)
+        self.rollout = rollout(self.backbone, memory, plan, noise, live=asking)
 
     def chunks(self) -> list[Chunk]:
         return list(self.rollout)

@@ -6,11 +6,12 @@ from tiny_model import CHANNELS, CoreBackbone, TinyModel, blend
 from torch import Tensor
 
 from headforcing_core.kv_memory.attention import dense_attention
+from headforcing_core.kv_memory.memory import KVMemory
 from headforcing_core.kv_memory.rope import rotate
 from headforcing_core.policy.fitting import fit_policy
 from headforcing_core.policy.presets import PRESETS
 from headforcing_core.rollout.episodes import Decision
-from headforcing_core.rollout.loop import Chunk, make_memory, rollout
+from headforcing_core.rollout.loop import Chunk, rollout
 from headforcing_core.rollout.noise import Noise, PerChunkNoise
 from headforcing_core.rollout.plan import Finished, RolloutPlan, Segment
 
@@ -46,11 +47,12 @@ def made(
     passes: list[int] | None = None,
 ) -> list[Chunk]:
     segments = (Segment(0, MODEL.text(0)), Segment(8, MODEL.text(1), transition, 3))
-    plan = RolloutPlan(chunks, *LATENT, SIGMAS, segments, blend, prefix, finished)
-    policy = fit_policy(PRESETS[preset], N, 21, plan.prefix_frames + N * chunks)
-    memory = make_memory(policy, LABELS, plan, dense_attention, rotate)
+    frames = 0 if prefix is None else prefix.shape[2]
+    policy = fit_policy(PRESETS[preset], N, 21, frames + N * chunks)
+    plan = RolloutPlan(policy, chunks, *LATENT, SIGMAS, segments, blend, prefix, finished)
+    memory = KVMemory(plan.memory_plan(LABELS), dense_attention, rotate)
     backbone = CoreBackbone(MODEL, memory)
-    found = list(rollout(backbone, memory, plan, policy, LABELS, noise or PerChunkNoise(1, SHAPE), lambda *_: None))
+    found = list(rollout(backbone, memory, plan, noise or PerChunkNoise(1, SHAPE)))
     assert memory.kv_bytes == 0
     if passes is not None:
         passes.append(backbone.passes)
@@ -109,10 +111,10 @@ def test_recorded_decisions_are_repeated_and_not_judged_again() -> None:
 @pytest.mark.parametrize("bad", [0, 5, CHUNKS - 1])
 def test_a_chunk_with_nan_ends_the_run_before_it_is_given_out(bad: int) -> None:
     given: list[Chunk] = []
-    plan = RolloutPlan(CHUNKS, *LATENT, SIGMAS, (Segment(0, MODEL.text(0)),))
     policy = fit_policy(PRESETS["paper"], N, 21, N * CHUNKS)
-    memory = make_memory(policy, LABELS, plan, dense_attention, rotate)
-    chunks = rollout(CoreBackbone(MODEL, memory), memory, plan, policy, LABELS, NaNAt(bad), lambda *_: None)
+    plan = RolloutPlan(policy, CHUNKS, *LATENT, SIGMAS, (Segment(0, MODEL.text(0)),))
+    memory = KVMemory(plan.memory_plan(LABELS), dense_attention, rotate)
+    chunks = rollout(CoreBackbone(MODEL, memory), memory, plan, NaNAt(bad))
     with pytest.raises(RuntimeError, match=f"Chunk {bad} came out with NaN or infinity"):
         given.extend(chunks)
     assert memory.kv_bytes == 0

@@ -8,17 +8,18 @@ import torch
 from tiny_model import CHANNELS, CoreBackbone, TinyModel
 
 from headforcing_core.kv_memory.attention import dense_attention
+from headforcing_core.kv_memory.memory import KVMemory
 from headforcing_core.kv_memory.rope import rotate
 from headforcing_core.policy.fitting import fit_policy
 from headforcing_core.policy.presets import PRESETS
-from headforcing_core.rollout.loop import Chunk, make_memory, rollout
+from headforcing_core.rollout.loop import Chunk, Listeners, rollout
 from headforcing_core.rollout.noise import PerChunkNoise
 from headforcing_core.rollout.plan import RolloutPlan, Segment
 
 MODEL = TinyModel(layers=2, heads=3)
 LABELS = (("local", "anchor", "memory"), ("memory", "memory", "anchor"))
 SIGMAS = (1.0, 0.8, 0.4, 0.0)
-PLAN = RolloutPlan(10, 4, 6, SIGMAS, (Segment(0, MODEL.text(0)),))
+PLAN = RolloutPlan(fit_policy(PRESETS["paper"], 3, 21, 30), 10, 4, 6, SIGMAS, (Segment(0, MODEL.text(0)),))
 SHAPE = (1, CHANNELS, 3, 4, 6)
 
 
@@ -26,13 +27,12 @@ class Bench:
     """A rollout with everything it was made of in reach."""
 
     def __init__(self, plan: RolloutPlan[torch.Tensor] = PLAN, seed: int = 1, interrupt_at: int | None = None) -> None:
-        policy = fit_policy(PRESETS["paper"], 3, 21, 3 * plan.chunks)
-        self.memory = make_memory(policy, LABELS, plan, dense_attention, rotate)
+        self.memory = KVMemory(plan.memory_plan(LABELS), dense_attention, rotate)
         self.backbone = CoreBackbone(MODEL, self.memory)
         self.steps: list[tuple[int, int, torch.Tensor]] = []
         self.interrupt_at = interrupt_at
         noise = PerChunkNoise(seed, SHAPE)
-        self.chunks: Iterator[Chunk] = rollout(self.backbone, self.memory, plan, policy, LABELS, noise, self.on_step)
+        self.chunks: Iterator[Chunk] = rollout(self.backbone, self.memory, plan, noise, Listeners(self.on_step))
 
     def on_step(self, chunk: int, step: int, x0: torch.Tensor) -> None:
         self.steps.append((chunk, step, x0.clone()))
@@ -86,6 +86,17 @@ def test_a_text_is_in_force_from_its_first_chunk_on() -> None:
     apart = [(a - b).abs().max().item() for a, b in zip(Bench().latents(), Bench(plan).latents(), strict=True)]
     assert apart[:4] == [0.0] * 4
     assert min(apart[4:]) > 0.1
+
+
+@pytest.mark.parametrize(
+    "other", [replace(PLAN, chunks=3), replace(PLAN, policy=fit_policy(PRESETS["low_vram"], 3, 21, 30))]
+)
+def test_a_memory_that_was_planned_for_another_rollout_is_refused(other: RolloutPlan[torch.Tensor]) -> None:
+    memory = KVMemory(other.memory_plan(LABELS), dense_attention, rotate)
+    backbone = CoreBackbone(MODEL, memory)
+    with pytest.raises(ValueError, match="planned for another rollout"):
+        next(rollout(backbone, memory, PLAN, PerChunkNoise(1, SHAPE)))
+    assert backbone.passes == 0
 
 
 def test_an_interrupted_run_drops_its_buffers() -> None:

@@ -14,7 +14,7 @@ from headforcing_core.geometry import VideoShape, chunk_start_second, tokens_per
 from headforcing_core.heads.rules import LabelRule, label_heads
 from headforcing_core.policy.fitting import fit_policy
 from headforcing_core.policy.presets import PRESETS
-from headforcing_core.rollout.memory_size import capacities, expected_bytes, warm_up_frames
+from headforcing_core.rollout.memory_size import plan_memory
 from tests.page.page import ComfyPage, Run
 
 SAMPLER, POLICY, SCHEDULE = "HeadForcingSampler", "HeadForcingCachePolicy", "HeadForcingPromptSchedule"
@@ -155,7 +155,7 @@ def memory(preset: str, width: int = 832, height: int = 480) -> str:
     if not PRESETS[preset].needs_profile:
         labels = (("memory",) * 12,) * 30
     per_frame = 2 * tokens_per_frame(*video.latent_size) * HEAD_DIM * 2
-    held = expected_bytes(labels, capacities(fitted, labels), warm_up_frames(fitted, 27), 3, per_frame, HEAD_DIM)
+    held = plan_memory(fitted, labels, 27).expected_bytes(per_frame, HEAD_DIM)
     return f"memory for keys and values up to {held / 1e9:.{0 if held >= 9.95e9 else 1}f} GB, "
 
 

@@ -6,7 +6,7 @@ The words are local, anchor and memory. A profile made from such a file is `data
 import csv
 from pathlib import Path
 
-from ..policy.head_types import HEAD_TYPES, Labels
+from headforcing_core.policy.head_types import HEAD_TYPES, Labels
 
 
 def write_labels(labels: Labels, path: Path) -> None:
