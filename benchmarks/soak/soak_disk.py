@@ -5,14 +5,20 @@ from __future__ import annotations
 import random
 import resource
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.shared.host_process import REPOSITORY
 from benchmarks.shared.tables import Findings, Row, Target, others, say, tell, yes
 from benchmarks.soak.soak_host import Film, Studio, folder_of
-from benchmarks.soak.soak_process import Child, Found, describe, files_of, hearing, is_sentence, made_in_child
+from benchmarks.soak.soak_process import Child, Found, describe, files_of, hearing, made_in_child
+
+sys.path.insert(0, str(REPOSITORY / "tests" / "core"))
+
+from damaged_runs import is_sentence  # noqa: E402
 
 SEED = 21
 DISK_BYTES = 4 * 2**20
