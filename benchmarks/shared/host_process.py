@@ -33,6 +33,12 @@ def enter_host(threads: int, kernel: str, device: str = "cpu") -> ModuleType:
     `kernel`: the host's attention is PyTorch's, as on an NVIDIA card (`pytorch`), or what it takes on a CPU (`host`).
     RuntimeError when COMFYUI_PATH names no ComfyUI.
     """
+    start_host(threads, kernel, device)
+    return pack_module("host")
+
+
+def start_host(threads: int, kernel: str = "host", device: str = "cpu") -> None:
+    """Make the host importable, on a device; of the pack nothing is imported. RuntimeError as in `enter_host`."""
     root = os.environ.get("COMFYUI_PATH", "")
     if not (Path(root) / "comfy").is_dir():
         raise RuntimeError(
@@ -48,7 +54,6 @@ def enter_host(threads: int, kernel: str, device: str = "cpu") -> ModuleType:
     comfy.cli_args.args.cpu = device == "cpu"
     comfy.cli_args.args.use_pytorch_cross_attention = kernel == "pytorch"
     torch.set_num_threads(threads)
-    return pack_module("host.backbone")
 
 
 def pack_module(name: str) -> ModuleType:

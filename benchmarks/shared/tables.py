@@ -76,7 +76,7 @@ def say(line: str) -> None:
 
 def tell(row: Row) -> None:
     """A row to the screen, as soon as it is known."""
-    tell(row)
+    say("  " + ", ".join(f"{name} {value}" for name, value in row.items()))
 
 
 def others(rows: Sequence[Row], name: str, right: Cell = "yes") -> int:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import random
 import resource
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.shared.host_process import REPOSITORY
 from benchmarks.shared.tables import Findings, Row, Target, others, say, tell, yes
 from benchmarks.soak.soak_host import Film, Studio, folder_of
-from benchmarks.soak.soak_process import Child, Found, describe, files_of, hearing, is_sentence, made_in_child
+from benchmarks.soak.soak_process import Child, Found, describe, files_of, hearing, made_in_child
+
+sys.path.insert(0, str(REPOSITORY / "tests" / "core"))
+
+from damaged_runs import is_sentence  # noqa: E402
 
 SEED = 21
 DISK_BYTES = 4 * 2**20
@@ -35,13 +41,13 @@ def prove_disk(studio: Studio, folder: Path, film: Film, findings: Findings) -> 
     whole = made_in_child(studio, folder, film, folder / "unbroken")
     run = folder_of(folder / "unbroken")
     chunk_bytes = (run / "chunk_00000.safetensors").stat().st_size
-    record_bytes, video_bytes = ((run / name).stat().st_size for name in ("run.json", "video.mp4"))
-    say(f"  a chunk {chunk_bytes} bytes, run.json at the end {record_bytes}, video.mp4 {video_bytes}")
+    record_bytes, video_bytes = ((run / name).stat().st_size for name in ("journal.jsonl", "video.mp4"))
+    say(f"  a chunk {chunk_bytes} bytes, journal at the end {record_bytes}, video.mp4 {video_bytes}")
     early, late = film.chunks // 4, film.chunks // 2
     limits = [
         Case("no file above 1 kB from the start", 0, most_bytes=1000),
         Case("no file above half a chunk", early, most_bytes=chunk_bytes // 2),
-        Case("no file above two thirds of run.json", early, most_bytes=max(chunk_bytes, record_bytes * 2 // 3)),
+        Case("no file above two thirds of the journal", early, most_bytes=max(chunk_bytes, record_bytes * 2 // 3)),
         Case("no file above half of the video", early, most_bytes=video_bytes // 2, stops=False),
     ]
     generator = random.Random(SEED)

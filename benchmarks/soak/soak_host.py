@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +14,7 @@ import av
 import torch
 from torch import Tensor
 
-from benchmarks.shared.host_process import PACK, REPOSITORY, make_text
+from benchmarks.shared.host_process import PACK, REPOSITORY, make_text, start_host
 from devtools.base_directory import fill, link_models
 from devtools.installation import Installation
 from devtools.pack import load_nodes
@@ -142,19 +141,11 @@ def module(name: str) -> ModuleType:
 
 
 def _enter(folder: Path) -> dict[str, type]:
-    installation = Installation.from_environment()
-    sys.path.insert(0, str(installation.host))
-    import comfy.options
-
-    comfy.options.enable_args_parsing(False)
-    import comfy.cli_args
-
-    comfy.cli_args.args.cpu = True
-    torch.set_num_threads(1)
+    start_host(threads=1)
     import folder_paths
 
     fill(folder)
-    link_models(installation.models, folder)
+    link_models(Installation.from_environment().models, folder)
     models = folder / "models"
     folder_paths.models_dir = str(models)
     for kind in ("diffusion_models", "vae"):

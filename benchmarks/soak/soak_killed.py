@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -184,9 +183,9 @@ def _die_at_rename(moment: Moment) -> None:
 
 
 def chunks_listed(output: Path) -> int:
-    """How many chunks a film's run.json lists; 0 when there is none."""
-    path = folder_of(output) / "run.json"
-    return len(json.loads(path.read_bytes())["chunks"]) if path.exists() else 0
+    """How many chunks a film's journal lists, without a line that was cut short; 0 when there is none."""
+    path = folder_of(output) / "journal.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def plays(run: Path) -> tuple[int, str]:

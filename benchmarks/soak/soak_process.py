@@ -6,7 +6,6 @@ import hashlib
 import json
 import mmap
 import os
-import re
 import signal
 import sys
 import time
@@ -182,11 +181,6 @@ def files_of(folder: Path) -> dict[str, str]:
         elif path.name != "lock":
             found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
-
-
-def is_sentence(text: str) -> bool:
-    """Whether an error speaks to an artist: more than one sentence, and nothing of Python's own."""
-    return len(re.findall(r"\.( |$)", text)) > 1 and not re.search(r"Traceback|Errno|object at 0x|list\.", text)
 
 
 def _work(answer: Path, work: Callable[[], Found]) -> None:

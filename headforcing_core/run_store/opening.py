@@ -87,8 +87,13 @@ def _go_on(folder: Path, spec: RunSpec, files: Mapping[str, int], from_chunk: in
     kept, listed = ledger.record, len(ledger.chunks)
     if ledger.is_torn:
         notes.append(
-            f"The last line of {JOURNAL_FILE} was cut short, as by a crash or a full disk, and counts for nothing: "
+            f"The last line of {JOURNAL_FILE} was cut short, as by a crash or a full disk. It counts for nothing: "
             f"chunk {listed} is made again."
+        )
+    elif len(unlisted := chunks_from(listed, files)) > 1:  # one is what a crash leaves before its line is written
+        notes.append(
+            f"{len(unlisted)} files of chunks from {listed} on are not listed in {JOURNAL_FILE}. They are not used, "
+            "and are written over as the run goes on."
         )
     wanted = replace(begin_record(spec), seeds=_seeds(ledger, spec, from_chunk, notes))
     if listed:

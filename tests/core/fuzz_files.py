@@ -10,12 +10,14 @@ import argparse
 import json
 import random
 import re
+import shutil
 import struct
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from time import process_time, thread_time
 
@@ -23,6 +25,7 @@ if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parent)]
 
 import torch
+from damaged_runs import damages, is_sentence
 from run_specs import FAST_DISK, SHAPE, decision, keep_run, latent, make_spec, scene, sealed_anew, sealed_lines
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -87,11 +90,6 @@ def fuzz(count: int, seed: int) -> Found:
             if taken > MOST_SECONDS:
                 found.wrong.append(f"{name} {number}: {taken:.1f} s")
     return found
-
-
-def is_sentence(text: str) -> bool:
-    """Whether a text has the form of our errors."""
-    return text.endswith(".") and len(text) >= 40
 
 
 class Target:
@@ -168,33 +166,27 @@ class Chunks(Target):
 
 
 class Folders(Target):
-    """A whole run with damaged, missing and exchanged files, opened as the sampler opens it."""
+    """A whole run with damaged, missing and exchanged files, by name or at random, opened as the sampler opens it."""
 
     def __init__(self, folder: Path) -> None:
-        self.root = folder / "runs"
-        self.run = keep_run(self.root, chunks=3)
-        self.good = {path.name: path.read_bytes() for path in self.run.iterdir() if path.name != "lock"}
+        self.root, self.good = folder / "runs", folder / "good"
+        keep_run(self.good, chunks=3)
+        self.ways = cycle(damages(keep_run(folder / "other", seed=2, chunks=3)))
 
     def make(self, rng: random.Random) -> None:
-        files = dict(self.good)
-        for _ in range(rng.randrange(1, 3)):
-            name = rng.choice(list(files))
-            way = rng.randrange(6)
-            if way == 0:
-                del files[name]
-            elif way == 1:
-                other = rng.choice(list(files))
-                files[name], files[other] = files[other], files[name]
-            elif way == 2:
-                files[f".{name}.tmp"] = files[name][: rng.randrange(1 + len(files[name]))]
-            elif name == "run.json" and way < 5:
-                files[name] = sealed_anew(mutated_json(rng, [files[name]]))
+        shutil.rmtree(self.root, ignore_errors=True)
+        shutil.copytree(self.good, self.root)
+        run = self.root / "fox"
+        has_name = rng.random() < 0.5
+        if has_name:
+            next(self.ways).change(run, rng)
+        for _ in range(rng.randrange(0 if has_name else 1, 3)):
+            path = rng.choice(sorted(path for path in run.iterdir() if path.is_file()))
+            data = path.read_bytes()
+            if path.name == "run.json" and rng.random() < 0.8:
+                path.write_bytes(sealed_anew(mutated_json(rng, [data])))
             else:
-                files[name] = mutated_tensors(rng, [files[name]])
-        for path in self.run.iterdir():
-            path.unlink()
-        for name, data in files.items():
-            (self.run / name).write_bytes(data)
+                path.write_bytes(mutated_tensors(rng, [data]))
 
     def read(self) -> None:
         with RunStore.open(self.root, "fox", make_spec(chunks=3)) as store:

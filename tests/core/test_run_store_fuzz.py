@@ -4,7 +4,8 @@ import json
 import tempfile
 from pathlib import Path
 
-from fuzz_files import fuzz, is_sentence
+from damaged_runs import is_sentence
+from fuzz_files import fuzz
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from run_specs import FAST_DISK, SHAPE, latent, make_chunks, make_spec, seeds_in, seeds_of
