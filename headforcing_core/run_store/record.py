@@ -11,7 +11,7 @@ from typing import TypeAlias
 from ..files.strict_json import Fields, Json, Setting, check_values, expected, integer, items, parse_json
 from ..policy.head_types import HEAD_TYPES, Labels
 from ..rollout.episodes import Decision
-from ..schedule import TRANSITIONS
+from ..rollout.transitions import TRANSITIONS
 
 FORMAT = "headforcing.run/1"
 MOST_BYTES = 64 * 2**20
@@ -230,7 +230,7 @@ def _segment(value: Json, where: str) -> RunSegment:
         fields.text("prompt"),
         fields.text("text_hash", _HASH, "a SHA-256"),
         fields.integer("first_chunk", 0, MOST_CHUNKS),
-        fields.choice("transition", TRANSITIONS),
+        fields.choice("transition", tuple(TRANSITIONS)),
         fields.integer("soft_chunks", 1, MOST_CHUNKS),
         fields.flag("live"),
     )
