@@ -1,10 +1,9 @@
 """Timed prompts: the text an artist writes, and where its scenes begin (nodes.md, schedule text)."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-TRANSITIONS = ("recache", "flush", "soft", "cut")
 _HEADER = re.compile(r"\s*\[([^\]]*)\](.*)")
 _BRACKET = re.compile(r"\s*\[")
 _FIRST_EXAMPLE = "[0s] a red fox in deep snow"
@@ -42,8 +41,9 @@ class PlacedScene:
     live: bool = False
 
 
-def parse_schedule(text: str) -> tuple[Scene, ...]:
-    """Read a schedule. ScheduleError with line number, the line and a right one for anything that cannot be read."""
+def parse_schedule(text: str, transitions: Collection[str]) -> tuple[Scene, ...]:
+    """Read a schedule, in which these words say how a scene takes over. ScheduleError with line number, the line and a
+    right one for anything that cannot be read."""
     lines = text.splitlines()
     headers = [number for number, line in enumerate(lines, 1) if _BRACKET.match(line)]
     if not text.strip():
@@ -58,7 +58,7 @@ def parse_schedule(text: str) -> tuple[Scene, ...]:
         if line.strip():
             raise _error(number, line, "has text before the first scene", "[0s] " + line.strip())
     scenes = [
-        _scene(lines, header, following)
+        _scene(lines, header, following, transitions)
         for header, following in zip(headers, [*headers[1:], len(lines) + 1], strict=True)
     ]
     _check_order(scenes, lines)
@@ -103,7 +103,7 @@ def write_schedule(scenes: Sequence[tuple[float, str, str]]) -> str:
     return "\n".join(lines)
 
 
-def _scene(lines: Sequence[str], header: int, following: int) -> Scene:
+def _scene(lines: Sequence[str], header: int, following: int, transitions: Collection[str]) -> Scene:
     line = lines[header - 1]
     example = _EXAMPLE if any(map(_BRACKET.match, lines[: header - 1])) else _FIRST_EXAMPLE
     match = _HEADER.match(line)
@@ -121,11 +121,11 @@ def _scene(lines: Sequence[str], header: int, following: int) -> Scene:
             header, line, f"begins with [{match[1]}], which is not a time; [ at its start opens a scene", example
         )
     transition = times[3].lower() if times[3] else None
-    if transition is not None and transition not in TRANSITIONS:
+    if transition is not None and transition not in transitions:
         raise _error(
             header,
             line,
-            f"names the transition {times[3]!r}; known are {', '.join(TRANSITIONS)}",
+            f"names the transition {times[3]!r}; known are {', '.join(transitions)}",
             f"[{first} cut] a city at night, rain",
         )
     prompt = " ".join(" ".join([match[2], *lines[header : following - 1]]).split())

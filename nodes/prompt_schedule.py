@@ -10,7 +10,8 @@ from typing_extensions import override
 
 from ..headforcing_core.checkpoint.families import FAMILIES
 from ..headforcing_core.geometry import DEFAULT_FPS, chunk_start_second, nearest_chunk
-from ..headforcing_core.schedule import TRANSITIONS, Scene, parse_schedule
+from ..headforcing_core.rollout.transitions import TRANSITIONS
+from ..headforcing_core.schedule import Scene, parse_schedule
 from .sockets import CATEGORY, PromptSchedule, PromptScheduleSocket
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class PromptScheduleNode(io.ComfyNode):
         if text is None:  # linked: read when it runs
             return True
         try:
-            parse_schedule(text)
+            parse_schedule(text, TRANSITIONS)
         except ValueError as error:
             return str(error)
         return True
@@ -86,7 +87,7 @@ class PromptScheduleNode(io.ComfyNode):
                 "clip is empty. The checkpoint loader before it holds no text encoder. Use CLIPLoader with "
                 "umt5_xxl, type wan."
             )
-        scenes = parse_schedule(text)
+        scenes = parse_schedule(text, TRANSITIONS)
         encoded = tuple(clip.encode_from_tokens_scheduled(clip.tokenize(scene.prompt)) for scene in scenes)
         schedule = PromptSchedule(scenes, encoded, transition, soft_chunks, clip)
         return io.NodeOutput(schedule, _report(scenes, transition))

@@ -11,8 +11,9 @@ from ..policy.cache_policy import CachePolicy
 from ..policy.fitting import FittedPolicy, fit_policy
 from ..policy.presets import PRESETS
 from ..policy.tiers import Tiers
-from ..rollout.loop import Backbone, Listeners, OnStep, rollout
+from ..rollout.loop import Backbone, Listeners, rollout
 from ..rollout.noise import Noise
+from ..rollout.passes import OnStep
 from ..rollout.plan import RolloutPlan, Text
 from .attention_masses import MassRecorder
 

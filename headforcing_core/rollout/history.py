@@ -49,15 +49,24 @@ class History:
         used = {label for layer in self.labels for label in layer}
         return {name: self.kept(chunk, name, committed) for name in HEAD_TYPES if name in used}
 
+    def frames(self, chunk: int) -> dict[str, tuple[int, ...]]:
+        """Ids of the frames that every group in use holds for a chunk."""
+        return {group: kept.frames for group, kept in self.groups(chunk).items()}
+
     def layout(self, chunk: int, frames: int, far: bool = False) -> Layout:
         """The layout of the next chunk, of so many frames."""
         return self._layout(self.committed, frames, self.groups(chunk), far)
 
-    def layout_again(self, chunk: int, own: range, memory: KVMemory) -> Layout:
-        """The layout of an earlier chunk that is committed again, over what the memory still holds."""
+    def layout_again(self, chunk: int, own: range, held: Mapping[str, tuple[int, ...]]) -> Layout:
+        """The layout of an earlier chunk that is committed again before `chunk`, over the frames that are still held.
+
+        Example: frames 9 to 11 again before chunk 5, of 15, with a recent tier of 6. Of the frames before them the
+        sink 0, 1, 2 and 6, 7, 8 are held, while 3, 4, 5 have left since. They are read as the first time, from the
+        same positions, and count as recent from 9 - 6 = 3 on.
+        """
         there = self.groups(chunk, own.start)
-        held = {group: KeptFrames(memory.held(group), kept.recent_from, kept.sink_end) for group, kept in there.items()}
-        return self._layout(own.start, len(own), held, far=False)
+        over = {group: KeptFrames(held[group], kept.recent_from, kept.sink_end) for group, kept in there.items()}
+        return self._layout(own.start, len(own), over, far=False)
 
     def observe(self, memory: KVMemory, own: range, grid: tuple[int, int]) -> None:
         """Describe a chunk's sink frames and candidates from the keys that its first commit pass computed."""

@@ -17,15 +17,14 @@ from .episodes import Decision
 from .history import History
 from .layout import PREFIX, Layout
 from .noise import Noise
+from .passes import Commit, Denoise, Model, OnStep, Pass, Predict
 from .plan import RolloutPlan, Segment, Text, check_transitions
-from .transitions import Predict, cut, flush, recache, recached_chunks
+from .transitions import NO_CHANGE, TRANSITIONS, Transition, recached_chunks
 
 TextIn = TypeVar("TextIn", contravariant=True)
 
 Recipe = Callable[[Predict, Tensor, Tensor], Tensor]
 """(predict, x, sigmas) -> the finished chunk."""
-OnStep = Callable[[int, int, Tensor], None]
-"""(chunk, step, x0), after every denoising step."""
 OnPrefix = Callable[[int, int], None]
 """(chunks committed, prefix chunks), after every prefix chunk."""
 Live = Callable[[int], Segment[Text] | None]
@@ -119,13 +118,12 @@ class _Rollout(Generic[Text]):
     ) -> None:
         self._backbone, self._memory, self._plan, self._noise = backbone, memory, plan, noise
         self._listeners, self._live = listeners, live
-        policy = self._policy = plan.policy
-        self._history = History(policy, memory.plan.labels, plan.finished.decisions)
-        self._context = policy.commit_context
+        self._policy = plan.policy
+        self._history = History(plan.policy, memory.plan.labels, plan.finished.decisions)
         self._text = self._text_before = plan.segments[0].text  # in force now, and when the segment began
         self._prefix_decisions: tuple[Decision, ...] = ()
         self._sigmas = torch.tensor(plan.sigmas)
-        again = recached_chunks(policy.memory.recent, policy.chunk_frames)
+        again = recached_chunks(plan.policy.memory.recent, plan.policy.chunk_frames)
         self._latents: deque[Tensor] = deque(maxlen=again)  # clean, of the last chunks
 
     def commit_prefix(self) -> None:
@@ -134,38 +132,30 @@ class _Rollout(Generic[Text]):
             return
         chunks = prefix_chunks(self._plan.prefix_frames, self._policy.chunk_frames)
         for number, own in enumerate(chunks, 1):
-            following = PREFIX if number < len(chunks) else 0
-            latent = self._plan.prefix[:, :, own.start : own.stop]
             layout = self._history.layout(PREFIX, len(own))
-            committing = self._committing(latent, layout)
-            self._latents.append(self._backbone.sample(committing, latent, self._sigmas, self._text))
-            self._prefix_decisions += self._committed(layout, following)
+            latent = self._commit(self._plan.prefix[:, :, own.start : own.stop], layout)
+            self._prefix_decisions += self._remember(latent, layout, PREFIX if number < len(chunks) else 0)
             self._listeners.on_prefix(number, len(chunks))
 
     def next_chunk(self, index: int) -> Chunk:
         """Change the prompt if it is time, make one chunk, or take a finished one, and commit it, unless it is the
         last."""
-        again = index < self._plan.finished.chunks
-        if index and not again:
+        is_finished, is_last = index < self._plan.finished.chunks, index == self._plan.chunks - 1
+        if index and not is_finished:
             self._ask(index)
         started = perf_counter()
-        change = self._plan.change(index)
-        if change is not None:
-            self._text_before = self._text
-        self._text = self._plan.text(index, self._text_before)
-        if change is not None:
-            self._take_over(change, index)
-        is_cut = change is not None and change.transition == "cut"
-        layout = self._history.layout(index, self._policy.chunk_frames, far=is_cut)
-        last = index == self._plan.chunks - 1
+        transition = self._take_over(index)
+        layout = self._history.layout(index, self._policy.chunk_frames, transition.is_far)
         seen = {name: layout.seen(self._history.kept(index, name)) for name in HEAD_TYPES}
-        latent = self._take(index, layout, last) if again else self._make(index, layout, last)
+        if not is_finished:
+            latent = self._make(index, layout, is_last)
+        else:
+            latent = self._plan.finished.read(index)
+            latent = latent if is_last else self._commit(latent, layout)
         decisions: tuple[Decision, ...] = ()
-        if not last:
-            self._latents.append(latent)
-            if is_cut:
-                self._history.start_anew(layout.first_frame)
-            decisions = self._committed(layout, index + 1)
+        if not is_last:
+            transition.after(self._history, layout.first_frame)
+            decisions = self._remember(latent, layout, index + 1)
         return Chunk(
             index,
             (layout.own_frames.start, layout.own_frames.stop),
@@ -174,7 +164,7 @@ class _Rollout(Generic[Text]):
             seen,
             decisions,
             self._memory.kv_bytes,
-            0.0 if again else perf_counter() - started,
+            0.0 if is_finished else perf_counter() - started,
             self._prefix_decisions if index == 0 else (),
         )
 
@@ -184,9 +174,24 @@ class _Rollout(Generic[Text]):
             self._plan = self._plan.with_segment(segment)
             check_transitions(self._plan.segments, self._policy.rope)
 
-    def _make(self, index: int, layout: Layout, last: bool) -> Tensor:
-        recipe = self._recipe(index, layout, last)
-        latent = self._backbone.sample(recipe, self._noise.initial(index), self._sigmas, self._text)
+    def _take_over(self, index: int) -> Transition:
+        """Put the chunk's text in force; how it takes over, if a segment begins."""
+        segment = self._plan.change(index)
+        if segment is not None:
+            self._text_before = self._text
+        self._text = self._plan.text(index, self._text_before)
+        if segment is None:
+            return NO_CHANGE
+        transition = TRANSITIONS[segment.transition]
+        work = transition.before(self._memory, self._history, index, self._latents)
+        if work is not None:
+            self._run(work, self._latents[-1])
+        return transition
+
+    def _make(self, index: int, layout: Layout, is_last: bool) -> Tensor:
+        commit_context = None if is_last else self._policy.commit_context
+        work = Denoise(index, layout, self._noise, self._plan.sigmas, commit_context)
+        latent = self._run(work, self._noise.initial(index))
         if not bool(torch.isfinite(latent).all()):
             raise RuntimeError(
                 f"Chunk {index} came out with NaN or infinity. The type that the model computes in is too narrow for "
@@ -196,68 +201,22 @@ class _Rollout(Generic[Text]):
             )
         return latent
 
-    def _take(self, index: int, layout: Layout, last: bool) -> Tensor:
-        latent = self._plan.finished.read(index)
-        if last:
-            return latent
-        return self._backbone.sample(self._committing(latent, layout), latent, self._sigmas, self._text)
+    def _commit(self, latent: Tensor, layout: Layout) -> Tensor:
+        return self._run(Commit(latent, layout, self._policy.commit_context), latent)
 
-    def _take_over(self, change: Segment[Text], index: int) -> None:
-        memory, history = self._memory, self._history
-        if change.transition == "recache":
-            self._recache(index)
-        elif change.transition == "flush":
-            flush(memory, history, index)
-        elif change.transition == "cut":
-            cut(memory, history, index)
-
-    def _recache(self, index: int) -> None:
-        latents = list(self._latents)
+    def _run(self, work: Pass, x: Tensor) -> Tensor:
+        """Let the model go through a pass, under the text in force."""
 
         def recipe(predict: Predict, x: Tensor, sigmas: Tensor) -> Tensor:
-            clean = [latent.to(x) for latent in latents]
-            recache(self._memory, self._history, index, clean, predict, self._context)
-            return x
+            return work.run(Model(predict, self._memory, sigmas, self._listeners.on_step), x)
 
-        self._backbone.sample(recipe, latents[-1], self._sigmas, self._text)
+        return self._backbone.sample(recipe, x, self._sigmas, self._text)
 
-    def _recipe(self, index: int, layout: Layout, last: bool) -> Recipe:
-        # noise levels as numbers tell whether the last one is 0 without waiting for the device
-        levels = self._plan.sigmas
-
-        def recipe(predict: Predict, x: Tensor, sigmas: Tensor) -> Tensor:
-            layout.begin(self._memory, "full")
-            for step in range(len(levels) - 1):
-                x0 = predict(x, sigmas[step])
-                self._listeners.on_step(index, step, x0)
-                following = sigmas[step + 1]
-                x = x0
-                if levels[step + 1]:
-                    x = (1.0 - following) * x0 + following * self._noise.fresh(index, step, x0)
-            if not last:
-                self._commit(predict, x, layout)
-            return x
-
-        return recipe
-
-    def _committing(self, latent: Tensor, layout: Layout) -> Recipe:
-        # what the host hands in as x may be scaled by the first noise level
-        def recipe(predict: Predict, x: Tensor, sigmas: Tensor) -> Tensor:
-            clean = latent.to(x)
-            self._commit(predict, clean, layout)
-            return clean
-
-        return recipe
-
-    def _commit(self, predict: Predict, clean: Tensor, layout: Layout) -> None:
-        layout.begin(self._memory, self._context)
-        predict(clean, torch.zeros((), device=clean.device))
-
-    def _committed(self, layout: Layout, following: int) -> tuple[Decision, ...]:
-        grid = self._plan.latent_height // PATCH, self._plan.latent_width // PATCH
+    def _remember(self, latent: Tensor, layout: Layout, following: int) -> tuple[Decision, ...]:
+        """Keep what the chunk `following` reads of a committed one and of those before it."""
         own = layout.own_frames
-        self._history.observe(self._memory, own, grid)
+        self._latents.append(latent)
+        self._history.observe(self._memory, own, (self._plan.latent_height // PATCH, self._plan.latent_width // PATCH))
         decisions = self._history.advance(own)
-        kept = self._history.groups(following)
-        self._memory.keep({group: each.frames for group, each in kept.items()}, own)
+        self._memory.keep(self._history.frames(following), own)
         return decisions

@@ -11,6 +11,7 @@ from ..kv_memory.memory_plan import MemoryPlan
 from ..policy.fitting import FittedPolicy
 from .episodes import Decision
 from .memory_size import plan_memory
+from .transitions import TRANSITIONS, check_transition
 
 Text = TypeVar("Text")
 
@@ -79,8 +80,9 @@ class RolloutPlan(Generic[Text]):
         mixed and nothing says how."""
         segment = [segment for segment in self.segments if segment.first_chunk <= chunk][-1]
         step = chunk - segment.first_chunk + 1
-        soft = segment.soft_chunks if segment.transition == "soft" and segment is not self.segments[0] else 1
-        return segment.text if step >= soft else self._mixed(before, segment.text, step / soft)
+        fades = segment is not self.segments[0] and TRANSITIONS[segment.transition].fades
+        share = step / segment.soft_chunks if fades else 1.0
+        return segment.text if share >= 1 else self._mixed(before, segment.text, share)
 
     def _mixed(self, old: Text, new: Text, share: float) -> Text:
         if self.blend is None:
@@ -89,9 +91,6 @@ class RolloutPlan(Generic[Text]):
 
 
 def check_transitions(segments: Sequence[Segment[Text]], rope: str) -> None:
-    """ValueError for a cut with absolute positions, which leave no far end to put the history at."""
-    if rope == "absolute" and any(segment.transition == "cut" for segment in segments[1:]):
-        raise ValueError(
-            "A scene takes over by cut, but rope is absolute. A cut puts the past at the far end of the "
-            "trained range, and absolute positions have none. Use rope compact, or another transition."
-        )
+    """ValueError for a segment that cannot take over as it is to with such positions."""
+    for segment in segments[1:]:
+        check_transition(segment.transition, rope)

@@ -1,18 +1,77 @@
-"""What a prompt change does to the memory, each way its own function (method.md section 7)."""
+"""The ways in which a new text takes over, a row of TRANSITIONS each (method.md section 7).
+
+The combo of Prompt Schedule, the parser of schedules, the routes and `run.json` take their words from the table.
+"""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ..kv_memory.memory import KVMemory
 from .history import History
+from .passes import Commit, Recache
 
 RECACHE_FRAMES = 6
 
-Predict = Callable[[Tensor, Tensor], Tensor]
-"""(x, sigma) -> x0, the clean chunk as the model sees it now: (batch, channels, frames, height, width)."""
+Before = Callable[[KVMemory, History, int, Sequence[Tensor]], Recache | None]
+"""(memory, history, chunk, clean latents of the last chunks) -> what the model has to go through under the new text."""
+
+
+def leave(memory: KVMemory, history: History, chunk: int, latents: Sequence[Tensor]) -> None:
+    """Memory and history stay as they are."""
+
+
+def recache(memory: KVMemory, history: History, chunk: int, latents: Sequence[Tensor]) -> Recache:
+    """The last chunks are committed again. Frame ids, episodes and their clock do not move."""
+    again = history.chunks[-len(latents) :]
+    held = {group: tuple(f for f in memory.held(group) if f < again[0].start) for group in memory.groups}
+    commits, steps = [], [held]
+    for own, latent in zip(again, latents, strict=True):
+        commits.append(Commit(latent, history.layout_again(chunk, own, held), history.policy.commit_context))
+        held = {
+            group: tuple(frame for frame in kept.frames if frame in {*held[group], *own})
+            for group, kept in history.groups(chunk, own.stop).items()
+        }
+        steps.append(held)
+    return Recache(tuple(commits), tuple(steps))
+
+
+def flush(memory: KVMemory, history: History, chunk: int, latents: Sequence[Tensor]) -> None:
+    """All but the sink and the last frame is dropped, episodes too."""
+    history.flush()
+    memory.keep(history.frames(chunk))
+
+
+def cut(memory: KVMemory, history: History, chunk: int, latents: Sequence[Tensor]) -> None:
+    """`flush`, and the sink is to begin with the new segment."""
+    flush(memory, history, chunk, latents)
+    history.episodic.move_sink(history.committed)
+
+
+@dataclass(frozen=True)
+class Transition:
+    """What becomes of the past when a new text takes over.
+
+    `before` is done before the first chunk of the segment. `fades` says that its text comes in over `soft_chunks`, not
+    at once. `is_far` puts the history at the far end of the trained range for the first chunk; absolute positions have
+    no far end, so it is refused with them. `after`, with that chunk's first frame, is done once the chunk is made.
+    """
+
+    before: Before = leave
+    fades: bool = False
+    is_far: bool = False
+    after: Callable[[History, int], None] = lambda history, first_frame: None
+
+
+NO_CHANGE = Transition()
+TRANSITIONS: Mapping[str, Transition] = {
+    "recache": Transition(recache),
+    "flush": Transition(flush),
+    "soft": Transition(fades=True),
+    "cut": Transition(cut, is_far=True, after=History.start_anew),
+}
 
 
 def recached_chunks(recent: int, chunk_frames: int) -> int:
@@ -20,32 +79,10 @@ def recached_chunks(recent: int, chunk_frames: int) -> int:
     return max(1, math.ceil(min(recent, RECACHE_FRAMES) / chunk_frames))
 
 
-def recache(
-    memory: KVMemory, history: History, chunk: int, latents: Sequence[Tensor], predict: Predict, context: str
-) -> None:
-    """Before `chunk`: commit the last chunks again under the new text. `latents` are theirs, clean; `predict` runs the
-    model under the new text. Frame ids, episodes and their clock do not move."""
-    again = history.chunks[-len(latents) :]
-    first = again[0].start
-    memory.keep({group: [f for f in memory.held(group) if f < first] for group in memory.groups})
-    for own, latent in zip(again, latents, strict=True):
-        history.layout_again(chunk, own, memory).begin(memory, context)
-        predict(latent, torch.zeros((), device=latent.device))
-        kept = {}
-        for group, after in history.groups(chunk, own.stop).items():
-            there = {*memory.held(group), *own}
-            kept[group] = [frame for frame in after.frames if frame in there]
-        memory.keep(kept, own)
-
-
-def flush(memory: KVMemory, history: History, chunk: int) -> None:
-    """Before `chunk`: keep the sink and the last frame; all else, episodes too, is dropped."""
-    history.flush()
-    memory.keep({group: kept.frames for group, kept in history.groups(chunk).items()})
-
-
-def cut(memory: KVMemory, history: History, chunk: int) -> None:
-    """Before `chunk`: `flush`, and the sink is to begin with the new segment. The caller puts what is left at the far
-    end for this chunk, and drops it once the chunk is committed (`History.start_anew`)."""
-    flush(memory, history, chunk)
-    history.episodic.move_sink(history.committed)
+def check_transition(word: str, rope: str) -> None:
+    """ValueError for a cut with absolute positions, which leave no far end to put the history at."""
+    if rope == "absolute" and TRANSITIONS[word].is_far:
+        raise ValueError(
+            f"A scene takes over by {word}, but rope is absolute. A {word} puts the past at the far end of the "
+            "trained range, and absolute positions have none. Use rope compact, or another transition."
+        )

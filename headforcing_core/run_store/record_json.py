@@ -12,7 +12,7 @@ from dataclasses import asdict
 from ..files.strict_json import Fields, Json, Setting, UnknownName, check_values, expected, integer, items, parse_json
 from ..policy.head_types import HEAD_TYPES
 from ..rollout.plan import Segment
-from ..schedule import TRANSITIONS
+from ..rollout.transitions import TRANSITIONS
 from .chunk_json import HASH, parse_chunk
 from .record import MOST_CHUNKS, MOST_SEED, ChunkRecord, RunProfile, RunRecord, RunSpec, Seeds
 
@@ -163,7 +163,7 @@ def _segment(value: Json, where: str) -> Segment[str]:
     return Segment(
         fields.integer("first_chunk", 0, MOST_CHUNKS),
         fields.text("text_hash", HASH, "a SHA-256"),
-        fields.choice("transition", TRANSITIONS),
+        fields.choice("transition", tuple(TRANSITIONS)),
         fields.integer("soft_chunks", 1, MOST_CHUNKS),
         fields.text("prompt"),
         fields.flag("live"),

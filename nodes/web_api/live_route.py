@@ -9,7 +9,7 @@ took the place of a prompt that still waited.
 from __future__ import annotations
 
 from ...headforcing_core.files.strict_json import Fields, Json
-from ...headforcing_core.schedule import TRANSITIONS
+from ...headforcing_core.rollout.transitions import TRANSITIONS
 from ..run.live_mailbox import mailbox_of
 
 FIELDS = ("node_id", "text", "transition")
@@ -23,6 +23,6 @@ def answer(asked: Fields) -> dict[str, Json]:
         raise ValueError("text holds half of a character")
     if not 1 <= len(text) <= MOST_CHARACTERS:
         raise ValueError(f"text has {len(text)} characters, not 1 to {MOST_CHARACTERS}")
-    transition = asked.choice("transition", TRANSITIONS)
+    transition = asked.choice("transition", tuple(TRANSITIONS))
     prompt, replaced = mailbox_of(asked.text("node_id")).put(text, transition)
     return {"chunk": prompt.chunk, "second": round(prompt.second, 3), "replaced": replaced}

@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from ...headforcing_core.checkpoint.families import AUTO, FAMILIES, facts_for
 from ...headforcing_core.files.strict_json import Fields, Json
 from ...headforcing_core.geometry import MOST_FPS, MOST_SECONDS, PIXEL_STEP, TRAINED_FRAMES, VideoShape
-from ...headforcing_core.schedule import TRANSITIONS, Scene, ScheduleError, parse_schedule, place_scenes
+from ...headforcing_core.rollout.transitions import TRANSITIONS
+from ...headforcing_core.schedule import Scene, ScheduleError, parse_schedule, place_scenes
 
 FIELDS = ("text", "transition", "seconds", "fps", "beginning", "model_name", "family", "chunk_frames")
 _PREFIX_FRAMES = {"none": 0, "start_image": 1, "previous": 1}  # of a latent, any number puts chunks at the same times
@@ -24,7 +25,7 @@ _PREFIX_FRAMES = {"none": 0, "start_image": 1, "previous": 1}  # of a latent, an
 
 def answer(asked: Fields) -> dict[str, Json]:
     """Where the scenes fall, or the error of the text. ValueError for a field of the wrong type or range."""
-    text, transition = asked.text("text"), asked.choice("transition", TRANSITIONS)
+    text, transition = asked.text("text"), asked.choice("transition", tuple(TRANSITIONS))
     facts, _ = facts_for(
         asked.text("model_name"),
         asked.choice("family", (AUTO, *FAMILIES)),
@@ -43,7 +44,7 @@ def answer(asked: Fields) -> dict[str, Json]:
         beginning == "start_image",
     )
     try:
-        scenes = parse_schedule(text)
+        scenes = parse_schedule(text, TRANSITIONS)
         nearest = [video.nearest_chunk(scene.start_second) for scene in scenes]
         _, notes = place_scenes(scenes, video.chunks, video.start_second, nearest)
     except ScheduleError as error:

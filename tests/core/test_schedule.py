@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headforcing_core.geometry import chunk_start_second, nearest_chunk
-from headforcing_core.schedule import TRANSITIONS, parse_schedule, place_scenes, write_schedule
+from headforcing_core.rollout.transitions import TRANSITIONS
+from headforcing_core.schedule import parse_schedule, place_scenes, write_schedule
 
 BAD = {
     "": "The schedule is empty",
@@ -30,12 +31,14 @@ BAD = {
 
 
 def test_text_without_a_header_is_one_scene() -> None:
-    (scene,) = parse_schedule("a red fox\n  in deep snow ")
+    (scene,) = parse_schedule("a red fox\n  in deep snow ", TRANSITIONS)
     assert (scene.start_second, scene.prompt, scene.transition, scene.line) == (0.0, "a red fox in deep snow", None, 0)
 
 
 def test_scenes_have_times_prompts_over_lines_and_transitions() -> None:
-    scenes = parse_schedule("[0s] a red fox\nin snow\n\n[12.5s] a river\n  [0:30 cut] a city\n[1:05.5 soft] rain")
+    scenes = parse_schedule(
+        "[0s] a red fox\nin snow\n\n[12.5s] a river\n  [0:30 cut] a city\n[1:05.5 soft] rain", TRANSITIONS
+    )
     assert [(s.start_second, s.prompt, s.transition, s.line) for s in scenes] == [
         (0.0, "a red fox in snow", None, 1),
         (12.5, "a river", None, 4),
@@ -45,14 +48,14 @@ def test_scenes_have_times_prompts_over_lines_and_transitions() -> None:
 
 
 def test_ranges_may_be_written_and_must_meet() -> None:
-    scenes = parse_schedule("[0-12s] a\n[12s-0:20 flush] b\n[20s] c")
+    scenes = parse_schedule("[0-12s] a\n[12s-0:20 flush] b\n[20s] c", TRANSITIONS)
     assert [(s.start_second, s.end_second) for s in scenes] == [(0, 12), (12, 20), (20, None)]
 
 
 @pytest.mark.parametrize("text", BAD)
 def test_an_error_names_the_line_shows_it_and_shows_a_right_one(text: str) -> None:
     with pytest.raises(ValueError) as error:
-        parse_schedule(text)
+        parse_schedule(text, TRANSITIONS)
     assert BAD[text] in str(error.value)
     assert "Write" in str(error.value) and len(str(error.value)) < 400
 
@@ -61,7 +64,7 @@ def test_an_error_names_the_line_shows_it_and_shows_a_right_one(text: str) -> No
 @given(st.text(alphabet="[]0123456789:.-s cutfadex\n\t", max_size=80) | st.text(max_size=60))
 def test_any_text_is_read_or_refused_with_a_sentence(text: str) -> None:
     try:
-        scenes = parse_schedule(text)
+        scenes = parse_schedule(text, TRANSITIONS)
     except ValueError as error:
         assert str(error)
     else:
@@ -74,8 +77,8 @@ def test_a_written_schedule_is_read_as_the_scenes_that_it_was_written_from(
     chunks: list[int], chunk_frames: int, fps: float
 ) -> None:
     starts = [chunk_start_second(chunk, chunk_frames, fps) for chunk in (0, *sorted(chunks))]
-    wanted = [(start, TRANSITIONS[i % 4], f"[prompt] {i}: 50% (more)") for i, start in enumerate(starts)]
-    scenes = parse_schedule(write_schedule(wanted))
+    wanted = [(start, [*TRANSITIONS][i % 4], f"[prompt] {i}: 50% (more)") for i, start in enumerate(starts)]
+    scenes = parse_schedule(write_schedule(wanted), TRANSITIONS)
     assert [nearest_chunk(scene.start_second, chunk_frames, fps) for scene in scenes] == [0, *sorted(chunks)]
     assert [scene.prompt for scene in scenes] == [prompt for _, _, prompt in wanted]
     assert [scene.transition for scene in scenes] == [None, *(how for _, how, _ in wanted[1:])]
@@ -96,7 +99,7 @@ def test_no_other_chunk_lies_nearer(second: float, chunk_frames: int, fps: float
 
 
 def test_moved_scenes_and_scenes_after_the_end_are_noted() -> None:
-    scenes = parse_schedule("[0s] a\n[1s] b\n[9s] c")
+    scenes = parse_schedule("[0s] a\n[1s] b\n[9s] c", TRANSITIONS)
     placed, notes = place_scenes(scenes, 4, lambda chunk: chunk_start_second(chunk, 3, 16.0), [0, 1, 12])
     assert [place.first_chunk for place in placed] == [0, 1]
     assert notes == (

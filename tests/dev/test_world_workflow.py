@@ -9,6 +9,7 @@ from devtools.demo import FIRST_MINUTE
 from devtools.problem import Problem
 from devtools.tiny_workflow import load, only_node
 from devtools.world_workflow import MINUTE, MODEL, SHORT, TEXT_ENCODER, VAE, Story, link_world, on_world
+from headforcing_core.rollout.transitions import TRANSITIONS
 from headforcing_core.schedule import parse_schedule
 from testbed.prompts import every_prompt
 from testbed.world import HEIGHT, WIDTH
@@ -46,7 +47,7 @@ def test_files_sizes_prompts_length_and_seed_are_the_worlds_and_all_else_is_as_s
 
 @pytest.mark.parametrize("story", [SHORT, MINUTE], ids=["short", "minute"])
 def test_every_scene_is_within_the_video_and_of_words_that_the_world_knows(story: Story) -> None:
-    scenes = parse_schedule(story.text)
+    scenes = parse_schedule(story.text, TRANSITIONS)
     assert len(scenes) == len(story.scenes) >= 2
     assert {scene.prompt for scene in scenes} <= {prompt.text for prompt in every_prompt()}
     assert [scene.start_second for scene in scenes] == sorted(story.scenes)

@@ -10,6 +10,7 @@ from playwright.sync_api import Locator
 
 from devtools.server import Server
 from headforcing_core.geometry import chunk_start_second, nearest_chunk
+from headforcing_core.rollout.transitions import TRANSITIONS
 from headforcing_core.schedule import parse_schedule
 from tests.conftest import REPOSITORY
 from tests.page.page import ComfyPage, Json
@@ -112,7 +113,7 @@ def ruler(rendered: ComfyPage) -> Iterator[Ruler]:
 
 def starts(text: str, chunk_frames: int = 3, fps: float = 16.0) -> list[float]:
     """Where the scenes of a text begin."""
-    chunks = [nearest_chunk(scene.start_second, chunk_frames, fps) for scene in parse_schedule(text)]
+    chunks = [nearest_chunk(scene.start_second, chunk_frames, fps) for scene in parse_schedule(text, TRANSITIONS)]
     return [chunk_start_second(chunk, chunk_frames, fps) for chunk in chunks]
 
 
@@ -131,7 +132,7 @@ def test_a_bar_tells_its_time_transition_and_whole_prompt(ruler: Ruler) -> None:
         "Line 3, 11.81 s (asked: 12 s), chunk 16, recache: the ice cracks under its paws",
         "Line 4, 14.81 s (asked: 15 s), chunk 20, cut: a city at night, rain",
     ]
-    assert bars[0].title == "0 s, chunk 0\n" + parse_schedule(TEXT)[0].prompt
+    assert bars[0].title == "0 s, chunk 0\n" + parse_schedule(TEXT, TRANSITIONS)[0].prompt
 
 
 def test_it_follows_what_is_typed(ruler: Ruler) -> None:
@@ -146,7 +147,7 @@ def test_it_follows_what_is_typed(ruler: Ruler) -> None:
 def test_an_error_is_marked_at_its_line_and_goes_when_it_is_mended(ruler: Ruler) -> None:
     text = "[0s] a red fox\n[6s soft] a river\n[soon] a city\n[15s] rain"
     with pytest.raises(ValueError) as error:
-        parse_schedule(text)
+        parse_schedule(text, TRANSITIONS)
     ruler.box.fill(text)
     ruler.wait_for(str(error.value))
     assert (ruler.marked_line(), ruler.bars()) == (3, [])

@@ -1,0 +1,102 @@
+"""What the model goes through, as data: to make a chunk, to commit one, to commit some again (method.md sections 1, 7).
+
+A pass says which frames stand where, at which noise levels, and holds the latents. It knows neither the model nor the
+run, so it may be made in one place and run in another.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..kv_memory.memory import KVMemory
+from .layout import Layout
+from .noise import Noise
+
+Predict = Callable[[Tensor, Tensor], Tensor]
+"""(x, sigma) -> x0, the clean chunk as the model sees it now: (batch, channels, frames, height, width)."""
+OnStep = Callable[[int, int, Tensor], None]
+"""(chunk, step, x0), after every denoising step."""
+Frames = Mapping[str, tuple[int, ...]]
+"""Ids of the frames that every group holds, in time order."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """The model where a pass runs: its call under the text in force, the KV memory that its attention reads, the noise
+    levels on its device, and who hears of its steps."""
+
+    predict: Predict
+    memory: KVMemory
+    sigmas: Tensor
+    on_step: OnStep
+
+
+class Pass(Protocol):
+    """Something that the model goes through in one call of the backbone."""
+
+    def run(self, model: Model, x: Tensor) -> Tensor:
+        """Go through it. `x` is what the backbone was given, on the model's device; returns the finished chunk."""
+        ...
+
+
+@dataclass(frozen=True)
+class Denoise:
+    """Make a chunk out of noise, and commit it, reading what `commit_context` says; None leaves it uncommitted.
+    `levels` are the noise levels as numbers, which tell whether one is 0 without waiting for the device."""
+
+    chunk: int
+    layout: Layout
+    noise: Noise
+    levels: tuple[float, ...]
+    commit_context: str | None
+
+    def run(self, model: Model, x: Tensor) -> Tensor:
+        self.layout.begin(model.memory, "full")
+        for step in range(len(self.levels) - 1):
+            x0 = model.predict(x, model.sigmas[step])
+            model.on_step(self.chunk, step, x0)
+            following = model.sigmas[step + 1]
+            x = x0
+            if self.levels[step + 1]:
+                x = (1.0 - following) * x0 + following * self.noise.fresh(self.chunk, step, x0)
+        if self.commit_context is not None:
+            _commit(model, x, self.layout, self.commit_context)
+        return x
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Let the model see a clean chunk, so that its K and V can be kept."""
+
+    latent: Tensor
+    layout: Layout
+    context: str
+
+    def run(self, model: Model, x: Tensor) -> Tensor:
+        clean = self.latent.to(x)  # not x itself, which a host may have scaled by the first noise level
+        _commit(model, clean, self.layout, self.context)
+        return clean
+
+
+@dataclass(frozen=True)
+class Recache:
+    """Commit chunks again, one after the other, in place of their old K and V. `held` says what the memory holds before
+    each of them, and after the last: one more than there are `commits`."""
+
+    commits: tuple[Commit, ...]
+    held: tuple[Frames, ...]
+
+    def run(self, model: Model, x: Tensor) -> Tensor:
+        model.memory.keep(self.held[0])
+        for commit, held in zip(self.commits, self.held[1:], strict=True):
+            x = commit.run(model, x)
+            model.memory.keep(held, commit.layout.own_frames)
+        return x
+
+
+def _commit(model: Model, clean: Tensor, layout: Layout, context: str) -> None:
+    layout.begin(model.memory, context)
+    model.predict(clean, torch.zeros((), device=clean.device))
