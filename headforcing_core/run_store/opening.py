@@ -76,9 +76,10 @@ def open_folder(folder: Path, spec: RunSpec, on_existing: str, from_chunk: int, 
     record = begin_record(spec)
     _check_disk(folder, spec, 0, files)
     _clean_up(folder)
+    _remove(folder, MADE_FILES)  # first, since somebody may hold the video open
     ledger = Ledger.begin(folder, record)
     _remove(folder, chunks_from(0, files))
-    return OpenedRun(ledger, record, 0, _remove_made(folder))
+    return OpenedRun(ledger, record, 0, [])
 
 
 def _go_on(folder: Path, spec: RunSpec, files: Mapping[str, int], from_chunk: int, on_check: OnCheck) -> OpenedRun:
@@ -169,17 +170,6 @@ def _clean_up(folder: Path) -> None:
 def _remove(folder: Path, names: Iterable[str]) -> None:
     for name in names:
         (folder / name).unlink(missing_ok=True)
-
-
-def _remove_made(folder: Path) -> list[str]:
-    """Remove what was made of the chunks before; sentences on what another program holds."""
-    held: list[str] = []
-    for name in MADE_FILES:
-        try:
-            (folder / name).unlink(missing_ok=True)
-        except PermissionError:
-            held.append(f"{name} of the run before is held by another program and stays until the new one is whole.")
-    return held
 
 
 def _unused(name: str, listed: int, finished: int) -> list[str]:
