@@ -113,7 +113,7 @@ class HeadForcedSampler(io.ComfyNode):
             if vae is not None and can_stream(vae) and (takes_video or run_name) and not run.has_video:
                 metadata = workflow_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
                 stream = VideoStream(vae, run.video_path, fps, video.pixel_frames, metadata)
-            made = _made(model, plan, heads, schedule, seed, noise, prefix, run, stream, node_id)
+            made = _made(model, plan, heads, seed, noise, prefix, run, stream, node_id)
         shown: Input.Video = LatentVideo(made.latent, vae, video.pixel_frames, fps)
         if run.has_video or (stream is not None and stream.failure is None):
             shown = InputImpl.VideoFromFile(str(run.video_path))
@@ -124,7 +124,6 @@ def _made(
     model: ModelPatcher,
     plan: RunPlan,
     heads: RunHeads | None,
-    schedule: PromptSchedule | None,
     seed: int,
     noise_mode: str,
     prefix: Tensor | None,
@@ -139,7 +138,7 @@ def _made(
     run.note_profile(heads.profile)
     noise = make_noise(noise_mode, plan.video, seed, run.seed_for)
     cost = tell_cost(heads.cost, model, run, stream, node_id)
-    live = LiveScenes(plan, schedule, noise_mode, run, node_id)
+    live = LiveScenes(plan, noise_mode, run, node_id)
     settings = plan.settings() | {"seed": seed, "noise": noise_mode}
     return explaining_out_of_memory(
         lambda: make_run(model, plan, heads, noise, prefix, settings, run, live, stream, node_id),

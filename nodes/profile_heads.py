@@ -228,5 +228,5 @@ def _texts(schedule: PromptSchedule | None, protocol: str, rule: str) -> Sequenc
         )
     if protocol == "paper":
         prompts = _PAPER_PROMPTS.read_text(encoding="ascii").splitlines()
-        return [schedule.clip.encode_from_tokens_scheduled(schedule.clip.tokenize(prompt)) for prompt in prompts]
+        return [schedule.encode(prompt) for prompt in prompts]
     return schedule.conditionings[:FAST_PROMPTS]

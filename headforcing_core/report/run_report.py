@@ -2,32 +2,22 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from ..files.strict_json import Setting
 from ..heads.profile import HeadProfile
 from ..rollout.loop import Chunk
+from ..rollout.plan import Segment, Text
 
 FORMAT = "headforcing.report/1"
 EVERY_CHUNK_UP_TO = 400
 SHOWN_AROUND = 20
 
 
-@dataclass(frozen=True)
-class ReportSegment:
-    """One prompt segment: first and last chunk, how it took over (None for the first), and whether it was typed while
-    the video was made."""
-
-    prompt: str
-    chunks: tuple[int, int]
-    transition: str | None
-    live: bool = False
-
-
 def make_report(
     settings: Mapping[str, Setting],
     notes: Sequence[str],
-    segments: Sequence[ReportSegment],
+    segments: Sequence[Segment[Text]],
     schedule: str | None,
     profile: HeadProfile | None,
     chunks: Sequence[Chunk],
@@ -41,7 +31,7 @@ def make_report(
         {
             "format": FORMAT,
             "notes": list(notes),
-            "segments": [asdict(segment) for segment in segments],
+            "segments": _stretches(segments, len(chunks)),
             "schedule": schedule,
             "settings": dict(settings),
             "profile": None
@@ -57,12 +47,25 @@ def make_report(
     )
 
 
-def shown_chunks(chunks: Sequence[Chunk], segments: Sequence[ReportSegment]) -> list[Chunk]:
+def shown_chunks(chunks: Sequence[Chunk], segments: Sequence[Segment[Text]]) -> list[Chunk]:
     """What a report can show of so many chunks: beyond 400 the first and last 20 and those around prompt changes."""
     if len(chunks) <= EVERY_CHUNK_UP_TO:
         return list(chunks)
-    around = {0, len(chunks), *(segment.chunks[0] for segment in segments)}
+    around = {0, len(chunks), *(segment.first_chunk for segment in segments)}
     return [chunk for chunk in chunks if any(abs(chunk.index - place) <= SHOWN_AROUND for place in around)]
+
+
+def _stretches(segments: Sequence[Segment[Text]], chunks: int) -> list[dict[str, object]]:
+    ends = [*(following.first_chunk for following in segments[1:]), chunks]
+    return [
+        {
+            "prompt": segment.prompt,
+            "chunks": (segment.first_chunk, end - 1),
+            "transition": segment.transition if segment.first_chunk else None,
+            "live": segment.live,
+        }
+        for segment, end in zip(segments, ends, strict=True)
+    ]
 
 
 def _chunk(chunk: Chunk) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -17,15 +17,16 @@ from torch import Tensor
 from ...headforcing_core.files.strict_json import Setting
 from ...headforcing_core.heads.profile import HeadProfile
 from ...headforcing_core.rollout.loop import Chunk
-from ...headforcing_core.rollout.plan import Finished
+from ...headforcing_core.rollout.plan import Finished, Segment
 from ...headforcing_core.run_store.store import RunStore
+from ..request.run_scenes import recorded
 from ..video.latent_video import temporary_video
 from .output_folder import runs_folder
 from .wanted_run import run_profile, run_spec
 
 if TYPE_CHECKING:
     from ..request.run_request import RunPlan
-    from ..request.run_scenes import RunScenes
+    from ..sockets import Conditioning
 
 _VIDEO_HASH = "video sha256"  # in timeline.png
 
@@ -58,8 +59,8 @@ class Run(Protocol):
         """The profile that the chunks to come are made with, if it had to be measured first."""
         ...
 
-    def note_scenes(self, scenes: RunScenes) -> None:
-        """The scenes as they stand now, of which a new one begins with the next chunk."""
+    def note_segments(self, segments: Sequence[Segment[Conditioning]]) -> None:
+        """The segments as they stand now, of which one, whose prompt was just typed, begins with the next chunk."""
         ...
 
     def keep(self, chunk: Chunk) -> None:
@@ -98,7 +99,7 @@ class UnkeptRun:
     def note_profile(self, profile: HeadProfile | None) -> None:
         """Nothing is kept."""
 
-    def note_scenes(self, scenes: RunScenes) -> None:
+    def note_segments(self, segments: Sequence[Segment[Conditioning]]) -> None:
         """Nothing is kept."""
 
     def keep(self, chunk: Chunk) -> None:
@@ -138,8 +139,8 @@ class KeptRun:
     def note_profile(self, profile: HeadProfile | None) -> None:
         self._store.note_profile(run_profile(profile))
 
-    def note_scenes(self, scenes: RunScenes) -> None:
-        self._store.note_segments(scenes.record())
+    def note_segments(self, segments: Sequence[Segment[Conditioning]]) -> None:
+        self._store.note_segments(recorded(segments, are_written=True))
 
     def keep(self, chunk: Chunk) -> None:
         decisions = (*chunk.prefix_decisions, *chunk.decisions)

@@ -14,6 +14,7 @@ from ...headforcing_core.heads.rules import LabelRule
 from ...headforcing_core.rollout.plan import Segment
 from ...headforcing_core.run_store.opening import kept_run
 from ...headforcing_core.run_store.record import RunProfile, RunSpec
+from ..request.run_scenes import recorded
 from .output_folder import runs_folder
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def run_spec(plan: RunPlan, seed: int, beginning: Tensor | None) -> RunSpec:
     video = plan.video
     return RunSpec(
         settings=_settings(plan),
-        segments=plan.scenes.record(),
+        segments=recorded(plan.rollout.segments, plan.schedule is not None),
         seed=seed,
         profile=run_profile(plan.profile),
         prefix_hash=None

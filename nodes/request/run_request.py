@@ -22,7 +22,7 @@ from ..host.lora_hash import weight_patches_hash
 from ..host.model import facts_of, layers_and_heads
 from ..profiles.library import known_profile
 from ..sockets import PromptSchedule
-from .run_scenes import RunScenes, run_scenes
+from .run_scenes import run_scenes
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -37,9 +37,9 @@ class RunPlan:
 
     facts: ARFacts
     weight_patches: str | None
+    schedule: PromptSchedule | None
     video: VideoShape
     rollout: RolloutPlan[Conditioning]
-    scenes: RunScenes
     fitted: FittedPolicy
     profile: HeadProfile | None
     notes: tuple[str, ...]
@@ -100,9 +100,10 @@ def plan_run(
             "The model was not loaded by Load AR Model, so it cannot be known whether its weights are AR-trained: "
             f"taken as {facts.family}, {facts.chunk_frames} frames a chunk."
         )
-    scenes = run_scenes(model, schedule, positive, kept_live, video, notes)
+    segments, told = run_scenes(model, schedule, positive, kept_live, video)
+    notes.extend(told)
     fitted = fit_policy(policy, video.chunk_frames, facts.trained_frames, video.frames)
-    check_transitions(scenes.segments, policy.rope)
+    check_transitions(segments, policy.rope)
     if sigmas and sigmas[0] < 1:
         notes.append(
             f"The steps begin at {sigmas[0]:g}, but a chunk begins as pure noise, which is 1: expect a poor picture."
@@ -112,12 +113,12 @@ def plan_run(
         f"({'the sigmas input' if sigmas else f'family {facts.family}'})."
     )
     used = _profile(model, facts, policy, profile, notes)
-    rollout = RolloutPlan(video.chunks, *video.latent_size, sigmas or facts.sigmas, scenes.segments, mix_conditioning)
+    rollout = RolloutPlan(video.chunks, *video.latent_size, sigmas or facts.sigmas, segments, mix_conditioning)
     if foreign_patches(model):
         notes.append(
             "Another node has replaced the model's self-attention; during this run the memory takes its place."
         )
-    return RunPlan(facts, weight_patches_hash(model), video, rollout, scenes, fitted, used, tuple(notes))
+    return RunPlan(facts, weight_patches_hash(model), schedule, video, rollout, fitted, used, tuple(notes))
 
 
 def _profile(

@@ -36,7 +36,7 @@ def run_heads(model: ModelPatcher, plan: RunPlan, node_id: str | None) -> RunHea
     notes: list[str] = []
     profile = plan.profile
     if plan.needs_profile and profile is None:
-        texts = [segment.text for segment in plan.scenes.segments[:FAST_PROMPTS]]
+        texts = [segment.text for segment in plan.rollout.segments[:FAST_PROMPTS]]
         profile = make_profile(model, texts, "fast", USUAL_RULE, plan.video.width, plan.video.height, 3, node_id)
         notes.extend(
             [

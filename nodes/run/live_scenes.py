@@ -12,9 +12,8 @@ import comfy.model_management
 import torch
 from comfy_execution.utils import get_executing_context
 
-from ...headforcing_core.rollout.plan import Segment
-from ..request.run_scenes import live_scene
-from ..sockets import PromptSchedule
+from ...headforcing_core.rollout.plan import Segment, with_segment
+from ..request.run_scenes import schedule_text
 from ..status.messages import say, send_event
 from .live_mailbox import LivePrompt, Mailbox, opened
 
@@ -45,25 +44,34 @@ log = logging.getLogger(__name__)
 
 
 class LiveScenes:
-    """The `scenes` of one run, which become more when somebody types a prompt; each is written down with the run.
+    """The `segments` of one run, which become more when somebody types a prompt; each is written down with the run.
 
     `notes` are sentences for the report. Prompts are encoded by the schedule's own text encoder, between two chunks.
     """
 
-    def __init__(
-        self, plan: RunPlan, schedule: PromptSchedule | None, noise_mode: str, run: Run, node_id: str | None
-    ) -> None:
-        self.scenes = plan.scenes
+    def __init__(self, plan: RunPlan, noise_mode: str, run: Run, node_id: str | None) -> None:
+        self.segments = plan.rollout.segments
         self.notes: list[str] = []
-        self._plan, self._schedule, self._run, self._node_id = plan, schedule, run, node_id
+        self._plan, self._run, self._node_id = plan, run, node_id
         self._mailbox = Mailbox(
             max(run.finished.chunks - 1, 0),
             plan.video.chunks,
-            plan.scenes.first_chunks,
+            {segment.first_chunk for segment in self.segments},
             plan.video.start_second,
-            _NO_TEXT_ENCODER if schedule is None else _NATIVE if noise_mode == "native" else "",
+            _NO_TEXT_ENCODER if plan.schedule is None else _NATIVE if noise_mode == "native" else "",
             _NO_CUT if plan.fitted.policy.rope == "absolute" else "",
         )
+
+    @property
+    def schedule_text(self) -> str | None:
+        """The text for Prompt Schedule that makes the same video again; None without a schedule."""
+        if self._plan.schedule is None:
+            return None
+        return schedule_text(self.segments, self._plan.video.start_second)
+
+    def prompt_of(self, chunk: int) -> str:
+        """The prompt of a chunk."""
+        return [segment.prompt for segment in self.segments if segment.first_chunk <= chunk][-1]
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -78,17 +86,19 @@ class LiveScenes:
     def take(self, chunk: int) -> Segment[Conditioning] | None:
         """The scene that was typed for this chunk, which begins now."""
         prompt = self._mailbox.take(chunk)
-        if prompt is None or self._schedule is None:
+        schedule = self._plan.schedule
+        if prompt is None or schedule is None:
             return None
         say(f"reading the live prompt: {shorten(prompt.text, _SHOWN)}", self._node_id)  # may load the encoder
         try:
-            scene, segment = live_scene(self._schedule, prompt.text, prompt.transition, chunk, self._plan.video)
-            _check_text(segment.text, self._plan.scenes.segments[0].text)
+            text = schedule.encode(prompt.text)
+            _check_text(text, self.segments[0].text)
         except Exception as error:  # whatever the encoder makes of what somebody typed, the video goes on
             reason = "out of memory" if comfy.model_management.is_oom(error) else str(error) or type(error).__name__
         else:
-            self.scenes = self.scenes.with_live(scene, segment)
-            self._run.note_scenes(self.scenes)
+            segment = Segment(chunk, text, prompt.transition, schedule.soft_chunks, prompt.text, live=True)
+            self.segments = with_segment(self.segments, segment)
+            self._run.note_segments(self.segments)
             self._show(self._mailbox.is_open, chunk)
             return segment
         self._without(prompt, reason)  # after the handler, since the exception holds what was allocated
@@ -114,7 +124,7 @@ class LiveScenes:
                 "prompt_id": None if context is None else context.prompt_id,
                 "chunk": chunk,
                 "open": is_open,
-                "schedule": self.scenes.schedule(self._plan.video.start_second),
+                "schedule": self.schedule_text,
             },
         )
 

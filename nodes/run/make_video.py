@@ -66,13 +66,8 @@ def make_run(
         chunks, beside = _make_chunks(model, plan, heads, noise, prefix, run, live, stream, node_id, latent)
     taken = perf_counter() - started
     log.info("Head forcing: %d chunks in %.1f s, history %.2f GB", len(chunks), taken, chunks[-1].kv_bytes / 1e9)
-    segments = live.scenes.told(plan.video.chunks)
-    schedule = live.scenes.schedule(plan.video.start_second)
-    timeline = draw_timeline(
-        chunks,
-        [plan.video.start_second(chunk.index) for chunk in chunks],
-        [(segment.chunks[0], segment.prompt) for segment in segments],
-    )
+    segments, schedule = live.segments, live.schedule_text
+    timeline = draw_timeline(chunks, [plan.video.start_second(chunk.index) for chunk in chunks], segments)
     failures = _failures(stream)
     notes = [*plan.notes, *heads.notes, *run.notes, *live.notes, *failures]
     shown = shown_chunks(chunks, segments)
@@ -126,7 +121,7 @@ def _make_chunks(
     memory = make_memory(plan.fitted, heads.labels, wanted, backbone.attention, rotate)
     steps = len(wanted.sigmas) - 1
     each = plan.fitted.episode_frames
-    progress = RunProgress(model, plan.video, steps, node_id, each, lambda chunk: live.scenes.prompt_of(chunk))
+    progress = RunProgress(model, plan.video, steps, node_id, each, live.prompt_of)
     chunks: list[Chunk] = []
     beside = 0
     _put(latent, slice(0, plan.video.prefix_frames), prefix, stream)
