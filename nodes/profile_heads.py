@@ -15,8 +15,9 @@ from ..headforcing_core.heads.rules import MEASURING_RULES, RULES, SCOPES, Label
 from .host.model import facts_of
 from .input_checks import name_error, size_error
 from .profiles.library import check_plain_name, newest_profile, profile_file, store_profile
-from .profiles.measure_on_host import describe_profile, make_profile, profile_picture
+from .profiles.measure_on_host import Measurement, describe_profile, make_profile, profile_picture
 from .sockets import CATEGORY, HeadProfileSocket, PromptSchedule, PromptScheduleSocket
+from .status.node_status import NodeStatus
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -211,7 +212,8 @@ class ProfileHeads(io.ComfyNode):
         else:
             name = ""
             texts = _texts(schedule, protocol, rule)
-            profile = make_profile(model, texts, protocol, label_rule, width, height, sink_frames, cls.hidden.unique_id)
+            measurement = Measurement(protocol, label_rule, width, height, sink_frames)
+            profile = make_profile(model, texts, measurement, NodeStatus(cls.hidden.unique_id))
             lines = []
         if save_as and profile_file(save_as) != name:
             lines.append(f"Saved as {store_profile(profile, save_as).name}.")

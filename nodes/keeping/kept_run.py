@@ -5,27 +5,28 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from torch import Tensor
 
 from ...headforcing_core.files.strict_json import Setting
+from ...headforcing_core.geometry import VideoShape
 from ...headforcing_core.heads.profile import HeadProfile
 from ...headforcing_core.rollout.loop import Chunk
 from ...headforcing_core.rollout.plan import Finished, Segment
 from ...headforcing_core.run_store.store import RunStore
 from ..request.run_scenes import recorded
+from ..status.node_status import NodeStatus
 from ..video.latent_video import temporary_video
 from .output_folder import runs_folder
-from .wanted_run import run_profile, run_spec
+from .wanted_run import FolderRequest, run_profile, run_spec
 
 if TYPE_CHECKING:
-    from ..request.run_request import RunPlan
+    from ..request.run_request import RunRequest
     from ..sockets import Conditioning
 
 _VIDEO_HASH = "video sha256"  # in timeline.png
@@ -116,13 +117,12 @@ class KeptRun:
     """A run in its folder, open. A video that is there stays until the one that grows beside it has as much, and for
     good while more is kept than was asked for."""
 
-    def __init__(self, store: RunStore, plan: RunPlan) -> None:
+    def __init__(self, store: RunStore, video: VideoShape) -> None:
         decisions = [decision for chunk in range(store.finished) for decision in store.decisions(chunk)]
         self.finished = Finished(store.finished, store.read, {decision.frame: decision for decision in decisions})
         self.notes = store.notes
         self._store = store
-        self._least_pictures = plan.video.pixel_frames_after(store.finished)
-        video = plan.video
+        self._least_pictures = video.pixel_frames_after(store.finished)
         self.told = self._read({"chunks": video.chunks, "pixel_frames": video.pixel_frames, "fps": video.fps})
         self.has_video = self.told is not None and self._is_video_of(self.told)
         self._video_path: Path | None = None
@@ -188,24 +188,16 @@ class KeptRun:
 
 
 @contextmanager
-def open_run(
-    name: str,
-    plan: RunPlan,
-    seed: int,
-    beginning: Tensor | None,
-    on_existing: str,
-    from_chunk: int,
-    on_check: Callable[[int, int], None],
-) -> Iterator[Run]:
-    """Open the run's folder, if it has a name; `beginning` is the start image or the latent that the video goes on
-    from. Errors as of RunStore.open."""
-    if not name:
-        yield UnkeptRun(seed)
+def open_run(request: RunRequest, folder: FolderRequest, status: NodeStatus) -> Iterator[Run]:
+    """Open the run's folder, if it has a name. Errors as of RunStore.open."""
+    if not folder.name:
+        yield UnkeptRun(request.seed)
         return
+    spec = run_spec(request)
     with RunStore.open(
-        runs_folder(), name, run_spec(plan, seed, beginning), on_existing, from_chunk, on_check
+        runs_folder(), folder.name, spec, folder.on_existing, folder.from_chunk, status.checked
     ) as store:
-        yield KeptRun(store, plan)
+        yield KeptRun(store, request.video)
 
 
 def _file_hash(path: Path) -> str:

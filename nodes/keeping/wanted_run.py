@@ -3,39 +3,49 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
-from typing import TYPE_CHECKING, NamedTuple, cast
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, cast
 
-from torch import Tensor
-
+from ...headforcing_core.files.plain_names import check_plain_name
 from ...headforcing_core.files.strict_json import Setting
 from ...headforcing_core.heads.profile import HeadProfile
 from ...headforcing_core.heads.rules import LabelRule
-from ...headforcing_core.rollout.plan import Segment
 from ...headforcing_core.run_store.opening import kept_run
 from ...headforcing_core.run_store.record import RunProfile, RunSpec
+from ..request.run_request import CarriedOver
 from ..request.run_scenes import recorded
 from .output_folder import runs_folder
 
 if TYPE_CHECKING:
-    from ..request.run_request import RunPlan
+    from ..request.run_request import RunRequest
 
 
-class Before(NamedTuple):
-    """What a run that goes on brings along: the labels that it was made with, the prompts typed meanwhile, and
-    sentences for the report."""
+@dataclass(frozen=True)
+class FolderRequest:
+    """Under which name a run is kept, "" for not at all; what happens when one of that name is there; and from which
+    chunk on that one is made anew, or -1. ValueError for a name that is not plain, or a chunk without one."""
 
-    profile: HeadProfile | None = None
-    live: tuple[Segment[str], ...] = ()
-    notes: tuple[str, ...] = ()
+    name: str
+    on_existing: str
+    from_chunk: int
+
+    def __post_init__(self) -> None:
+        if self.name:
+            check_plain_name("run_name", self.name)
+        elif self.from_chunk >= 0:
+            raise ValueError(
+                f"from_chunk is {self.from_chunk}, but run_name is empty. Only a run that was kept can be made anew "
+                "from a chunk on. Set run_name to its name, or from_chunk to -1."
+            )
 
 
-def run_before(name: str, from_chunk: int, seed: int, fingerprint: str) -> Before:
-    """What the kept run of this name brings along, up to the chunk from which it is made anew with this seed (-1: all
+def carried_over(folder: FolderRequest, seed: int, fingerprint: str) -> CarriedOver:
+    """What a kept run brings along that is to go on, up to the chunk from which it is made anew with this seed (-1: all
     of it, as when it was made anew from there before); no labels of another model's heads. Errors as of kept_run."""
-    kept = kept_run(runs_folder(), name)
+    from_chunk = folder.from_chunk
+    kept = kept_run(runs_folder(), folder.name) if folder.name and folder.on_existing == "resume" else None
     if kept is None:
-        return Before()
+        return CarriedOver()
     typed = tuple(segment for segment in kept.segments if segment.live)
     goes_on = from_chunk < 0 or (from_chunk, seed) in kept.seeds
     live = typed if goes_on else tuple(segment for segment in typed if segment.first_chunk < from_chunk)
@@ -44,19 +54,19 @@ def run_before(name: str, from_chunk: int, seed: int, fingerprint: str) -> Befor
         left_out
     )
     if kept.profile is None or kept.settings.get("fingerprint") != fingerprint:
-        return Before(None, live, notes)
+        return CarriedOver(None, live, notes)
     rule = LabelRule(kept.profile.rule)
-    return Before(HeadProfile(kept.profile.fingerprint, "", rule, kept.profile.labels, None, {}), live, notes)
+    return CarriedOver(HeadProfile(kept.profile.fingerprint, "", rule, kept.profile.labels, None, {}), live, notes)
 
 
-def run_spec(plan: RunPlan, seed: int, beginning: Tensor | None) -> RunSpec:
-    """The run that is wanted now; `beginning` is the start image or the latent that the video goes on from."""
-    video = plan.video
+def run_spec(request: RunRequest) -> RunSpec:
+    """The run that is wanted now."""
+    video, beginning = request.video, request.beginning.given
     return RunSpec(
-        settings=_settings(plan),
-        segments=recorded(plan.rollout.segments, plan.schedule is not None),
-        seed=seed,
-        profile=run_profile(plan.profile),
+        settings=_settings(request),
+        segments=recorded(request.rollout.segments, request.schedule is not None),
+        seed=request.seed,
+        profile=run_profile(request.profile),
         prefix_hash=None
         if beginning is None
         else hashlib.sha256(beginning.float().cpu().numpy().tobytes()).hexdigest(),
@@ -70,16 +80,16 @@ def run_profile(profile: HeadProfile | None) -> RunProfile | None:
     return None if profile is None else RunProfile(profile.fingerprint, profile.rule.rule, profile.labels)
 
 
-def _settings(plan: RunPlan) -> dict[str, Setting]:
+def _settings(request: RunRequest) -> dict[str, Setting]:
     """What must be the same for two chunks to be of one run: not the length, and of the policy what was asked for."""
-    policy = cast("dict[str, Setting]", asdict(plan.fitted.policy))
+    policy = cast("dict[str, Setting]", asdict(request.fitted.policy))
     return {
-        "fingerprint": plan.facts.fingerprint,
-        "weight_patches": plan.weight_patches,
-        "chunk_frames": plan.fitted.chunk_frames,
-        "trained_frames": plan.fitted.trained_frames,
-        "sigmas": list(plan.rollout.sigmas),
-        "width": plan.video.width,
-        "height": plan.video.height,
+        "fingerprint": request.facts.fingerprint,
+        "weight_patches": request.weight_patches,
+        "chunk_frames": request.fitted.chunk_frames,
+        "trained_frames": request.fitted.trained_frames,
+        "sigmas": list(request.rollout.sigmas),
+        "width": request.video.width,
+        "height": request.video.height,
         **{f"policy_{name}": value for name, value in policy.items() if name != "name"},
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,6 +23,7 @@ from ..host.backbone import HostBackbone, check_backbone, rotate
 from ..host.conditioning import check_conditioning
 from ..host.device_memory import explaining_out_of_memory
 from ..host.model import facts_of, frame_head_bytes, layers_and_heads
+from ..status.node_status import NodeStatus
 from ..status.progress import StepProgress
 from ..video.image import to_image
 
@@ -37,32 +39,37 @@ _OUT_OF_MEMORY = (
 )
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """How a profile is made: by which protocol and rule, on a video of which size in pixels, and how many of its first
+    frames count as the sink."""
+
+    protocol: str
+    rule: LabelRule
+    width: int
+    height: int
+    sink_frames: int = 3
+
+
 def make_profile(
-    model: ModelPatcher,
-    texts: Sequence[Conditioning],
-    protocol: str,
-    rule: LabelRule,
-    width: int,
-    height: int,
-    sink_frames: int,
-    node_id: str | None,
+    model: ModelPatcher, texts: Sequence[Conditioning], measurement: Measurement, status: NodeStatus
 ) -> HeadProfile:
     """Measure on these texts, if the rule measures, and label."""
     check_backbone(model)
     facts = facts_of(model)
     layers, heads = layers_and_heads(model)
-    masses, reliability = None, {}
+    rule, masses, reliability = measurement.rule, None, {}
     if rule.rule in MEASURING_RULES:
         for text in texts:
             check_conditioning(text, model, "schedule")
         recorder = explaining_out_of_memory(
-            lambda: _watch(model, texts, protocol, rule.seed, width, height, sink_frames, node_id),
+            lambda: _watch(model, texts, measurement, status),
             lambda: _OUT_OF_MEMORY,
         )
         masses, reliability = recorder.masses(), recorder.reliability()
     labels = label_heads(rule, layers, heads, masses)
-    measured = protocol if masses is not None else ""
-    return HeadProfile(facts.fingerprint, measured, rule, labels, masses, reliability, sink_frames)
+    protocol = measurement.protocol if masses is not None else ""
+    return HeadProfile(facts.fingerprint, protocol, rule, labels, masses, reliability, measurement.sink_frames)
 
 
 def describe_profile(profile: HeadProfile) -> list[str]:
@@ -85,24 +92,18 @@ def profile_picture(profile: HeadProfile) -> torch.Tensor:
 
 
 def _watch(
-    model: ModelPatcher,
-    texts: Sequence[Conditioning],
-    protocol: str,
-    seed: int,
-    width: int,
-    height: int,
-    sink_frames: int,
-    node_id: str | None,
+    model: ModelPatcher, texts: Sequence[Conditioning], measurement: Measurement, status: NodeStatus
 ) -> MassRecorder:
     facts = facts_of(model)
     layers, heads = layers_and_heads(model)
-    n, (latent_height, latent_width) = facts.chunk_frames, latent_size(width, height)
+    protocol, seed, n = measurement.protocol, measurement.rule.seed, facts.chunk_frames
+    latent_height, latent_width = latent_size(measurement.width, measurement.height)
     labels = tuple(("memory",) * heads for _ in range(layers))
-    recorder = MassRecorder(layers, n, sink_frames, seed=seed)
+    recorder = MassRecorder(layers, n, measurement.sink_frames, seed=seed)
     backbone = HostBackbone(model, seed)
     watched = [watched_chunks(protocol, n, prompt, seed) for prompt in range(len(texts))]
     chunks_in_all = sum(chunks[-1] + 1 for chunks in watched)
-    progress = StepProgress(chunks_in_all, len(facts.sigmas) - 1, node_id, "profiling,")
+    progress = StepProgress(chunks_in_all, len(facts.sigmas) - 1, status, "profiling,")
     done = 0
     for prompt, (text, chunks) in enumerate(zip(texts, watched, strict=True)):
         plan = RolloutPlan(chunks[-1] + 1, latent_height, latent_width, facts.sigmas, (Segment(0, text),))

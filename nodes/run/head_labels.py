@@ -11,13 +11,12 @@ from ...headforcing_core.heads.profile import HeadProfile
 from ...headforcing_core.policy.head_types import Labels
 from ..host.model import frame_head_bytes, layers_and_heads
 from ..profiles.library import USUAL_RULE
-from ..profiles.measure_on_host import describe_profile, make_profile
+from ..profiles.measure_on_host import Measurement, describe_profile, make_profile
 from ..request.run_cost import RunCost, run_cost
 
 if TYPE_CHECKING:
-    from comfy.model_patcher import ModelPatcher
-
-    from ..request.run_request import RunPlan
+    from ..request.run_request import RunRequest
+    from ..status.node_status import NodeStatus
 
 
 @dataclass(frozen=True)
@@ -31,13 +30,14 @@ class RunHeads:
     notes: tuple[str, ...]
 
 
-def run_heads(model: ModelPatcher, plan: RunPlan, node_id: str | None) -> RunHeads:
-    """Settle the heads of a run; measures a profile on its first texts when the plan needs one and has none."""
+def run_heads(request: RunRequest, status: NodeStatus) -> RunHeads:
+    """Settle the heads of a run; measures a profile on its first texts when the policy needs one and has none."""
+    model, video = request.model, request.video
     notes: list[str] = []
-    profile = plan.profile
-    if plan.needs_profile and profile is None:
-        texts = [segment.text for segment in plan.rollout.segments[:FAST_PROMPTS]]
-        profile = make_profile(model, texts, "fast", USUAL_RULE, plan.video.width, plan.video.height, 3, node_id)
+    profile = request.profile
+    if request.needs_profile and profile is None:
+        texts = [segment.text for segment in request.rollout.segments[:FAST_PROMPTS]]
+        profile = make_profile(model, texts, Measurement("fast", USUAL_RULE, video.width, video.height), status)
         notes.extend(
             [
                 "No profile was connected or saved, so one was measured first (protocol fast). Save one with "
@@ -52,8 +52,8 @@ def run_heads(model: ModelPatcher, plan: RunPlan, node_id: str | None) -> RunHea
         labels = profile.labels
         if profile.masses is not None and not profile.reliable:
             notes.append(f"The profile is not reliable: {profile.reliability_text}. Profile the model on more prompts.")
-        if not plan.facts.ar_trained:
+        if not request.facts.ar_trained:
             notes.append("The profile is matched to the model by its architecture alone, since its file is not known.")
-    per_frame = frame_head_bytes(model, tokens_per_frame(*plan.video.latent_size))
-    cost = run_cost(plan.fitted, labels, profile is not None, plan.video, per_frame)
+    per_frame = frame_head_bytes(model, tokens_per_frame(*video.latent_size))
+    cost = run_cost(request.fitted, labels, profile is not None, video, per_frame)
     return RunHeads(labels, profile, cost, tuple(notes))

@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING, cast
 
 import comfy.model_management
 import torch
-from comfy_execution.utils import get_executing_context
 
 from ...headforcing_core.rollout.plan import Segment, with_segment
 from ..request.run_scenes import schedule_text
-from ..status.messages import say, send_event
 from .live_mailbox import LivePrompt, Mailbox, opened
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..keeping.kept_run import Run
-    from ..request.run_request import RunPlan
+    from ..request.run_request import RunRequest
     from ..sockets import Conditioning
+    from ..status.node_status import NodeStatus
 
 EVENT = "head_forcing.scenes"
 _SHOWN = 120  # characters
@@ -49,25 +48,25 @@ class LiveScenes:
     `notes` are sentences for the report. Prompts are encoded by the schedule's own text encoder, between two chunks.
     """
 
-    def __init__(self, plan: RunPlan, noise_mode: str, run: Run, node_id: str | None) -> None:
-        self.segments = plan.rollout.segments
+    def __init__(self, request: RunRequest, run: Run, status: NodeStatus) -> None:
+        self.segments = request.rollout.segments
         self.notes: list[str] = []
-        self._plan, self._run, self._node_id = plan, run, node_id
+        self._request, self._run, self._status = request, run, status
         self._mailbox = Mailbox(
             max(run.finished.chunks - 1, 0),
-            plan.video.chunks,
+            request.video.chunks,
             {segment.first_chunk for segment in self.segments},
-            plan.video.start_second,
-            _NO_TEXT_ENCODER if plan.schedule is None else _NATIVE if noise_mode == "native" else "",
-            _NO_CUT if plan.fitted.policy.rope == "absolute" else "",
+            request.video.start_second,
+            _NO_TEXT_ENCODER if request.schedule is None else _NATIVE if request.noise == "native" else "",
+            _NO_CUT if request.fitted.policy.rope == "absolute" else "",
         )
 
     @property
     def schedule_text(self) -> str | None:
         """The text for Prompt Schedule that makes the same video again; None without a schedule."""
-        if self._plan.schedule is None:
+        if self._request.schedule is None:
             return None
-        return schedule_text(self.segments, self._plan.video.start_second)
+        return schedule_text(self.segments, self._request.video.start_second)
 
     def prompt_of(self, chunk: int) -> str:
         """The prompt of a chunk."""
@@ -77,19 +76,19 @@ class LiveScenes:
     def listening(self) -> Iterator[None]:
         """While this lasts, live prompts reach the run, and the page knows."""
         try:
-            with opened(self._mailbox, self._node_id):
+            with opened(self._mailbox, self._status.node_id):
                 self._show(self._mailbox.is_open, self._run.finished.chunks)
                 yield
         finally:
-            self._show(False, self._plan.video.chunks)
+            self._show(False, self._request.video.chunks)
 
     def take(self, chunk: int) -> Segment[Conditioning] | None:
         """The scene that was typed for this chunk, which begins now."""
         prompt = self._mailbox.take(chunk)
-        schedule = self._plan.schedule
+        schedule = self._request.schedule
         if prompt is None or schedule is None:
             return None
-        say(f"reading the live prompt: {shorten(prompt.text, _SHOWN)}", self._node_id)  # may load the encoder
+        self._status.say(f"reading the live prompt: {shorten(prompt.text, _SHOWN)}")  # may load the encoder
         try:
             text = schedule.encode(prompt.text)
             _check_text(text, self.segments[0].text)
@@ -112,21 +111,11 @@ class LiveScenes:
         )
         self.notes.append(note)
         log.warning("Head forcing: %s", note)
-        say(note, self._node_id)
+        self._status.say(note)
         self._show(self._mailbox.is_open, prompt.chunk)
 
     def _show(self, is_open: bool, chunk: int) -> None:
-        context = get_executing_context()
-        send_event(
-            EVENT,
-            {
-                "node_id": self._node_id,
-                "prompt_id": None if context is None else context.prompt_id,
-                "chunk": chunk,
-                "open": is_open,
-                "schedule": self.schedule_text,
-            },
-        )
+        self._status.send_event(EVENT, {"chunk": chunk, "open": is_open, "schedule": self.schedule_text})
 
 
 def _check_text(text: Conditioning, usual: Conditioning) -> None:
