@@ -4,12 +4,13 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+MOST_SOFT_CHUNKS = 64
 _HEADER = re.compile(r"\s*\[([^\]]*)\](.*)")
 _BRACKET = re.compile(r"\s*\[")
 _FIRST_EXAMPLE = "[0s] a red fox in deep snow"
 _EXAMPLE = "[12s] the fox finds a frozen river"
 _TIME = r"(?:\d{1,4}:[0-5]\d(?:\.\d{1,6})?|\d{1,6}(?:\.\d{1,6})?s?)"
-_TIMES = re.compile(rf"({_TIME})(?:\s*-\s*({_TIME}))?(?:\s+([A-Za-z]+))?")
+_TIMES = re.compile(rf"({_TIME})(?:\s*-\s*({_TIME}))?(?:\s+([A-Za-z]+)(?:\s+(\d{{1,6}}))?)?")
 
 
 class ScheduleError(ValueError):
@@ -22,23 +23,15 @@ class ScheduleError(ValueError):
 
 @dataclass(frozen=True)
 class Scene:
-    """One scene: when it starts and, if it says so, ends (seconds), its prompt and its own transition, and the line of
-    its header counted from 1 (0: the text has no headers)."""
+    """One scene: when it starts and, if it says so, ends (seconds), its prompt, its own transition and for `soft` the
+    chunks that it takes, and the line of its header counted from 1 (0: the text has no headers)."""
 
     start_second: float
     end_second: float | None
     prompt: str
     transition: str | None
-    line: int
-
-
-@dataclass(frozen=True)
-class PlacedScene:
-    """A scene and the chunk on which it begins. A `live` one was typed while the video was made."""
-
-    scene: Scene
-    first_chunk: int
-    live: bool = False
+    line: int = 0
+    soft_chunks: int | None = None
 
 
 def parse_schedule(text: str, transitions: Collection[str]) -> tuple[Scene, ...]:
@@ -53,7 +46,7 @@ def parse_schedule(text: str, transitions: Collection[str]) -> tuple[Scene, ...]
             f"[0s] a red fox in deep snow, next line {_EXAMPLE}",
         )
     if not headers:
-        return (Scene(0.0, None, " ".join(text.split()), None, 0),)
+        return (Scene(0.0, None, " ".join(text.split()), None),)
     for number, line in enumerate(lines[: headers[0] - 1], 1):
         if line.strip():
             raise _error(number, line, "has text before the first scene", "[0s] " + line.strip())
@@ -67,20 +60,20 @@ def parse_schedule(text: str, transitions: Collection[str]) -> tuple[Scene, ...]
 
 def place_scenes(
     scenes: Sequence[Scene], chunks: int, start_second: Callable[[int], float], nearest: Sequence[int]
-) -> tuple[tuple[PlacedScene, ...], tuple[str, ...]]:
+) -> tuple[tuple[tuple[int, Scene], ...], tuple[str, ...]]:
     """Put scenes on chunks. `nearest` gives every scene's nearest chunk, `start_second` the second of a chunk's start.
 
-    Returns the scenes that fall into the video, and a line on each scene that was moved or lies after its end.
-    ScheduleError when two scenes fall on one chunk.
+    Returns the scenes that fall into the video, each with its first chunk, and a line on each scene that was moved or
+    lies after its end. ScheduleError when two scenes fall on one chunk.
     """
-    placed: list[PlacedScene] = []
+    placed: list[tuple[int, Scene]] = []
     notes: list[str] = []
     for scene, chunk in zip(scenes, nearest, strict=True):
         if chunk >= chunks:
             notes.append(f"The scene at {scene.start_second:g} s begins after the end of the video and is not shown.")
             continue
-        if placed and placed[-1].first_chunk == chunk:
-            other = placed[-1].scene
+        before, other = placed[-1] if placed else (-1, scene)
+        if before == chunk:
             raise ScheduleError(
                 scene.line,
                 f"Schedule line {scene.line}: the scenes at {other.start_second:g} s and {scene.start_second:g} s "
@@ -90,16 +83,16 @@ def place_scenes(
         start = start_second(chunk)
         if abs(start - scene.start_second) >= 0.005:
             notes.append(f"The scene at {scene.start_second:g} s begins at {start:.2f} s (chunk {chunk}).")
-        placed.append(PlacedScene(scene, chunk))
+        placed.append((chunk, scene))
     return tuple(placed), tuple(notes)
 
 
-def write_schedule(scenes: Sequence[tuple[float, str, str]]) -> str:
-    """The text that parse_schedule reads as these scenes: (start second, transition, prompt in one line) of each."""
+def write_schedule(scenes: Sequence[Scene]) -> str:
+    """The text that parse_schedule reads as these scenes, without their ends and the transition of the first."""
     lines = []
-    for second, transition, prompt in scenes:
-        how = f" {transition}" if lines else ""
-        lines.append(f"[{f'{second:.3f}'.rstrip('0').rstrip('.')}s{how}] {prompt}")
+    for scene in scenes:
+        how = "".join(f" {word}" for word in (scene.transition, scene.soft_chunks) if word and lines)
+        lines.append(f"[{f'{scene.start_second:.3f}'.rstrip('0').rstrip('.')}s{how}] {scene.prompt}")
     return "\n".join(lines)
 
 
@@ -120,19 +113,29 @@ def _scene(lines: Sequence[str], header: int, following: int, transitions: Colle
         raise _error(
             header, line, f"begins with [{match[1]}], which is not a time; [ at its start opens a scene", example
         )
-    transition = times[3].lower() if times[3] else None
-    if transition is not None and transition not in transitions:
-        raise _error(
-            header,
-            line,
-            f"names the transition {times[3]!r}; known are {', '.join(transitions)}",
-            f"[{first} cut] a city at night, rain",
-        )
+    transition, soft_chunks = _transition(times, header, line, transitions)
     prompt = " ".join(" ".join([match[2], *lines[header : following - 1]]).split())
     if not prompt:
         raise _error(header, line, "has no prompt", f"[{match[1].strip()}] a red fox in deep snow")
     end = _seconds(times[2]) if times[2] else None
-    return Scene(_seconds(first), end, prompt, transition, header)
+    return Scene(_seconds(first), end, prompt, transition, header, soft_chunks)
+
+
+def _transition(
+    times: re.Match[str], header: int, line: str, transitions: Collection[str]
+) -> tuple[str | None, int | None]:
+    if times[3] is None:
+        return None, None
+    word, when = times[3].lower(), times[0][: times.start(3)].strip()
+    if word not in transitions:
+        what, right = f"names the transition {times[3]!r}; known are {', '.join(transitions)}", "cut"
+    elif times[4] and word != "soft":
+        what, right = f"gives {word} a number of chunks; only soft fades over chunks", word
+    elif times[4] and not 1 <= int(times[4]) <= MOST_SOFT_CHUNKS:
+        what, right = f"fades over {int(times[4])} chunks; soft takes 1 to {MOST_SOFT_CHUNKS}", "soft 4"
+    else:
+        return word, int(times[4]) if times[4] else None
+    raise _error(header, line, what, f"[{when} {right}] a city at night, rain")
 
 
 def _check_order(scenes: Sequence[Scene], lines: Sequence[str]) -> None:

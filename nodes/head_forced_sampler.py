@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from comfy_api.latest import Input, InputImpl, io
@@ -11,7 +10,6 @@ from typing_extensions import override
 
 from ..headforcing_core.checkpoint.families import check_sigmas
 from ..headforcing_core.files.disk_room import reason_of
-from ..headforcing_core.files.plain_names import check_plain_name
 from ..headforcing_core.geometry import DEFAULT_FPS, VideoShape
 from ..headforcing_core.heads.profile import HeadProfile
 from ..headforcing_core.policy.cache_policy import CachePolicy
@@ -19,20 +17,20 @@ from ..headforcing_core.policy.presets import PRESETS
 from .host.backbone import check_backbone
 from .host.chunk_decoder import can_stream
 from .host.device_memory import explaining_out_of_memory, free_bytes
-from .host.model import facts_of, latent_in
+from .host.model import facts_of
 from .input_checks import name_error, size_error
-from .keeping.kept_run import Run, open_run
-from .keeping.wanted_run import Before, run_before
-from .request.beginning import beginning_hashes, check_prefix, prefix_samples
+from .keeping.kept_run import open_run
+from .keeping.wanted_run import FolderRequest, carried_over
+from .request.beginning import Beginning
 from .request.noise_choice import check_noise, make_noise
-from .request.run_request import RunPlan, plan_run
-from .run.announce_cost import tell_cost
+from .request.run_request import RunInputs, settle_run
+from .run.announce_cost import announce_cost
 from .run.head_labels import RunHeads, run_heads
 from .run.live_scenes import LiveScenes
-from .run.make_video import Made, make_run, take_run
+from .run.make_video import Made, VideoJob, make_run, take_run
 from .sampler_schema import sampler_schema
 from .sockets import PromptSchedule
-from .status.messages import checking
+from .status.node_status import NodeStatus
 from .video.growing_video import VideoStream, workflow_metadata
 from .video.image import to_image
 from .video.latent_video import NO_VAE, LatentVideo, check_vae
@@ -84,7 +82,8 @@ class HeadForcedSampler(io.ComfyNode):
         from_chunk: int = -1,
     ) -> io.NodeOutput:
         check_backbone(model)
-        node_id, takes_video = cls.hidden.unique_id, _is_consumed(cls.hidden.dynprompt, cls.hidden.unique_id, _VIDEO)
+        status = NodeStatus(cls.hidden.unique_id)
+        takes_video = _is_consumed(cls.hidden.dynprompt, status.node_id, _VIDEO)
         if vae is not None:
             check_vae(vae)
         elif takes_video:
@@ -92,24 +91,20 @@ class HeadForcedSampler(io.ComfyNode):
         levels = None if sigmas is None else tuple(float(sigma) for sigma in sigmas)
         if levels is not None:
             check_sigmas(levels)
-        check_prefix(start_image, previous, vae, width, height)
-        frames = 1 if start_image is not None else 0 if previous is None else previous["samples"].shape[2]
+        beginning = Beginning(start_image, previous, vae)
+        beginning.check(width, height)
         facts = facts_of(model)
-        video = VideoShape(seconds, fps, width, height, facts.chunk_frames, frames, start_image is not None)
-        _check_kept(run_name, from_chunk)
+        chunk_frames, has_image = facts.chunk_frames, start_image is not None
+        video = VideoShape(seconds, fps, width, height, chunk_frames, beginning.frames, has_image)
+        folder = FolderRequest(run_name, on_existing_run, from_chunk)
         check_noise(noise, video, continues=previous is not None, is_kept=bool(run_name))
-        goes_on = run_name and on_existing_run == "resume"
-        before = run_before(run_name, from_chunk, seed, facts.fingerprint) if goes_on else Before()
-        policy, as_begun = before.as_begun(policy or PRESETS["paper"])
-        plan = plan_run(model, schedule, positive, before.live, video, levels, policy, profile or before.profile)
-        plan = replace(plan, notes=(*plan.notes, *before.notes, *as_begun))
-        prefix = prefix_samples(start_image, previous, vae, width, height)
-        if prefix is not None:
-            plan = plan.after(latent_in(model, prefix))
-        beginning = beginning_hashes(start_image, previous)
+        carried = carried_over(folder, seed, facts.fingerprint)
+        policy = policy or PRESETS["paper"]
+        inputs = RunInputs(model, schedule, positive, beginning, video, levels, policy, profile, seed, noise)
+        request = settle_run(inputs, carried)
         replaces = run_name and on_existing_run == "replace"  # then measured before the old run is deleted
-        heads = run_heads(model, plan, node_id) if replaces else None
-        with open_run(run_name, plan, seed, beginning, on_existing_run, from_chunk, checking(node_id)) as run:
+        heads = run_heads(request, status) if replaces else None
+        with open_run(request, folder, status) as run:
             stream = None
             if vae is not None and can_stream(vae) and (takes_video or run_name) and not run.has_video:
                 metadata = workflow_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
@@ -120,48 +115,27 @@ class HeadForcedSampler(io.ComfyNode):
                         f"The video could not be begun in ComfyUI's temp folder ({reason_of(error)}), so the video "
                         "output decodes the latent. Check that folder."
                     )
-            made = _made(model, plan, heads, schedule, seed, noise, prefix, run, stream, node_id)
+            made = _made(VideoJob(request, run, stream, status), heads)
         shown: Input.Video = LatentVideo(made.latent, vae, video.pixel_frames, fps)
         if run.has_video:
             shown = InputImpl.VideoFromFile(str(run.video_path))
         return io.NodeOutput({"samples": made.latent}, shown, to_image(made.timeline), made.report)
 
 
-def _made(
-    model: ModelPatcher,
-    plan: RunPlan,
-    heads: RunHeads | None,
-    schedule: PromptSchedule | None,
-    seed: int,
-    noise_mode: str,
-    prefix: Tensor | None,
-    run: Run,
-    stream: VideoStream | None,
-    node_id: str | None,
-) -> Made:
-    told = run.told
-    if told is not None:
-        return take_run(model, plan, prefix, run, told, stream, checking(node_id))
-    heads = heads or run_heads(model, plan, node_id)
+def _made(job: VideoJob, heads: RunHeads | None) -> Made:
+    request, run = job.request, job.run
+    if run.told is not None:
+        return take_run(job, run.told)
+    heads = heads or run_heads(request, job.status)
     run.note_profile(heads.profile)
-    noise = make_noise(noise_mode, plan.video, seed, run.seed_for)
-    cost = tell_cost(heads.cost, model, run, stream, node_id)
-    live = LiveScenes(plan, schedule, noise_mode, run, node_id)
-    settings = plan.settings() | {"seed": seed, "noise": noise_mode}
+    noise = make_noise(request.noise, request.video, request.seed, run.seed_for)
+    cost, said = announce_cost(job, heads.cost)
+    run.notes.append(said)
+    live = LiveScenes(request, run, job.status)
     return explaining_out_of_memory(
-        lambda: make_run(model, plan, heads, noise, prefix, settings, run, live, stream, node_id),
-        lambda: cost.out_of_memory(free_bytes(model)),
+        lambda: make_run(job, heads, noise, live),
+        lambda: cost.out_of_memory(free_bytes(request.model)),
     )
-
-
-def _check_kept(run_name: str, from_chunk: int) -> None:
-    if run_name:
-        check_plain_name("run_name", run_name)
-    elif from_chunk >= 0:
-        raise ValueError(
-            f"from_chunk is {from_chunk}, but run_name is empty. Only a run that was kept can be made anew from a "
-            "chunk on. Set run_name to its name, or from_chunk to -1."
-        )
 
 
 def _is_consumed(dynprompt: DynamicPrompt | None, node_id: str | None, output: int) -> bool:

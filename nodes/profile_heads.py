@@ -17,6 +17,7 @@ from .input_checks import name_error, size_error
 from .profiles.library import check_plain_name, newest_profile, profile_file, store_profile
 from .profiles.measure_on_host import Measurement, describe_profile, make_profile, profile_picture
 from .sockets import CATEGORY, HeadProfileSocket, PromptSchedule, PromptScheduleSocket
+from .status.node_status import NodeStatus
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -212,7 +213,7 @@ class ProfileHeads(io.ComfyNode):
             name = ""
             texts = _texts(schedule, protocol, rule)
             measurement = Measurement(protocol, label_rule, width, height, sink_frames)
-            profile = make_profile(model, texts, measurement, cls.hidden.unique_id)
+            profile = make_profile(model, texts, measurement, NodeStatus(cls.hidden.unique_id))
             lines = []
         if save_as and profile_file(save_as) != name:
             lines.append(f"Saved as {store_profile(profile, save_as).name}.")
@@ -229,5 +230,5 @@ def _texts(schedule: PromptSchedule | None, protocol: str, rule: str) -> Sequenc
         )
     if protocol == "paper":
         prompts = _PAPER_PROMPTS.read_text(encoding="ascii").splitlines()
-        return [schedule.clip.encode_from_tokens_scheduled(schedule.clip.tokenize(prompt)) for prompt in prompts]
+        return [schedule.encode(prompt) for prompt in prompts]
     return schedule.conditionings[:FAST_PROMPTS]

@@ -11,7 +11,7 @@ from typing_extensions import override
 from ..headforcing_core.checkpoint.families import FAMILIES
 from ..headforcing_core.geometry import DEFAULT_FPS, chunk_start_second, nearest_chunk
 from ..headforcing_core.rollout.transitions import TRANSITIONS
-from ..headforcing_core.schedule import Scene, parse_schedule
+from ..headforcing_core.schedule import MOST_SOFT_CHUNKS, Scene, parse_schedule
 from .sockets import CATEGORY, PromptSchedule, PromptScheduleSocket
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _EXAMPLE = """[0s] a red fox in deep snow, golden light
 [12s] the fox finds a frozen river"""
+
+_SOFT_CHUNKS = 4
 
 
 class PromptScheduleNode(io.ComfyNode):
@@ -52,12 +54,13 @@ class PromptScheduleNode(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "soft_chunks",
-                    default=4,
+                    default=_SOFT_CHUNKS,
                     min=1,
-                    max=64,
+                    max=MOST_SOFT_CHUNKS,
                     optional=True,
                     advanced=True,
-                    tooltip="With transition soft: chunks over which the old prompt fades into the new one. Typical: 4",
+                    tooltip="With transition soft: chunks over which the old prompt fades into the new one, for scenes "
+                    "without a number of their own, such as [12s soft 6]. Typical: 4",
                 ),
             ],
             outputs=[
@@ -81,7 +84,9 @@ class PromptScheduleNode(io.ComfyNode):
 
     @classmethod
     @override
-    def execute(cls, clip: CLIP, text: str, transition: str = "recache", soft_chunks: int = 4) -> io.NodeOutput:
+    def execute(
+        cls, clip: CLIP, text: str, transition: str = "recache", soft_chunks: int = _SOFT_CHUNKS
+    ) -> io.NodeOutput:
         if clip is None:
             raise RuntimeError(
                 "clip is empty. The checkpoint loader before it holds no text encoder. Use CLIPLoader with "
@@ -102,7 +107,8 @@ def _report(scenes: Sequence[Scene], transition: str) -> str:
     before = -1
     for scene in scenes:
         chunk = nearest_chunk(scene.start_second, chunk_frames, DEFAULT_FPS)
-        word = f" ({scene.transition or transition})" if before >= 0 else ""
+        over = f" over {scene.soft_chunks} chunks" if scene.soft_chunks else ""
+        word = f" ({scene.transition or transition}{over})" if before >= 0 else ""
         clash = " - SAME CHUNK as the scene above, which the sampler refuses" if chunk == before else ""
         start = chunk_start_second(chunk, chunk_frames, DEFAULT_FPS)
         lines.append(f"{start:7.2f} s  chunk {chunk:4d}{word}  {scene.prompt}{clash}")

@@ -33,3 +33,7 @@ class PromptSchedule:
     transition: str
     soft_chunks: int
     clip: CLIP
+
+    def encode(self, prompt: str) -> Conditioning:
+        """A prompt as the texts of the scenes are encoded."""
+        return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(prompt))

@@ -3,10 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Generic
 
 from ..files.strict_json import Setting
 from ..heads.profile import HeadProfile
 from ..rollout.loop import Chunk
+from ..rollout.plan import Segment, Text
 
 FORMAT = "headforcing.report/1"
 EVERY_CHUNK_UP_TO = 400
@@ -14,55 +16,58 @@ SHOWN_AROUND = 20
 
 
 @dataclass(frozen=True)
-class ReportSegment:
-    """One prompt segment: first and last chunk, how it took over (None for the first), and whether it was typed while
-    the video was made."""
+class RunReport(Generic[Text]):
+    """What is reported of a run that has made its chunks, in `seconds`: what decided about them, sentences, the
+    `schedule` that makes the same video again, and the most bytes that a chunk took beside the history."""
 
-    prompt: str
-    chunks: tuple[int, int]
-    transition: str | None
-    live: bool = False
+    settings: Mapping[str, Setting]
+    notes: Sequence[str]
+    segments: Sequence[Segment[Text]]
+    schedule: str | None
+    profile: HeadProfile | None
+    chunks: Sequence[Chunk]
+    chunk_bytes: int
+    seconds: float
+
+    def text(self, every_chunk: bool = False) -> str:
+        """The report as JSON text. Unless `every_chunk` is to be in it, it shows of more than 400 chunks the first and
+        last 20, and those around prompt changes."""
+        shown = self.chunks
+        if not every_chunk and len(shown) > EVERY_CHUNK_UP_TO:
+            around = {0, len(shown), *(segment.first_chunk for segment in self.segments)}
+            shown = [chunk for chunk in shown if any(abs(chunk.index - place) <= SHOWN_AROUND for place in around)]
+        profile = self.profile
+        return json.dumps(
+            {
+                "format": FORMAT,
+                "notes": list(self.notes),
+                "segments": _stretches(self.segments, len(self.chunks)),
+                "schedule": self.schedule,
+                "settings": dict(self.settings),
+                "profile": None
+                if profile is None
+                else {"fingerprint": profile.fingerprint, "rule": profile.rule.rule, "labels": profile.labels},
+                "prefix_decisions": [asdict(decision) for decision in self.chunks[0].prefix_decisions],
+                "chunks": [_chunk(chunk) for chunk in shown],
+                "kv_bytes": self.chunks[-1].kv_bytes,
+                "chunk_bytes": self.chunk_bytes,
+                "peak_bytes": max(chunk.kv_bytes for chunk in self.chunks) + self.chunk_bytes,
+                "seconds": round(self.seconds, 3),
+            }
+        )
 
 
-def make_report(
-    settings: Mapping[str, Setting],
-    notes: Sequence[str],
-    segments: Sequence[ReportSegment],
-    schedule: str | None,
-    profile: HeadProfile | None,
-    chunks: Sequence[Chunk],
-    shown: Sequence[Chunk],
-    chunk_bytes: int,
-    seconds: float,
-) -> str:
-    """The report as JSON text, with the chunks that are to be `shown` in it, and the `schedule` that makes the same
-    video again."""
-    return json.dumps(
+def _stretches(segments: Sequence[Segment[Text]], chunks: int) -> list[dict[str, object]]:
+    ends = [*(following.first_chunk for following in segments[1:]), chunks]
+    return [
         {
-            "format": FORMAT,
-            "notes": list(notes),
-            "segments": [asdict(segment) for segment in segments],
-            "schedule": schedule,
-            "settings": dict(settings),
-            "profile": None
-            if profile is None
-            else {"fingerprint": profile.fingerprint, "rule": profile.rule.rule, "labels": profile.labels},
-            "prefix_decisions": [asdict(decision) for decision in chunks[0].prefix_decisions],
-            "chunks": [_chunk(chunk) for chunk in shown],
-            "kv_bytes": chunks[-1].kv_bytes,
-            "chunk_bytes": chunk_bytes,
-            "peak_bytes": max(chunk.kv_bytes for chunk in chunks) + chunk_bytes,
-            "seconds": round(seconds, 3),
+            "prompt": segment.prompt,
+            "chunks": (segment.first_chunk, end - 1),
+            "transition": segment.transition if segment.first_chunk else None,
+            "live": segment.live,
         }
-    )
-
-
-def shown_chunks(chunks: Sequence[Chunk], segments: Sequence[ReportSegment]) -> list[Chunk]:
-    """What a report can show of so many chunks: beyond 400 the first and last 20 and those around prompt changes."""
-    if len(chunks) <= EVERY_CHUNK_UP_TO:
-        return list(chunks)
-    around = {0, len(chunks), *(segment.chunks[0] for segment in segments)}
-    return [chunk for chunk in chunks if any(abs(chunk.index - place) <= SHOWN_AROUND for place in around)]
+        for segment, end in zip(segments, ends, strict=True)
+    ]
 
 
 def _chunk(chunk: Chunk) -> dict[str, object]:

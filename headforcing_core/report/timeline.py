@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw
 
 from ..policy.head_types import HEAD_TYPES
 from ..rollout.loop import Chunk
+from ..rollout.plan import Segment, Text
 from .drawing import BACKGROUND, FAINT, INK, centred, font
 
 _TIER_SHADES: Mapping[str, str] = {"sink": "#0072B2", "episode": "#E69F00", "recent": "#56B4E9"}
@@ -14,9 +15,9 @@ _TIMELINE_WIDTHS = (960, 4096)
 _LONGEST_LABEL = 300
 
 
-def draw_timeline(chunks: Sequence[Chunk], starts: Sequence[float], segments: Sequence[tuple[int, str]]) -> Image.Image:
-    """Time to the right, one panel per head type: which frames each chunk read, coloured by tier. Prompt segments, as
-    (first chunk, prompt), stand along the top."""
+def draw_timeline(chunks: Sequence[Chunk], starts: Sequence[float], segments: Sequence[Segment[Text]]) -> Image.Image:
+    """Time to the right, one panel per head type: which frames each chunk read, coloured by tier. The prompts of the
+    segments stand along the top."""
     left, right, top, panel, gap = 90, 20, 86, 130, 26
     width = min(max(_TIMELINE_WIDTHS[0], left + right + 8 * len(chunks)), _TIMELINE_WIDTHS[1])
     image = Image.new("RGB", (width, top + (panel + gap) * len(HEAD_TYPES) + 50), BACKGROUND)
@@ -24,12 +25,12 @@ def draw_timeline(chunks: Sequence[Chunk], starts: Sequence[float], segments: Se
     span = width - left - right
     step = span / len(chunks)
     last_frame = max(1, chunks[-1].frames[1])
-    for number, (first, prompt) in enumerate(segments):
-        x = left + step * first
-        end = left + step * segments[number + 1][0] if number + 1 < len(segments) else width - right
+    for number, segment in enumerate(segments):
+        x = left + step * segment.first_chunk
+        end = left + step * segments[number + 1].first_chunk if number + 1 < len(segments) else width - right
         draw.line((x, 30, x, top + (panel + gap) * len(HEAD_TYPES) - gap), fill=FAINT, width=1)
         draw.rectangle((x, 30, end - 2, 54), fill="#EDEDED" if number % 2 else "#DADADA")
-        draw.text((x + 5, 34), _fitted(draw, prompt, end - x - 10), fill=INK, font=font(13))
+        draw.text((x + 5, 34), _fitted(draw, segment.prompt, end - x - 10), fill=INK, font=font(13))
     draw.text(
         (left, 8), "what each head type reads, chunk by chunk (height: frame that is read)", fill=INK, font=font(14)
     )

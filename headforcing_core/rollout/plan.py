@@ -69,7 +69,7 @@ class RolloutPlan(Generic[Text]):
 
     def with_segment(self, segment: Segment[Text]) -> Self:
         """The same plan with one more segment, on a chunk on which none begins."""
-        return replace(self, segments=tuple(sorted([*self.segments, segment], key=lambda each: each.first_chunk)))
+        return replace(self, segments=with_segment(self.segments, segment))
 
     def change(self, chunk: int) -> Segment[Text] | None:
         """The segment that a chunk begins, if it is not the first."""
@@ -88,6 +88,11 @@ class RolloutPlan(Generic[Text]):
         if self.blend is None:
             raise ValueError("A soft transition over several chunks needs a way to mix texts. None was given.")
         return self.blend(old, new, share)
+
+
+def with_segment(segments: Sequence[Segment[Text]], segment: Segment[Text]) -> tuple[Segment[Text], ...]:
+    """These segments and one more, on a chunk on which none begins."""
+    return tuple(sorted([*segments, segment], key=lambda each: each.first_chunk))
 
 
 def check_transitions(segments: Sequence[Segment[Text]], rope: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -15,17 +15,20 @@ from PIL.PngImagePlugin import PngInfo
 
 from ...headforcing_core.files.disk_room import reason_of
 from ...headforcing_core.files.strict_json import Setting
+from ...headforcing_core.geometry import VideoShape
 from ...headforcing_core.heads.profile import HeadProfile
 from ...headforcing_core.rollout.loop import Chunk
-from ...headforcing_core.rollout.plan import Finished
+from ...headforcing_core.rollout.plan import Finished, Segment
 from ...headforcing_core.run_store.store import RunStore
+from ..request.run_scenes import recorded
+from ..status.node_status import NodeStatus
 from ..video.latent_video import temporary_video
 from .output_folder import runs_folder
-from .wanted_run import run_profile, run_spec
+from .wanted_run import FolderRequest, run_profile, run_spec
 
 if TYPE_CHECKING:
-    from ..request.run_request import RunPlan
-    from ..request.run_scenes import RunScenes
+    from ..request.run_request import RunRequest
+    from ..sockets import Conditioning
     from ..video.growing_video import VideoStream
 
 _VIDEO_HASH = "video sha256"  # in timeline.png
@@ -59,8 +62,8 @@ class Run(Protocol):
         """The profile that the chunks to come are made with, if it had to be measured first."""
         ...
 
-    def note_scenes(self, scenes: RunScenes) -> None:
-        """The scenes as they stand now, of which a new one begins with the next chunk."""
+    def note_segments(self, segments: Sequence[Segment[Conditioning]]) -> None:
+        """The segments as they stand now, of which one, whose prompt was just typed, begins with the next chunk."""
         ...
 
     def keep(self, chunk: Chunk) -> None:
@@ -99,7 +102,7 @@ class UnkeptRun:
     def note_profile(self, profile: HeadProfile | None) -> None:
         """Nothing is kept."""
 
-    def note_scenes(self, scenes: RunScenes) -> None:
+    def note_segments(self, segments: Sequence[Segment[Conditioning]]) -> None:
         """Nothing is kept."""
 
     def keep(self, chunk: Chunk) -> None:
@@ -118,13 +121,12 @@ class KeptRun:
     """A run in its folder, open. A video that is there stays until the one that grows beside it has as much, and for
     good while more is kept than was asked for."""
 
-    def __init__(self, store: RunStore, plan: RunPlan) -> None:
+    def __init__(self, store: RunStore, video: VideoShape) -> None:
         decisions = [decision for chunk in range(store.finished) for decision in store.decisions(chunk)]
         self.finished = Finished(store.finished, store.read, {decision.frame: decision for decision in decisions})
         self.notes = store.notes
         self._store = store
-        self._least_pictures = plan.video.pixel_frames_after(store.finished)
-        video = plan.video
+        self._least_pictures = video.pixel_frames_after(store.finished)
         self.told = self._read({"chunks": video.chunks, "pixel_frames": video.pixel_frames, "fps": video.fps})
         self.has_video = self.told is not None and self._is_video_of(self.told)
         self._video_path: Path | None = None
@@ -142,8 +144,8 @@ class KeptRun:
     def note_profile(self, profile: HeadProfile | None) -> None:
         self._store.note_profile(run_profile(profile))
 
-    def note_scenes(self, scenes: RunScenes) -> None:
-        self._store.note_segments(scenes.record())
+    def note_segments(self, segments: Sequence[Segment[Conditioning]]) -> None:
+        self._store.note_segments(recorded(segments, are_written=True))
 
     def keep(self, chunk: Chunk) -> None:
         decisions = (*chunk.prefix_decisions, *chunk.decisions)
@@ -213,24 +215,16 @@ class KeptRun:
 
 
 @contextmanager
-def open_run(
-    name: str,
-    plan: RunPlan,
-    seed: int,
-    beginning: tuple[str, ...],
-    on_existing: str,
-    from_chunk: int,
-    on_check: Callable[[int, int], None],
-) -> Iterator[Run]:
-    """Open the run's folder, if it has a name; `beginning` are the hashes of what the video begins with. Errors as of
-    RunStore.open."""
-    if not name:
-        yield UnkeptRun(seed)
+def open_run(request: RunRequest, folder: FolderRequest, status: NodeStatus) -> Iterator[Run]:
+    """Open the run's folder, if it has a name. Errors as of RunStore.open."""
+    if not folder.name:
+        yield UnkeptRun(request.seed)
         return
+    spec = run_spec(request)
     with RunStore.open(
-        runs_folder(), name, run_spec(plan, seed, beginning), on_existing, from_chunk, on_check
+        runs_folder(), folder.name, spec, folder.on_existing, folder.from_chunk, status.checked
     ) as store:
-        yield KeptRun(store, plan)
+        yield KeptRun(store, request.video)
 
 
 def _file_hash(path: Path) -> str:

@@ -3,54 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, NamedTuple, cast
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, cast
 
+from ...headforcing_core.files.plain_names import check_plain_name
 from ...headforcing_core.files.strict_json import Setting
 from ...headforcing_core.heads.profile import HeadProfile
 from ...headforcing_core.heads.rules import LabelRule
-from ...headforcing_core.policy.cache_policy import CachePolicy
-from ...headforcing_core.rollout.plan import Segment
 from ...headforcing_core.run_store.opening import kept_run
 from ...headforcing_core.run_store.record import RunProfile, RunSpec
+from ..request.run_request import OF_POLICY, CarriedOver
+from ..request.run_scenes import recorded
 from .output_folder import runs_folder
 
 if TYPE_CHECKING:
-    from ..request.run_request import RunPlan
+    from ..request.run_request import RunRequest
 
 
-_OF_POLICY = "policy_"
 _MEANT_BEFORE: Mapping[str, Setting] = {"policy_episode": "frame"}
 """What versions that did not have a setting did. Whoever adds a setting adds it here."""
 
 
-class Before(NamedTuple):
-    """What a run that goes on brings along: the labels that it was made with, the prompts typed meanwhile, what the
-    settings meant that its version did not have, and sentences for the report."""
+@dataclass(frozen=True)
+class FolderRequest:
+    """Under which name a run is kept, "" for not at all; what happens when one of that name is there; and from which
+    chunk on that one is made anew, or -1. ValueError for a name that is not plain, or a chunk without one."""
 
-    profile: HeadProfile | None = None
-    live: tuple[Segment[str], ...] = ()
-    notes: tuple[str, ...] = ()
-    meant: Mapping[str, Setting] = {}
+    name: str
+    on_existing: str
+    from_chunk: int
 
-    def as_begun(self, policy: CachePolicy) -> tuple[CachePolicy, tuple[str, ...]]:
-        """The policy with which the run goes on as its version began it, and a sentence when that is another one."""
-        of_policy = {name.removeprefix(_OF_POLICY): value for name, value in self.meant.items()}
-        changed = {name: value for name, value in of_policy.items() if getattr(policy, name) != value}
-        notes = tuple(
-            f"The run was begun by a version of this pack without {name}, and goes on as it began, with {name} "
-            f"{value}; Head Cache Policy would give {getattr(policy, name)}."
-            for name, value in changed.items()
-        )
-        return replace(policy, **changed), notes
+    def __post_init__(self) -> None:
+        if self.name:
+            check_plain_name("run_name", self.name)
+        elif self.from_chunk >= 0:
+            raise ValueError(
+                f"from_chunk is {self.from_chunk}, but run_name is empty. Only a run that was kept can be made anew "
+                "from a chunk on. Set run_name to its name, or from_chunk to -1."
+            )
 
 
-def run_before(name: str, from_chunk: int, seed: int, fingerprint: str) -> Before:
-    """What the kept run of this name brings along, up to the chunk from which it is made anew with this seed (-1: all
+def carried_over(folder: FolderRequest, seed: int, fingerprint: str) -> CarriedOver:
+    """What a kept run brings along that is to go on, up to the chunk from which it is made anew with this seed (-1: all
     of it, as when it was made anew from there before); no labels of another model's heads. Errors as of kept_run."""
-    kept = kept_run(runs_folder(), name)
+    from_chunk = folder.from_chunk
+    kept = kept_run(runs_folder(), folder.name) if folder.name and folder.on_existing == "resume" else None
     if kept is None:
-        return Before()
+        return CarriedOver()
     typed = tuple(segment for segment in kept.segments if segment.live)
     goes_on = from_chunk < 0 or (from_chunk, seed) in kept.seeds
     live = typed if goes_on else tuple(segment for segment in typed if segment.first_chunk < from_chunk)
@@ -60,20 +59,20 @@ def run_before(name: str, from_chunk: int, seed: int, fingerprint: str) -> Befor
     )
     meant = {name: value for name, value in _MEANT_BEFORE.items() if name not in kept.settings}
     if kept.profile is None or kept.settings.get("fingerprint") != fingerprint:
-        return Before(None, live, notes, meant)
+        return CarriedOver(None, live, notes, meant)
     rule = LabelRule(kept.profile.rule)
     profile = HeadProfile(kept.profile.fingerprint, "", rule, kept.profile.labels, None, {})
-    return Before(profile, live, notes, meant)
+    return CarriedOver(profile, live, notes, meant)
 
 
-def run_spec(plan: RunPlan, seed: int, beginning: tuple[str, ...]) -> RunSpec:
-    """The run that is wanted now; `beginning` are the hashes of what it begins with, as of beginning_hashes."""
-    video = plan.video
+def run_spec(request: RunRequest) -> RunSpec:
+    """The run that is wanted now."""
+    video, beginning = request.video, request.beginning.hashes
     return RunSpec(
-        settings=_settings(plan),
-        segments=plan.scenes.record(),
-        seed=seed,
-        profile=run_profile(plan.profile),
+        settings=_settings(request),
+        segments=recorded(request.rollout.segments, request.schedule is not None),
+        seed=request.seed,
+        profile=run_profile(request.profile),
         prefix_hash=beginning[0] if beginning else None,
         chunks=video.chunks,
         chunk_shape=video.chunk_shape,
@@ -87,16 +86,16 @@ def run_profile(profile: HeadProfile | None) -> RunProfile | None:
     return None if profile is None else RunProfile(profile.fingerprint, profile.rule.rule, profile.labels)
 
 
-def _settings(plan: RunPlan) -> dict[str, Setting]:
+def _settings(request: RunRequest) -> dict[str, Setting]:
     """What must be the same for two chunks to be of one run: not the length, and of the policy what was asked for."""
-    policy = cast("dict[str, Setting]", asdict(plan.fitted.asked))
+    policy = cast("dict[str, Setting]", asdict(request.fitted.asked))
     return {
-        "fingerprint": plan.facts.fingerprint,
-        "weight_patches": plan.weight_patches,
-        "chunk_frames": plan.fitted.chunk_frames,
-        "trained_frames": plan.fitted.trained_frames,
-        "sigmas": list(plan.rollout.sigmas),
-        "width": plan.video.width,
-        "height": plan.video.height,
-        **{f"{_OF_POLICY}{name}": value for name, value in policy.items() if name != "name"},
+        "fingerprint": request.facts.fingerprint,
+        "weight_patches": request.weight_patches,
+        "chunk_frames": request.fitted.chunk_frames,
+        "trained_frames": request.fitted.trained_frames,
+        "sigmas": list(request.rollout.sigmas),
+        "width": request.video.width,
+        "height": request.video.height,
+        **{f"{OF_POLICY}{name}": value for name, value in policy.items() if name != "name"},
     }

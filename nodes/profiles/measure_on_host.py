@@ -22,6 +22,7 @@ from ..host.backbone import HostBackbone, check_backbone, rotate
 from ..host.conditioning import check_conditioning
 from ..host.device_memory import explaining_out_of_memory
 from ..host.model import facts_of, frame_head_bytes, layers_and_heads
+from ..status.node_status import NodeStatus
 from ..status.progress import StepProgress
 from ..video.image import to_image
 
@@ -50,19 +51,18 @@ class Measurement:
 
 
 def make_profile(
-    model: ModelPatcher, texts: Sequence[Conditioning], measurement: Measurement, node_id: str | None
+    model: ModelPatcher, texts: Sequence[Conditioning], measurement: Measurement, status: NodeStatus
 ) -> HeadProfile:
     """Measure on these texts, if the rule measures, and label."""
     check_backbone(model)
-    rule = measurement.rule
     facts = facts_of(model)
     layers, heads = layers_and_heads(model)
-    masses, reliability = None, {}
+    rule, masses, reliability = measurement.rule, None, {}
     if rule.rule in MEASURING_RULES:
         for text in texts:
             check_conditioning(text, model, "schedule")
         recorder = explaining_out_of_memory(
-            lambda: _watch(model, texts, measurement, node_id),
+            lambda: _watch(model, texts, measurement, status),
             lambda: _OUT_OF_MEMORY,
         )
         masses, reliability = recorder.masses(), recorder.reliability()
@@ -91,7 +91,7 @@ def profile_picture(profile: HeadProfile) -> torch.Tensor:
 
 
 def _watch(
-    model: ModelPatcher, texts: Sequence[Conditioning], measurement: Measurement, node_id: str | None
+    model: ModelPatcher, texts: Sequence[Conditioning], measurement: Measurement, status: NodeStatus
 ) -> MassRecorder:
     facts, protocol, seed = facts_of(model), measurement.protocol, measurement.rule.seed
     layers, heads = layers_and_heads(model)
@@ -102,7 +102,7 @@ def _watch(
     backbone = HostBackbone(model, seed)
     watched = [watched_chunks(protocol, n, prompt, seed) for prompt in range(len(texts))]
     chunks_in_all = sum(chunks[-1] + 1 for chunks in watched)
-    progress = StepProgress(chunks_in_all, len(facts.sigmas) - 1, node_id, "profiling,")
+    progress = StepProgress(chunks_in_all, len(facts.sigmas) - 1, status, "profiling,")
     done = 0
     for prompt, (text, chunks) in enumerate(zip(texts, watched, strict=True)):
         policy = profiling_policy(protocol, n, facts.trained_frames, chunks[-1] + 1)

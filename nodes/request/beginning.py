@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import comfy.utils
@@ -14,56 +15,66 @@ if TYPE_CHECKING:
     from comfy.sd import VAE
 
 
-def check_prefix(
-    start_image: Tensor | None, previous: dict[str, Tensor] | None, vae: VAE | None, width: int, height: int
-) -> None:
-    """ValueError for a prefix that cannot begin the video, before anything is encoded."""
-    if start_image is not None and previous is not None:
-        raise ValueError(
-            "Both start_image and previous are connected. A video begins with one of them. Disconnect one."
-        )
-    if previous is not None:
-        if previous.get("noise_mask") is not None:
+@dataclass(frozen=True)
+class Beginning:
+    """What a video goes on from: a start image, which a VAE encodes, another video's LATENT, or nothing."""
+
+    start_image: Tensor | None
+    previous: dict[str, Tensor] | None
+    vae: VAE | None
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """SHA-256 of what is used of it, as a kept run notes it; after it those that older versions noted for the same.
+        None at all for a video that begins with nothing."""
+        if self.previous is not None:
+            return (_sha256(self.previous["samples"]),)
+        if self.start_image is None:
+            return ()
+        used = _sha256(self.start_image[:1, ..., :3])
+        whole = _sha256(self.start_image)  # until 0.1.0: pictures and channels that are never used, too
+        return (used,) if whole == used else (used, whole)
+
+    @property
+    def frames(self) -> int:
+        """How many frames are there before the first chunk."""
+        if self.start_image is not None:
+            return 1
+        return 0 if self.previous is None else self.previous["samples"].shape[2]
+
+    def check(self, width: int, height: int) -> None:
+        """ValueError for what cannot begin a video of this size, before anything is encoded."""
+        if self.start_image is not None and self.previous is not None:
             raise ValueError(
-                "previous carries a noise mask. A continued video is kept whole, so nothing can be masked. Connect the "
-                "latent without Set Latent Noise Mask."
+                "Both start_image and previous are connected. A video begins with one of them. Disconnect one."
             )
-        _check(previous["samples"], "previous", width, height)
-    if start_image is not None:
-        if vae is None:
-            raise ValueError(
-                "start_image is connected without vae. The image cannot be encoded. Connect the Wan 2.1 VAE."
-            )
-        if start_image.ndim != 4 or start_image.shape[-1] < 3 or 0 in start_image.shape:
-            raise ValueError(
-                f"start_image has shape {tuple(start_image.shape)}. An image is (batch, height, width, 3 colours). "
-                "Connect Load Image or another node that gives a picture."
-            )
+        if self.previous is not None:
+            if self.previous.get("noise_mask") is not None:
+                raise ValueError(
+                    "previous carries a noise mask. A continued video is kept whole, so nothing can be masked. Connect "
+                    "the latent without Set Latent Noise Mask."
+                )
+            _check(self.previous["samples"], "previous", width, height)
+        if self.start_image is not None:
+            if self.vae is None:
+                raise ValueError(
+                    "start_image is connected without vae. The image cannot be encoded. Connect the Wan 2.1 VAE."
+                )
+            if self.start_image.ndim != 4 or self.start_image.shape[-1] < 3 or 0 in self.start_image.shape:
+                raise ValueError(
+                    f"start_image has shape {tuple(self.start_image.shape)}. An image is (batch, height, width, 3 "
+                    "colours). Connect Load Image or another node that gives a picture."
+                )
 
-
-def prefix_samples(
-    start_image: Tensor | None, previous: dict[str, Tensor] | None, vae: VAE | None, width: int, height: int
-) -> Tensor | None:
-    """The frames before the first chunk as a LATENT holds them, (1, channels, frames, height, width)."""
-    if start_image is None or vae is None:
-        return None if previous is None else previous["samples"]
-    # as the host's own image-to-video node does it
-    fitted = comfy.utils.common_upscale(start_image[:1].movedim(-1, 1), width, height, "bilinear", "center")
-    samples = vae.encode(fitted.movedim(1, -1)[..., :3])
-    _check(samples, "start_image, encoded by this vae,", width, height)
-    return samples
-
-
-def beginning_hashes(start_image: Tensor | None, previous: dict[str, Tensor] | None) -> tuple[str, ...]:
-    """SHA-256 of what a video begins with, as a kept run notes it; after it those that older versions noted for the
-    same beginning. None at all for a video that begins with nothing."""
-    if previous is not None:
-        return (_sha256(previous["samples"]),)
-    if start_image is None:
-        return ()
-    used = _sha256(start_image[:1, ..., :3])
-    whole = _sha256(start_image)  # until 0.1.0: pictures and channels that are never used, too
-    return (used,) if whole == used else (used, whole)
+    def samples(self, width: int, height: int) -> Tensor | None:
+        """The frames before the first chunk as a LATENT holds them, (1, channels, frames, height, width)."""
+        if self.start_image is None or self.vae is None:
+            return None if self.previous is None else self.previous["samples"]
+        # as the host's own image-to-video node does it
+        fitted = comfy.utils.common_upscale(self.start_image[:1].movedim(-1, 1), width, height, "bilinear", "center")
+        samples = self.vae.encode(fitted.movedim(1, -1)[..., :3])
+        _check(samples, "start_image, encoded by this vae,", width, height)
+        return samples
 
 
 def _sha256(tensor: Tensor) -> str:

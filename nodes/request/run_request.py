@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -19,10 +19,11 @@ from ...headforcing_core.rollout.plan import RolloutPlan, Segment, check_transit
 from ..host.backbone import foreign_patches
 from ..host.conditioning import mix_conditioning
 from ..host.lora_hash import weight_patches_hash
-from ..host.model import facts_of, layers_and_heads
+from ..host.model import facts_of, latent_in, layers_and_heads
 from ..profiles.library import known_profile
 from ..sockets import PromptSchedule
-from .run_scenes import RunScenes, run_scenes
+from .beginning import Beginning
+from .run_scenes import run_scenes
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -30,17 +31,67 @@ if TYPE_CHECKING:
     from ..sockets import Conditioning
 
 
-@dataclass(frozen=True)
-class RunPlan:
-    """A run of which everything but the heads is settled. Its policy may need a profile where there is none yet.
-    `weight_patches` is a hash of what LoRA adds to the model, `notes` are sentences for the report."""
+OF_POLICY = "policy_"
+"""How the settings of a kept run begin that are those of its policy."""
 
+
+@dataclass(frozen=True)
+class RunInputs:
+    """What is connected and set for a video, each value right in itself."""
+
+    model: ModelPatcher
+    schedule: PromptSchedule | None
+    positive: Conditioning | None
+    beginning: Beginning
+    video: VideoShape
+    sigmas: tuple[float, ...] | None
+    policy: CachePolicy
+    profile: HeadProfile | None
+    seed: int
+    noise: str
+
+
+@dataclass(frozen=True)
+class CarriedOver:
+    """What a kept run that goes on brings along: the labels that it was made with, the prompts typed meanwhile, what
+    the settings meant that its version did not have, and sentences for the report."""
+
+    profile: HeadProfile | None = None
+    live: tuple[Segment[str], ...] = ()
+    notes: tuple[str, ...] = ()
+    meant: Mapping[str, Setting] = field(default_factory=dict)
+
+    def as_begun(self, policy: CachePolicy) -> tuple[CachePolicy, tuple[str, ...]]:
+        """The policy with which the run goes on as its version began it, and a sentence when that is another one."""
+        of_policy = {name.removeprefix(OF_POLICY): value for name, value in self.meant.items()}
+        changed = {name: value for name, value in of_policy.items() if getattr(policy, name) != value}
+        notes = tuple(
+            f"The run was begun by a version of this pack without {name}, and goes on as it began, with {name} "
+            f"{value}; Head Cache Policy would give {getattr(policy, name)}."
+            for name, value in changed.items()
+        )
+        return replace(policy, **changed), notes
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """A run of which everything but the heads is settled. Its policy may need a profile where there is none yet.
+
+    `weight_patches` is a hash of what LoRA adds to the model, `prefix` holds the frames before the first chunk as a
+    LATENT does, `noise` is one of NOISE_MODES, `notes` are sentences for the report.
+    """
+
+    model: ModelPatcher
     facts: ARFacts
     weight_patches: str | None
+    schedule: PromptSchedule | None
+    beginning: Beginning
+    prefix: Tensor | None
     video: VideoShape
     rollout: RolloutPlan[Conditioning]
-    scenes: RunScenes
     profile: HeadProfile | None
+    seed: int
+    noise: str
     notes: tuple[str, ...]
 
     @property
@@ -52,10 +103,6 @@ class RunPlan:
     def needs_profile(self) -> bool:
         """Whether the policy tells heads apart."""
         return self.fitted.asked.needs_profile
-
-    def after(self, prefix: Tensor) -> RunPlan:
-        """The same run, going on from frames in model space."""
-        return replace(self, rollout=replace(self.rollout, prefix=prefix))
 
     def settings(self) -> dict[str, Setting]:
         """Every resolved value that decides about the result."""
@@ -83,20 +130,15 @@ class RunPlan:
             "novelty_percentile": policy.novelty_percentile,
             "episode": policy.episode,
             **{head_type: asdict(self.fitted.tiers(head_type)) for head_type in HEAD_TYPES},
+            "seed": self.seed,
+            "noise": self.noise,
         }
 
 
-def plan_run(
-    model: ModelPatcher,
-    schedule: PromptSchedule | None,
-    positive: Conditioning | None,
-    kept_live: Sequence[Segment[str]],
-    video: VideoShape,
-    sigmas: tuple[float, ...] | None,
-    policy: CachePolicy,
-    profile: HeadProfile | None,
-) -> RunPlan:
+def settle_run(inputs: RunInputs, carried: CarriedOver) -> RunRequest:
     """Check everything and settle a run, without a step. ValueError for input that cannot make a video."""
+    model, video = inputs.model, inputs.video
+    policy, as_begun = carried.as_begun(inputs.policy)
     facts = facts_of(model)
     notes: list[str] = []
     if not facts.ar_trained:
@@ -104,25 +146,42 @@ def plan_run(
             "The model was not loaded by Load AR Model, so it cannot be known whether its weights are AR-trained: "
             f"taken as {facts.family}, {facts.chunk_frames} frames a chunk."
         )
-    scenes = run_scenes(model, schedule, positive, kept_live, video, notes)
+    segments, told = run_scenes(model, inputs.schedule, inputs.positive, carried.live, video)
+    notes.extend(told)
     fitted = fit_policy(policy, video.chunk_frames, facts.trained_frames, video.frames)
-    check_transitions(scenes.segments, policy.rope)
-    if sigmas and sigmas[0] < 1:
+    check_transitions(segments, policy.rope)
+    sigmas = inputs.sigmas or facts.sigmas
+    if sigmas[0] < 1:
         notes.append(
             f"The steps begin at {sigmas[0]:g}, but a chunk begins as pure noise, which is 1: expect a poor picture."
         )
     notes.append(
-        f"Steps: {', '.join(f'{sigma:g}' for sigma in sigmas or facts.sigmas)} "
-        f"({'the sigmas input' if sigmas else f'family {facts.family}'})."
+        f"Steps: {', '.join(f'{sigma:g}' for sigma in sigmas)} "
+        f"({'the sigmas input' if inputs.sigmas else f'family {facts.family}'})."
     )
-    used = _profile(model, facts, policy, profile, notes)
-    levels = sigmas or facts.sigmas
-    rollout = RolloutPlan(fitted, video.chunks, *video.latent_size, levels, scenes.segments, mix_conditioning)
+    profile = _profile(model, facts, policy, inputs.profile or carried.profile, notes)
     if foreign_patches(model):
         notes.append(
             "Another node has replaced the model's self-attention; during this run the memory takes its place."
         )
-    return RunPlan(facts, weight_patches_hash(model), video, rollout, scenes, used, tuple(notes))
+    patches = weight_patches_hash(model)
+    prefix = inputs.beginning.samples(video.width, video.height)
+    frames = None if prefix is None else latent_in(model, prefix)
+    size = video.latent_size
+    return RunRequest(
+        model=model,
+        facts=facts,
+        weight_patches=patches,
+        schedule=inputs.schedule,
+        beginning=inputs.beginning,
+        prefix=prefix,
+        video=video,
+        rollout=RolloutPlan(fitted, video.chunks, *size, sigmas, segments, mix_conditioning, frames),
+        profile=profile,
+        seed=inputs.seed,
+        noise=inputs.noise,
+        notes=(*notes, *carried.notes, *as_begun),
+    )
 
 
 def _profile(

@@ -12,19 +12,15 @@ from ..host.model import pass_bytes, weights_bytes
 from ..keeping.kept_run import KeptRun
 from ..keeping.output_folder import runs_folder
 from ..request.run_cost import RunCost, chunk_bytes
-from ..status.messages import say
 
 if TYPE_CHECKING:
-    from comfy.model_patcher import ModelPatcher
-
-    from ..keeping.kept_run import Run
-    from ..video.growing_video import VideoStream
+    from .make_video import VideoJob
 
 
-def tell_cost(cost: RunCost, model: ModelPatcher, run: Run, stream: VideoStream | None, node_id: str | None) -> RunCost:
-    """Say on its node and in its report what a run will take that is about to begin; the cost with all that lies
-    beside the KV memory."""
-    video = cost.video
+def announce_cost(job: VideoJob, cost: RunCost) -> tuple[RunCost, str]:
+    """Say on its node what a run will take that is about to begin; the cost with all that lies beside the KV memory,
+    and what was said, for the report."""
+    model, video, stream = job.request.model, job.request.video, job.stream
     cost = replace(
         cost,
         weights_bytes=weights_bytes(model),
@@ -32,11 +28,10 @@ def tell_cost(cost: RunCost, model: ModelPatcher, run: Run, stream: VideoStream 
         vae_bytes=0 if stream is None else stream.expected_bytes(video.width, video.height),
     )
     total = total_bytes(model)
-    told = [cost.told(free_bytes(model), total), cost.warning(total)]
-    if isinstance(run, KeptRun):
-        kept = bytes_in_words((video.chunks - run.finished.chunks) * chunk_bytes(video))
-        told.append(f"Disk: {kept} for the chunks; {bytes_in_words(free_on_disk(runs_folder()))} are free.")
-    said = " ".join(filter(None, told))
-    run.notes.append(said)
-    say(said, node_id)
-    return cost
+    parts = [cost.told(free_bytes(model), total), cost.warning(total)]
+    if isinstance(job.run, KeptRun):
+        kept = bytes_in_words((video.chunks - job.run.finished.chunks) * chunk_bytes(video))
+        parts.append(f"Disk: {kept} for the chunks; {bytes_in_words(free_on_disk(runs_folder()))} are free.")
+    said = " ".join(filter(None, parts))
+    job.status.say(said)
+    return cost, said

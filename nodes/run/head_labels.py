@@ -16,9 +16,8 @@ from ..profiles.measure_on_host import Measurement, describe_profile, make_profi
 from ..request.run_cost import RunCost, run_cost
 
 if TYPE_CHECKING:
-    from comfy.model_patcher import ModelPatcher
-
-    from ..request.run_request import RunPlan
+    from ..request.run_request import RunRequest
+    from ..status.node_status import NodeStatus
 
 
 @dataclass(frozen=True)
@@ -32,14 +31,14 @@ class RunHeads:
     notes: tuple[str, ...]
 
 
-def run_heads(model: ModelPatcher, plan: RunPlan, node_id: str | None) -> RunHeads:
-    """Settle the heads of a run; measures a profile on its first texts when the plan needs one and has none."""
+def run_heads(request: RunRequest, status: NodeStatus) -> RunHeads:
+    """Settle the heads of a run; measures a profile on its first texts when the policy needs one and has none."""
+    model, video = request.model, request.video
     notes: list[str] = []
-    profile = plan.profile
-    if plan.needs_profile and profile is None:
-        texts = [segment.text for segment in plan.scenes.segments[:FAST_PROMPTS]]
-        measurement = Measurement("fast", USUAL_RULE, plan.video.width, plan.video.height)
-        profile = make_profile(model, texts, measurement, node_id)
+    profile = request.profile
+    if request.needs_profile and profile is None:
+        texts = [segment.text for segment in request.rollout.segments[:FAST_PROMPTS]]
+        profile = make_profile(model, texts, Measurement("fast", USUAL_RULE, video.width, video.height), status)
         notes.extend(
             [
                 "No profile was connected or saved, so one was measured first (protocol fast). Save one with "
@@ -54,9 +53,9 @@ def run_heads(model: ModelPatcher, plan: RunPlan, node_id: str | None) -> RunHea
         labels = profile.labels
         if profile.masses is not None and not profile.reliable:
             notes.append(f"The profile is not reliable: {profile.reliability_text}. Profile the model on more prompts.")
-        if not plan.facts.ar_trained:
+        if not request.facts.ar_trained:
             notes.append("The profile is matched to the model by its architecture alone, since its file is not known.")
-    per_frame = frame_head_bytes(model, tokens_per_frame(*plan.video.latent_size))
-    memory = plan.rollout.memory_plan(labels)
-    cost = run_cost(plan.fitted, memory, profile is not None, plan.video, per_frame)
+    per_frame = frame_head_bytes(model, tokens_per_frame(*video.latent_size))
+    memory = request.rollout.memory_plan(labels)
+    cost = run_cost(request.fitted, memory, profile is not None, video, per_frame)
     return RunHeads(memory, profile, cost, tuple(notes))

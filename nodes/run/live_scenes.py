@@ -10,20 +10,18 @@ from typing import TYPE_CHECKING, cast
 
 import comfy.model_management
 import torch
-from comfy_execution.utils import get_executing_context
 
-from ...headforcing_core.rollout.plan import Segment
-from ..request.run_scenes import live_scene
-from ..sockets import PromptSchedule
-from ..status.messages import say, send_event
+from ...headforcing_core.rollout.plan import Segment, with_segment
+from ..request.run_scenes import schedule_text
 from .live_mailbox import LivePrompt, Mailbox, opened
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..keeping.kept_run import Run
-    from ..request.run_request import RunPlan
+    from ..request.run_request import RunRequest
     from ..sockets import Conditioning
+    from ..status.node_status import NodeStatus
 
 EVENT = "head_forcing.scenes"
 _SHOWN = 120  # characters
@@ -45,50 +43,61 @@ log = logging.getLogger(__name__)
 
 
 class LiveScenes:
-    """The `scenes` of one run, which become more when somebody types a prompt; each is written down with the run.
+    """The `segments` of one run, which become more when somebody types a prompt; each is written down with the run.
 
     `notes` are sentences for the report. Prompts are encoded by the schedule's own text encoder, between two chunks.
     """
 
-    def __init__(
-        self, plan: RunPlan, schedule: PromptSchedule | None, noise_mode: str, run: Run, node_id: str | None
-    ) -> None:
-        self.scenes = plan.scenes
+    def __init__(self, request: RunRequest, run: Run, status: NodeStatus) -> None:
+        self.segments = request.rollout.segments
         self.notes: list[str] = []
-        self._plan, self._schedule, self._run, self._node_id = plan, schedule, run, node_id
+        self._request, self._run, self._status = request, run, status
         self._mailbox = Mailbox(
             max(run.finished.chunks - 1, 0),
-            plan.video.chunks,
-            plan.scenes.first_chunks,
-            plan.video.start_second,
-            _NO_TEXT_ENCODER if schedule is None else _NATIVE if noise_mode == "native" else "",
-            _NO_CUT if plan.fitted.rope == "absolute" else "",
+            request.video.chunks,
+            {segment.first_chunk for segment in self.segments},
+            request.video.start_second,
+            _NO_TEXT_ENCODER if request.schedule is None else _NATIVE if request.noise == "native" else "",
+            _NO_CUT if request.fitted.rope == "absolute" else "",
         )
+
+    @property
+    def schedule_text(self) -> str | None:
+        """The text for Prompt Schedule that makes the same video again; None without a schedule."""
+        if self._request.schedule is None:
+            return None
+        return schedule_text(self.segments, self._request.video.start_second)
+
+    def prompt_of(self, chunk: int) -> str:
+        """The prompt of a chunk."""
+        return [segment.prompt for segment in self.segments if segment.first_chunk <= chunk][-1]
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """While this lasts, live prompts reach the run, and the page knows."""
         try:
-            with opened(self._mailbox, self._node_id):
+            with opened(self._mailbox, self._status.node_id):
                 self._show(self._mailbox.is_open, self._run.finished.chunks)
                 yield
         finally:
-            self._show(False, self._plan.video.chunks)
+            self._show(False, self._request.video.chunks)
 
     def take(self, chunk: int) -> Segment[Conditioning] | None:
         """The scene that was typed for this chunk, which begins now."""
         prompt = self._mailbox.take(chunk)
-        if prompt is None or self._schedule is None:
+        schedule = self._request.schedule
+        if prompt is None or schedule is None:
             return None
-        say(f"reading the live prompt: {shorten(prompt.text, _SHOWN)}", self._node_id)  # may load the encoder
+        self._status.say(f"reading the live prompt: {shorten(prompt.text, _SHOWN)}")  # may load the encoder
         try:
-            scene, segment = live_scene(self._schedule, prompt.text, prompt.transition, chunk, self._plan.video)
-            _check_text(segment.text, self._plan.scenes.segments[0].text)
+            text = schedule.encode(prompt.text)
+            _check_text(text, self.segments[0].text)
         except Exception as error:  # whatever the encoder makes of what somebody typed, the video goes on
             reason = "out of memory" if comfy.model_management.is_oom(error) else str(error) or type(error).__name__
         else:
-            self.scenes = self.scenes.with_live(scene, segment)
-            self._run.note_scenes(self.scenes)
+            segment = Segment(chunk, text, prompt.transition, schedule.soft_chunks, prompt.text, live=True)
+            self.segments = with_segment(self.segments, segment)
+            self._run.note_segments(self.segments)
             self._show(self._mailbox.is_open, chunk)
             return segment
         self._without(prompt, reason)  # after the handler, since the exception holds what was allocated
@@ -102,21 +111,11 @@ class LiveScenes:
         )
         self.notes.append(note)
         log.warning("Head forcing: %s", note)
-        say(note, self._node_id)
+        self._status.say(note)
         self._show(self._mailbox.is_open, prompt.chunk)
 
     def _show(self, is_open: bool, chunk: int) -> None:
-        context = get_executing_context()
-        send_event(
-            EVENT,
-            {
-                "node_id": self._node_id,
-                "prompt_id": None if context is None else context.prompt_id,
-                "chunk": chunk,
-                "open": is_open,
-                "schedule": self.scenes.schedule(self._plan.video.start_second),
-            },
-        )
+        self._status.send_event(EVENT, {"chunk": chunk, "open": is_open, "schedule": self.schedule_text})
 
 
 def _check_text(text: Conditioning, usual: Conditioning) -> None:

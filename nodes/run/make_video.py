@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,9 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from ...headforcing_core.files.disk_room import reason_of
-from ...headforcing_core.files.strict_json import Setting
 from ...headforcing_core.kv_memory.memory import KVMemory
-from ...headforcing_core.report.run_report import make_report, shown_chunks, with_notes
+from ...headforcing_core.report.run_report import RunReport, with_notes
 from ...headforcing_core.report.timeline import draw_timeline
 from ...headforcing_core.rollout.loop import Chunk, Listeners, rollout
 from ...headforcing_core.rollout.noise import Noise
@@ -27,10 +26,9 @@ from ..keeping.kept_run import Told
 from ..status.progress import RunProgress
 
 if TYPE_CHECKING:
-    from comfy.model_patcher import ModelPatcher
-
     from ..keeping.kept_run import Run
-    from ..request.run_request import RunPlan
+    from ..request.run_request import RunRequest
+    from ..status.node_status import NodeStatus
     from ..video.growing_video import VideoStream
     from .head_labels import RunHeads
     from .live_scenes import LiveScenes
@@ -48,93 +46,79 @@ class Made(NamedTuple):
     report: str
 
 
-def make_run(
-    model: ModelPatcher,
-    plan: RunPlan,
-    heads: RunHeads,
-    noise: Noise,
-    prefix: Tensor | None,
-    settings: dict[str, Setting],
-    run: Run,
-    live: LiveScenes,
-    stream: VideoStream | None,
-    node_id: str | None,
-) -> Made:
+@dataclass(frozen=True)
+class VideoJob:
+    """A run on its way: what is wanted, what it is made into, the video that grows with it, and where it is shown."""
+
+    request: RunRequest
+    run: Run
+    stream: VideoStream | None
+    status: NodeStatus
+
+
+def make_run(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes) -> Made:
     """Make the chunks that are not there yet. Whatever ends it early, every finished chunk is in `run` and in the file
     of `stream`, and the model is as it was found."""
+    request, run, stream = job.request, job.run, job.stream
     started = perf_counter()
-    latent = _empty_latent(plan)
+    latent = _empty_latent(request)
     with _closing(stream, run) as failures:
-        chunks, beside = _make_chunks(model, plan, heads, noise, prefix, run, live, stream, node_id, latent)
+        chunks, beside = _make_chunks(job, heads, noise, live, latent)
     taken = perf_counter() - started
     log.info("Head forcing: %d chunks in %.1f s, history %.2f GB", len(chunks), taken, chunks[-1].kv_bytes / 1e9)
-    segments = live.scenes.told(plan.video.chunks)
-    schedule = live.scenes.schedule(plan.video.start_second)
-    timeline = draw_timeline(
-        chunks,
-        [plan.video.start_second(chunk.index) for chunk in chunks],
-        [(segment.chunks[0], segment.prompt) for segment in segments],
+    report = RunReport(
+        settings=request.settings(),
+        notes=(*request.notes, *heads.notes, *run.notes, *live.notes),
+        segments=live.segments,
+        schedule=live.schedule_text,
+        profile=heads.profile,
+        chunks=chunks,
+        chunk_bytes=beside,
+        seconds=taken,
     )
-    notes = [*plan.notes, *heads.notes, *run.notes, *live.notes]
-    shown = shown_chunks(chunks, segments)
-    report = make_report(settings, notes, segments, schedule, heads.profile, chunks, shown, beside, taken)
-    whole = report
-    if len(shown) < len(chunks):
-        whole = make_report(settings, notes, segments, schedule, heads.profile, chunks, chunks, beside, taken)
+    starts = [request.video.start_second(chunk.index) for chunk in chunks]
+    timeline = draw_timeline(chunks, starts, live.segments)
     try:
-        run.tell(Told(whole, timeline))
+        run.tell(Told(report.text(every_chunk=True), timeline))
     except Exception as error:  # the chunks are there, so the video is not lost for it
         failures.append(f"{reason_of(error)}.")
-    return Made(latent, timeline, with_notes(report, failures))  # what failed is mended by the next run: it is not kept
+    # what failed is mended by the next run: it is not kept
+    return Made(latent, timeline, with_notes(report.text(), failures))
 
 
-def take_run(
-    model: ModelPatcher,
-    plan: RunPlan,
-    prefix: Tensor | None,
-    run: Run,
-    told: Told,
-    stream: VideoStream | None,
-    on_chunk: Callable[[int, int], None],
-) -> Made:
-    """The outputs of a run that was whole before, without a step. `on_chunk` hears of (chunks read, chunks)."""
-    latent = _empty_latent(plan)
+def take_run(job: VideoJob, told: Told) -> Made:
+    """The outputs of a run that was whole before, without a step."""
+    request, run, stream = job.request, job.run, job.stream
+    latent = _empty_latent(request)
     with _closing(stream, run) as failures:
-        _put(latent, slice(0, plan.video.prefix_frames), prefix, stream)
+        _put(latent, slice(0, request.video.prefix_frames), request.prefix, stream)
         for chunk in range(run.finished.chunks):
-            first = plan.video.prefix_frames + chunk * plan.video.chunk_frames
-            made = latent_out(model, run.finished.read(chunk))
-            _put(latent, slice(first, first + plan.video.chunk_frames), made, stream)
-            on_chunk(chunk + 1, run.finished.chunks)
+            first = request.video.prefix_frames + chunk * request.video.chunk_frames
+            made = latent_out(request.model, run.finished.read(chunk))
+            _put(latent, slice(first, first + request.video.chunk_frames), made, stream)
+            job.status.checked(chunk + 1, run.finished.chunks)
     return Made(latent, told.timeline, with_notes(told.report, [*run.notes, *failures]))
 
 
 def _make_chunks(
-    model: ModelPatcher,
-    plan: RunPlan,
-    heads: RunHeads,
-    noise: Noise,
-    prefix: Tensor | None,
-    run: Run,
-    live: LiveScenes,
-    stream: VideoStream | None,
-    node_id: str | None,
-    latent: Tensor,
+    job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes, latent: Tensor
 ) -> tuple[list[Chunk], int]:
-    wanted = replace(plan.rollout, finished=run.finished)
-    backbone = HostBackbone(model, run.seed_for(0))
+    request, run, stream = job.request, job.run, job.stream
+    wanted = replace(request.rollout, finished=run.finished)
+    backbone = HostBackbone(request.model, run.seed_for(0))
     memory = KVMemory(heads.memory, backbone.attention, rotate)
     steps = len(wanted.sigmas) - 1
-    each = plan.fitted.episode_frames
-    progress = RunProgress(model, plan.video, steps, node_id, each, lambda chunk: live.scenes.prompt_of(chunk))
+    progress = RunProgress(
+        request.model, request.video, steps, job.status, request.fitted.episode_frames, live.prompt_of
+    )
     chunks: list[Chunk] = []
     beside = 0
-    _put(latent, slice(0, plan.video.prefix_frames), prefix, stream)
+    _put(latent, slice(0, request.video.prefix_frames), request.prefix, stream)
     with backbone.reading(memory, heads.cost.memory_bytes), live.listening(), closing(progress):
         listeners = Listeners(progress.step, progress.prefix)
         for chunk in rollout(backbone, memory, wanted, noise, listeners, live.take):
             run.keep(chunk)
-            pictures = _put(latent, slice(*chunk.frames), latent_out(model, chunk.latent), stream)
+            pictures = _put(latent, slice(*chunk.frames), latent_out(request.model, chunk.latent), stream)
             if chunk.index < run.finished.chunks:
                 progress.rebuilt(chunk.index + 1, run.finished.chunks)
             else:
@@ -144,9 +128,9 @@ def _make_chunks(
     return chunks, beside
 
 
-def _empty_latent(plan: RunPlan) -> Tensor:
+def _empty_latent(request: RunRequest) -> Tensor:
     # All of it at once: what does not fit into memory is known before the first step, and nothing is copied at the end.
-    return torch.full(plan.video.latent_shape, 0.0, device=comfy.model_management.intermediate_device())
+    return torch.full(request.video.latent_shape, 0.0, device=comfy.model_management.intermediate_device())
 
 
 def _put(latent: Tensor, frames: slice, made: Tensor | None, stream: VideoStream | None) -> Tensor | None:

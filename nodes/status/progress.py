@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...headforcing_core.geometry import VideoShape
 from ...headforcing_core.rollout.loop import Chunk
-from .messages import say
+from .node_status import NodeStatus
 from .preview import Flipbook, flipped_frames, flipped_pictures, show_on
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ class StepProgress:
     The line says what is being done, how many chunks there are, how long they will take, and the chunk's `_details`.
     """
 
-    def __init__(self, chunks: int, steps: int, node_id: str | None, doing: str = "") -> None:
-        self._chunks, self._steps, self._node_id, self._doing = chunks, steps, node_id, doing
-        self._bar = comfy.utils.ProgressBar(chunks * steps, node_id=node_id)
+    def __init__(self, chunks: int, steps: int, status: NodeStatus, doing: str = "") -> None:
+        self._chunks, self._steps, self._status, self._doing = chunks, steps, status, doing
+        self._bar = comfy.utils.ProgressBar(chunks * steps, node_id=status.node_id)
         self._made = 0  # chunks
         self._first: tuple[int, float] | None = None  # the first chunk of which steps were made, and when it began
 
@@ -76,7 +76,7 @@ class StepProgress:
         return ""
 
     def _say(self, text: str) -> None:
-        say(text, self._node_id)
+        self._status.say(text)
 
 
 class RunProgress(StepProgress):
@@ -88,18 +88,18 @@ class RunProgress(StepProgress):
         model: ModelPatcher,
         video: VideoShape,
         steps: int,
-        node_id: str | None,
+        status: NodeStatus,
         episode_frames: int,
         prompt_of: Callable[[int], str],
     ) -> None:
-        super().__init__(video.chunks, steps, node_id)
+        super().__init__(video.chunks, steps, status)
         self._fps = video.fps
         self._episode_frames = episode_frames
         self._prompt_of = prompt_of
         self._began = perf_counter()
         self._remembered = ""
         self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
-        self._flipbook = Flipbook(show_on(node_id))
+        self._flipbook = Flipbook(show_on(status.node_id))
 
     def made(self, chunk: Chunk, pictures: Tensor | None) -> None:
         """A chunk is done, and decoded if the video is made with it."""

@@ -3,10 +3,10 @@
 Asked: `text` and `transition` of a Prompt Schedule; `seconds` (null: no end is known), `fps` and `beginning` (which of
 its inputs a video goes on from) of the sampler; `model_name`, `family` and `chunk_frames` of the loader.
 
-Answered: {"scenes": [{"line", "asked_second", "start_second", "chunk", "transition", "prompt"}], "chunk_frames",
-"end_second", "notes": [text]}, or {"error": {"line", "message"}} for a text that cannot be played, where line 0 is the
-whole text. `transition` is null for the first scene, `end_second` is null without `seconds`. A scene that begins at
-`end_second` or later is not shown.
+Answered: {"scenes": [{"line", "asked_second", "start_second", "chunk", "transition", "soft_chunks", "prompt"}],
+"chunk_frames", "end_second", "notes": [text]}, or {"error": {"line", "message"}} for a text that cannot be played,
+where line 0 is the whole text. `transition` is null for the first scene, `soft_chunks` where the text gives none,
+`end_second` without `seconds`. A scene that begins at `end_second` or later is not shown.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ def _told(scenes: Sequence[Scene], nearest: Sequence[int], video: VideoShape, tr
             "start_second": video.start_second(chunk),
             "chunk": chunk,
             "transition": (scene.transition or transition) if chunk else None,
+            "soft_chunks": scene.soft_chunks if chunk else None,
             "prompt": scene.prompt,
         }
         for scene, chunk in zip(scenes, nearest, strict=True)

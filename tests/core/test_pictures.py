@@ -15,6 +15,7 @@ from headforcing_core.report.drawing import COLOURS
 from headforcing_core.report.head_map import draw_profile
 from headforcing_core.report.timeline import draw_timeline
 from headforcing_core.rollout.loop import Chunk
+from headforcing_core.rollout.plan import Segment
 
 # Machado, Oliveira and Fernandes 2009, severity 1.0, on linear RGB
 BLINDNESS = {
@@ -69,9 +70,8 @@ def test_a_map_shows_every_head_in_its_colour(layers: int, heads: int) -> None:
 def test_a_timeline_of_an_hour_with_long_prompts_is_drawn_at_once_and_stays_small() -> None:
     seen = {name: ((0, 0, "sink"), (5, 4, "episode"), (9, 8, "recent")) for name in ("local", "anchor", "memory")}
     chunks = [Chunk(c, (3 * c, 3 * c + 3), 18, torch.zeros(1), seen, (), 1, 0.1) for c in range(4800)]
-    picture = draw_timeline(
-        chunks, [0.75 * c for c in range(4800)], [(c, "a long prompt " * 200) for c in range(0, 4800, 40)]
-    )
+    segments = [Segment(c, None, prompt="a long prompt " * 200) for c in range(0, 4800, 40)]
+    picture = draw_timeline(chunks, [0.75 * c for c in range(4800)], segments)
     assert picture.width <= 4096
 
 

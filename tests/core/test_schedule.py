@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from headforcing_core.geometry import chunk_start_second, nearest_chunk
 from headforcing_core.rollout.transitions import TRANSITIONS
-from headforcing_core.schedule import parse_schedule, place_scenes, write_schedule
+from headforcing_core.schedule import MOST_SOFT_CHUNKS, Scene, parse_schedule, place_scenes, write_schedule
 
 BAD = {
     "": "The schedule is empty",
@@ -24,6 +24,16 @@ BAD = {
     "[0s] a\n[1:75] b": "line 2 begins with [1:75], which is not a time",
     "[-1s] a": "line 1 begins with [-1s], which is not a time",
     "[0s] a\n[12s fade] b": "line 2 names the transition 'fade'; known are recache, flush, soft, cut",
+    "[0s] a\n[12-20s fade] b": "known are recache, flush, soft, cut: '[12-20s fade] b'. Write it like: "
+    "[12-20s cut] a city",
+    "[0s] a\n[12s cut 6] b": "line 2 gives cut a number of chunks; only soft fades over chunks: '[12s cut 6] b'. "
+    "Write it like: [12s cut] a city",
+    "[0s] a\n[12-20s soft 0] b": "line 2 fades over 0 chunks; soft takes 1 to 64: '[12-20s soft 0] b'. Write it like: "
+    "[12-20s soft 4] a city",
+    "[0s] a\n[12s soft 65] b": "line 2 fades over 65 chunks; soft takes 1 to 64",
+    "[0s] a\n[12s soft six] b": "line 2 begins with [12s soft six], which is not a time",
+    "[0s] a\n[12s 6] b": "line 2 begins with [12s 6], which is not a time",
+    "[0s] a\n[12s soft 1234567] b": "line 2 begins with [12s soft 1234567], which is not a time",
     "[0s a": "line 1 opens a scene with [ but never closes it",
     "[0s]\n[3s] b": "line 1 has no prompt",
     "[0s] a\n\n[3s]\n   \n": "line 3 has no prompt",
@@ -47,6 +57,11 @@ def test_scenes_have_times_prompts_over_lines_and_transitions() -> None:
     ]
 
 
+def test_a_soft_scene_may_say_over_how_many_chunks_it_fades() -> None:
+    scenes = parse_schedule("[0s soft 2] a\n[9s soft] b\n[12s SOFT  6] c\n[15-20s soft 64] d")
+    assert [(s.transition, s.soft_chunks) for s in scenes] == [("soft", 2), ("soft", None), ("soft", 6), ("soft", 64)]
+
+
 def test_ranges_may_be_written_and_must_meet() -> None:
     scenes = parse_schedule("[0-12s] a\n[12s-0:20 flush] b\n[20s] c", TRANSITIONS)
     assert [(s.start_second, s.end_second) for s in scenes] == [(0, 12), (12, 20), (20, None)]
@@ -61,7 +76,7 @@ def test_an_error_names_the_line_shows_it_and_shows_a_right_one(text: str) -> No
 
 
 @settings(derandomize=True, deadline=None, max_examples=400)
-@given(st.text(alphabet="[]0123456789:.-s cutfadex\n\t", max_size=80) | st.text(max_size=60))
+@given(st.text(alphabet="[]0123456789:.-s cutsoftfadex\n\t", max_size=80) | st.text(max_size=60))
 def test_any_text_is_read_or_refused_with_a_sentence(text: str) -> None:
     try:
         scenes = parse_schedule(text, TRANSITIONS)
@@ -72,16 +87,32 @@ def test_any_text_is_read_or_refused_with_a_sentence(text: str) -> None:
 
 
 @settings(derandomize=True, deadline=None)
-@given(st.lists(st.integers(1, 9999), unique=True, max_size=6), st.integers(1, 12), st.floats(1, 120))
+@given(
+    st.lists(st.integers(1, 9999), unique=True, max_size=6),
+    st.integers(1, 12),
+    st.floats(1, 120),
+    st.integers(1, MOST_SOFT_CHUNKS),
+)
 def test_a_written_schedule_is_read_as_the_scenes_that_it_was_written_from(
-    chunks: list[int], chunk_frames: int, fps: float
+    chunks: list[int], chunk_frames: int, fps: float, soft_chunks: int
 ) -> None:
-    starts = [chunk_start_second(chunk, chunk_frames, fps) for chunk in (0, *sorted(chunks))]
-    wanted = [(start, [*TRANSITIONS][i % 4], f"[prompt] {i}: 50% (more)") for i, start in enumerate(starts)]
+    wanted = [
+        Scene(
+            chunk_start_second(chunk, chunk_frames, fps),
+            None,
+            f"[prompt] {i}: 50% (more)",
+            [*TRANSITIONS][i % 4],
+            soft_chunks=soft_chunks if [*TRANSITIONS][i % 4] == "soft" else None,
+        )
+        for i, chunk in enumerate((0, *sorted(chunks)))
+    ]
     scenes = parse_schedule(write_schedule(wanted), TRANSITIONS)
     assert [nearest_chunk(scene.start_second, chunk_frames, fps) for scene in scenes] == [0, *sorted(chunks)]
-    assert [scene.prompt for scene in scenes] == [prompt for _, _, prompt in wanted]
-    assert [scene.transition for scene in scenes] == [None, *(how for _, how, _ in wanted[1:])]
+    assert [scene.prompt for scene in scenes] == [scene.prompt for scene in wanted]
+    assert [(scene.transition, scene.soft_chunks) for scene in scenes] == [
+        (None, None),
+        *((scene.transition, scene.soft_chunks) for scene in wanted[1:]),
+    ]
 
 
 def test_scenes_begin_at_the_nearest_chunk() -> None:
@@ -101,7 +132,7 @@ def test_no_other_chunk_lies_nearer(second: float, chunk_frames: int, fps: float
 def test_moved_scenes_and_scenes_after_the_end_are_noted() -> None:
     scenes = parse_schedule("[0s] a\n[1s] b\n[9s] c", TRANSITIONS)
     placed, notes = place_scenes(scenes, 4, lambda chunk: chunk_start_second(chunk, 3, 16.0), [0, 1, 12])
-    assert [place.first_chunk for place in placed] == [0, 1]
+    assert placed == tuple(zip([0, 1], scenes[:2], strict=True))
     assert notes == (
         "The scene at 1 s begins at 0.56 s (chunk 1).",
         "The scene at 9 s begins after the end of the video and is not shown.",

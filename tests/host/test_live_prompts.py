@@ -64,8 +64,10 @@ def typist(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> Typist:
 def make(pack: Pack, model, clip) -> Callable[..., tuple]:
     """Make a video on the node 7 from a schedule's text; LATENT's samples and the report."""
 
-    def run(text: str = FOX, preset: str = "uniform", **inputs: object) -> tuple[torch.Tensor, dict]:
-        schedule = pack.run("HeadForcingPromptSchedule", clip=clip, text=text, soft_chunks=2)[0]
+    def run(
+        text: str = FOX, preset: str = "uniform", soft_chunks: int = 2, **inputs: object
+    ) -> tuple[torch.Tensor, dict]:
+        schedule = pack.run("HeadForcingPromptSchedule", clip=clip, text=text, soft_chunks=soft_chunks)[0]
         policy = pack.run("HeadForcingCachePolicy", preset=preset, **inputs.pop("overrides", {}))[0]
         given = {"model": model, "schedule": schedule, "policy": policy, "seconds": SECONDS, **inputs}
         latent, _, _, report = pack.run("HeadForcingSampler", unique_id=NODE, width=128, height=96, **given)
@@ -74,8 +76,12 @@ def make(pack: Pack, model, clip) -> Callable[..., tuple]:
     return run
 
 
-@pytest.mark.parametrize("transition", ["recache", "flush", "soft", "cut"])
-def test_the_schedule_of_a_live_run_makes_the_same_video_again(make, typist: Typist, transition: str) -> None:
+@pytest.mark.parametrize(
+    ("transition", "written"), [("recache", "recache"), ("flush", "flush"), ("soft", "soft 2"), ("cut", "cut")]
+)
+def test_the_schedule_of_a_live_run_makes_the_same_video_again(
+    make, typist: Typist, transition: str, written: str
+) -> None:
     typist.at = {1: (RIVER, transition), 3: (CITY, "recache")}
     live, report = make()
     assert [(prompt.chunk, replaced) for prompt, replaced in typist.answers] == [(2, False), (4, False)]
@@ -84,9 +90,9 @@ def test_the_schedule_of_a_live_run_makes_the_same_video_again(make, typist: Typ
         (RIVER, [2, 3], True),
         (CITY, [4, 5], True),
     ]
-    assert report["schedule"] == f"[0s] {FOX}\n[1.312s {transition}] {RIVER}\n[2.812s recache] {CITY}"
+    assert report["schedule"] == f"[0s] {FOX}\n[1.312s {written}] {RIVER}\n[2.812s recache] {CITY}"
     typist.at = {}
-    again, told = make(report["schedule"])
+    again, told = make(report["schedule"], soft_chunks=3)
     assert torch.equal(again, live)
     assert [segment["prompt"] for segment in told["segments"]] == [FOX, RIVER, CITY]
     assert not torch.equal(make()[0], live)
@@ -164,6 +170,18 @@ def test_an_interrupted_run_goes_on_with_its_live_prompts(
         make(report["schedule"].replace(RIVER, CITY), run_name="film")
     without = make(run_name="film", from_chunk=2)[1]  # from there on anew: what was typed is gone
     assert [segment["prompt"] for segment in without["segments"]] == [FOX]
+
+
+def test_a_live_prompt_that_faded_in_goes_on_fading_as_it_began(
+    pack: Pack, runs: Path, make, typist: Typist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the widget says by then: what was typed is as it was."""
+    typist.at = {1: (RIVER, "soft")}
+    whole = make(soft_chunks=3)[0]
+    stopped(pack, monkeypatch, 3, lambda: make(run_name="film", soft_chunks=3))
+    typist.at = {}
+    again, report = make(run_name="film", soft_chunks=1)
+    assert torch.equal(again, whole) and report["schedule"].endswith(f"[1.312s soft 3] {RIVER}")
 
 
 @pytest.mark.parametrize(

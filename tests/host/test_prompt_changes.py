@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from headforcing_core.schedule import TRANSITIONS
 from tests.host.conftest import conditioning
 
 FIRST, SECOND = "a red fox in snow", "a city at night, rain"
@@ -23,7 +24,7 @@ def scenes(pack, model):
     profile = pack.run("HeadForcingProfileHeads", model=model, rule="random")[0]
     policy = pack.run("HeadForcingCachePolicy", preset="paper")[0]
 
-    def run(text: str, seconds: float = 8.0, **schedule: object) -> tuple[Tensor, dict]:
+    def run(text: str, seconds: float = 8.0, run_name: str = "", **schedule: object) -> tuple[Tensor, dict]:
         prompts = pack.run("HeadForcingPromptSchedule", clip=clip, text=text, **schedule)[0]
         latent, _, _, report = pack.run(
             "HeadForcingSampler",
@@ -34,6 +35,7 @@ def scenes(pack, model):
             height=96,
             profile=profile,
             policy=policy,
+            run_name=run_name,
         )
         return latent["samples"], json.loads(report)
 
@@ -66,6 +68,38 @@ def test_the_transition_widget_holds_for_scenes_without_a_word(scenes) -> None:
 def test_soft_chunks_decide_how_fast_the_new_prompt_comes(scenes) -> None:
     text = f"[0s] {FIRST}\n[6s soft] {SECOND}"
     assert not torch.equal(scenes(text, soft_chunks=1)[0], scenes(text, soft_chunks=3)[0])
+
+
+@pytest.mark.parametrize(("widget", "soft_chunks"), [("recache", 3), ("soft", 64)])
+def test_the_schedule_of_a_report_makes_the_same_segments_again(
+    scenes, tmp_path, monkeypatch, widget: str, soft_chunks: int
+) -> None:
+    """Whatever the widgets say the second time: a text tells all of its scenes."""
+    import folder_paths
+
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
+
+    def kept(name: str, text: str, **widgets: object) -> tuple[Tensor, str, list[dict]]:
+        latent, report = scenes(text, seconds=5.0, run_name=name, **widgets)
+        segments = json.loads((tmp_path / "head_forcing" / name / "run.json").read_bytes())["segments"]
+        for segment in segments:
+            segment["soft_chunks"] *= segment["transition"] == "soft"  # of no effect otherwise
+        return latent, report["schedule"], segments
+
+    words = ["", *TRANSITIONS, "soft 2"]
+    text = "\n".join([f"[0s] {FIRST}", *(f"[{0.7 * n:g}s {word}] scene {n}" for n, word in enumerate(words, 1))])
+    first, schedule, segments = kept("first", text, transition=widget, soft_chunks=soft_chunks)
+    again, told, others = kept("again", schedule, transition="cut", soft_chunks=5)
+    assert torch.equal(again, first) and told == schedule
+    assert others[1:] == segments[1:] and len(others) == len(words) + 1
+    assert [(segment["transition"], segment["soft_chunks"]) for segment in segments[1:]] == [
+        (widget, soft_chunks if widget == "soft" else 0),
+        ("recache", 0),
+        ("flush", 0),
+        ("soft", soft_chunks),
+        ("cut", 0),
+        ("soft", 2),
+    ]
 
 
 def test_after_a_flush_only_sink_and_last_frame_are_seen_and_after_a_cut_nothing_old(scenes) -> None:

@@ -135,6 +135,12 @@ def test_a_bar_tells_its_time_transition_and_whole_prompt(ruler: Ruler) -> None:
     assert bars[0].title == "0 s, chunk 0\n" + parse_schedule(TEXT, TRANSITIONS)[0].prompt
 
 
+def test_a_bar_tells_over_how_many_chunks_its_scene_fades(ruler: Ruler) -> None:
+    ruler.box.fill(TEXT.replace("soft", "soft 6"))
+    told = "Line 2, 5.81 s (asked: 6 s), chunk 8, soft over 6 chunks: the fox finds a frozen river"
+    ruler.element.get_by_role("button", name=told).wait_for()
+
+
 def test_it_follows_what_is_typed(ruler: Ruler) -> None:
     ruler.box.click()
     ruler.page.tab.keyboard.press("Control+End")

@@ -79,6 +79,15 @@ def test_the_schedule_route_tells_where_scenes_fall(comfyui: Server) -> None:
     }
 
 
+def test_the_schedule_route_tells_over_how_many_chunks_a_scene_fades_if_the_text_does(comfyui: Server) -> None:
+    answer = ask(comfyui, QUESTION, text="[0s soft 2] a\n[12s soft 6] b\n[40s] c", transition="soft")
+    assert answer["scenes"] == [
+        scene(1, 0.0, 0.0, 0, None, "a"),
+        scene(2, 12.0, 11.8125, 16, "soft", "b", soft_chunks=6),
+        scene(3, 40.0, 40.3125, 54, "soft", "c"),
+    ]
+
+
 def test_the_chunk_is_that_of_the_loader(comfyui: Server) -> None:
     named = {"model_name": "causal_forcing-framewise.safetensors"}
     assert ask(comfyui, QUESTION, **named)["chunk_frames"] == 1
@@ -138,7 +147,13 @@ def test_another_site_is_turned_away(comfyui: Server) -> None:
 
 
 def scene(
-    line: int, asked: float, start: float, chunk: int, transition: str | None, prompt: str
+    line: int,
+    asked: float,
+    start: float,
+    chunk: int,
+    transition: str | None,
+    prompt: str,
+    soft_chunks: int | None = None,
 ) -> Mapping[str, object]:
     """One scene of an answer."""
     return {
@@ -147,5 +162,6 @@ def scene(
         "start_second": start,
         "chunk": chunk,
         "transition": transition,
+        "soft_chunks": soft_chunks,
         "prompt": prompt,
     }

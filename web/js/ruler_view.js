@@ -86,7 +86,8 @@ export class RulerView {
     if (scene.transition) item.dataset.transition = scene.transition;
     const button = part("button", "bar");
     button.type = "button";
-    const told = late ? "after the end" : scene.transition ?? "";
+    const over = scene.soft_chunks ? ` over ${scene.soft_chunks} chunks` : "";
+    const told = late ? "after the end" : `${scene.transition ?? ""}${over}`;
     const [starts, asked] = [scene.start_second, scene.asked_second].map(clock);
     const when = `${starts}${starts === asked ? "" : ` (asked: ${asked})`}, chunk ${scene.chunk}${told && `, ${told}`}`;
     button.append(part("span", "when", `${starts} ${told}`), part("span", "prompt", scene.prompt));

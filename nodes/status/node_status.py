@@ -1,0 +1,50 @@
+"""Where a node shows what it does: lines of text on it, and events for its page."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import comfy.model_management
+from comfy_execution.utils import get_executing_context
+from server import PromptServer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """The node that is at work, by its id in the workflow; None when it stands in none."""
+
+    node_id: str | None
+
+    def say(self, text: str) -> None:
+        """Write a line on the node."""
+        server = getattr(PromptServer, "instance", None)  # absent when nodes run without a server
+        if server is not None and self.node_id is not None:
+            with _going_on():
+                server.send_progress_text(text, self.node_id, server.client_id)
+
+    def checked(self, done: int, chunks: int) -> None:
+        """A chunk of a kept run was checked before the run goes on. Raises the host's interrupt."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        self.say(f"checking what is kept, {done} of {chunks}")
+
+    def send_event(self, event: str, data: Mapping[str, str | int | bool | None]) -> None:
+        """Tell the page that started this, if any, what only this pack's own script there understands; with the ids of
+        the node and of its run in the host's queue."""
+        server, context = getattr(PromptServer, "instance", None), get_executing_context()
+        if server is not None:
+            ids = {"node_id": self.node_id, "prompt_id": None if context is None else context.prompt_id}
+            with _going_on():
+                server.send_sync(event, {**ids, **data}, server.client_id)
+
+
+@contextmanager
+def _going_on() -> Iterator[None]:
+    try:
+        yield
+    except Exception:  # a run does not end, nor hide what ended it, because a page cannot be told
+        log.warning("Head forcing: the page could not be told", exc_info=True)
