@@ -31,15 +31,15 @@ def disk_errors(folder: Path, what: str, then: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = reason_of(error)
         if error.errno in _FULL:
+            free = bytes_in_words(free_on_disk(folder))
             raise RuntimeError(
-                f"{what}: the disk is full ({reason}; {bytes_in_words(free_on_disk(folder))} free). Make room on the "
-                f"disk of the output folder. {then}"
+                f"{what}: the disk is full ({error.strerror}; {free} free). Make room on the disk of the output "
+                f"folder. {then}"
             ) from error
         raise RuntimeError(
-            f"{what}: the disk does not let it ({reason}). Close the program that has the file open, if one has, or "
-            f"check the output folder and its permissions. {then}"
+            f"{what}: the disk does not let it ({reason_of(error)}). Check the output folder and its permissions, and "
+            f"close the program that has the file open, if one has. {then}"
         ) from error
 
 

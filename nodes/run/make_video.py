@@ -91,7 +91,7 @@ def take_run(job: VideoJob, told: Told) -> Made:
     request, run, stream = job.request, job.run, job.stream
     latent = _empty_latent(request)
     with _closing(stream, run) as failures:
-        _put(latent, slice(0, request.video.prefix_frames), request.prefix, stream)
+        _put_prefix(job, latent)
         for chunk in range(run.finished.chunks):
             first = request.video.prefix_frames + chunk * request.video.chunk_frames
             made = latent_out(request.model, run.finished.read(chunk))
@@ -113,18 +113,19 @@ def _make_chunks(
     )
     chunks: list[Chunk] = []
     beside = 0
-    _put(latent, slice(0, request.video.prefix_frames), request.prefix, stream)
-    with backbone.reading(memory, heads.cost.memory_bytes), live.listening(), closing(progress):
-        listeners = Listeners(progress.step, progress.prefix)
-        for chunk in rollout(backbone, memory, wanted, noise, listeners, live.take):
-            run.keep(chunk)
-            pictures = _put(latent, slice(*chunk.frames), latent_out(request.model, chunk.latent), stream)
-            if chunk.index < run.finished.chunks:
-                progress.rebuilt(chunk.index + 1, run.finished.chunks)
-            else:
-                progress.made(chunk, pictures)
-            beside = max(beside, memory.chunk_bytes)
-            chunks.append(replace(chunk, latent=_NO_LATENT))
+    with closing(progress):
+        _put_prefix(job, latent)
+        with backbone.reading(memory, heads.cost.memory_bytes), live.listening():
+            listeners = Listeners(progress.step, progress.prefix)
+            for chunk in rollout(backbone, memory, wanted, noise, listeners, live.take):
+                run.keep(chunk)
+                pictures = _put(latent, slice(*chunk.frames), latent_out(request.model, chunk.latent), stream)
+                if chunk.index < run.finished.chunks:
+                    progress.rebuilt(chunk.index + 1, run.finished.chunks)
+                else:
+                    progress.made(chunk, pictures)
+                beside = max(beside, memory.chunk_bytes)
+                chunks.append(replace(chunk, latent=_NO_LATENT))
     return chunks, beside
 
 
@@ -133,9 +134,17 @@ def _empty_latent(request: RunRequest) -> Tensor:
     return torch.full(request.video.latent_shape, 0.0, device=comfy.model_management.intermediate_device())
 
 
-def _put(latent: Tensor, frames: slice, made: Tensor | None, stream: VideoStream | None) -> Tensor | None:
-    if made is None:
-        return None
+def _put_prefix(job: VideoJob, latent: Tensor) -> None:
+    prefix = job.request.prefix
+    if prefix is None:
+        return
+    there = latent[:, :, : prefix.shape[2]]
+    there[:] = prefix
+    if job.stream is not None:
+        job.stream.append_all(there, job.status.decoded)
+
+
+def _put(latent: Tensor, frames: slice, made: Tensor, stream: VideoStream | None) -> Tensor | None:
     latent[:, :, frames] = made
     return None if stream is None else stream.append(latent[:, :, frames])
 

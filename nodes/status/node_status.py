@@ -32,6 +32,11 @@ class NodeStatus:
         comfy.model_management.throw_exception_if_processing_interrupted()
         self.say(f"checking what is kept, {done} of {chunks}")
 
+    def decoded(self, done: int, frames: int) -> None:
+        """So many frames that were there before are decoded. Raises the host's interrupt."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        self.say(f"decoding what is there, {done} of {frames} frames")
+
     def send_event(self, event: str, data: Mapping[str, str | int | bool | None]) -> None:
         """Tell the page that started this, if any, what only this pack's own script there understands; with the ids of
         the node and of its run in the host's queue."""

@@ -212,7 +212,11 @@ STOPPED = "The video stopped after {} of 19 pictures: {}. The latent is whole"
         pytest.param("shorter", never_replaced, WAS_HELD, "video_next.mp4", id="held while a longer one is made"),
         pytest.param("no video", never_replaced, WAS_HELD, "video_next.mp4", id="held when only a video is made"),
         pytest.param(
-            "", never_replaced, UNFINISHED.format("Access is denied.*Close"), "video.mp4", id="held at its end"
+            "",
+            never_replaced,
+            UNFINISHED.format("Access is denied.*close the program"),
+            "video.mp4",
+            id="held at its end",
         ),
         pytest.param("", never_read, UNREAD, None, id="held against reading at its end"),
         pytest.param("whole", never_read, UNREAD, None, id="held against reading"),
@@ -374,7 +378,7 @@ def test_a_run_whose_video_is_held_is_not_half_replaced(
     with monkeypatch.context() as patch:
         never_removed("video.mp4")(patch, film)
         with pytest.raises(
-            RuntimeError, match=r"could not be opened.*Access is denied: video.mp4\). Close the program"
+            RuntimeError, match=r"could not be opened.*Access is denied: video.mp4\).*close the program"
         ):
             make(on_existing_run="replace", seed=1)
     assert files(film) == before
