@@ -10,6 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ..headforcing_core.checkpoint.families import check_sigmas
+from ..headforcing_core.files.disk_room import reason_of
 from ..headforcing_core.files.plain_names import check_plain_name
 from ..headforcing_core.geometry import DEFAULT_FPS, VideoShape
 from ..headforcing_core.heads.profile import HeadProfile
@@ -109,10 +110,16 @@ class HeadForcedSampler(io.ComfyNode):
             stream = None
             if vae is not None and can_stream(vae) and (takes_video or run_name) and not run.has_video:
                 metadata = workflow_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
-                stream = VideoStream(vae, run.video_path, fps, video.pixel_frames, metadata)
+                try:
+                    stream = VideoStream(vae, run.video_path, fps, video.pixel_frames, metadata)
+                except OSError as error:  # a run outlives its video
+                    run.notes.append(
+                        f"The video could not be begun in ComfyUI's temp folder ({reason_of(error)}), so the video "
+                        "output decodes the latent. Check that folder."
+                    )
             made = _made(model, plan, heads, schedule, seed, noise, prefix, run, stream, node_id)
         shown: Input.Video = LatentVideo(made.latent, vae, video.pixel_frames, fps)
-        if run.has_video or (stream is not None and stream.failure is None):
+        if run.has_video:
             shown = InputImpl.VideoFromFile(str(run.video_path))
         return io.NodeOutput({"samples": made.latent}, shown, to_image(made.timeline), made.report)
 

@@ -31,15 +31,25 @@ def disk_errors(folder: Path, what: str, then: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or type(error).__name__
         if error.errno in _FULL:
+            free = bytes_in_words(free_on_disk(folder))
             raise RuntimeError(
-                f"{what}: the disk is full ({reason}; {bytes_in_words(free_on_disk(folder))} free). Make room on the "
-                f"disk of the output folder. {then}"
+                f"{what}: the disk is full ({error.strerror}; {free} free). Make room on the disk of the output "
+                f"folder. {then}"
             ) from error
         raise RuntimeError(
-            f"{what}: the disk does not let it ({reason}). Check the output folder and its permissions. {then}"
+            f"{what}: the disk does not let it ({reason_of(error)}). Check the output folder and its permissions, and "
+            f"close the program that has the file open, if one has. {then}"
         ) from error
+
+
+def reason_of(error: Exception) -> str:
+    """Why something failed, in a few words, with the name of the file if it is known."""
+    said = getattr(error, "strerror", None)  # of the system and of FFmpeg; str() has the whole path
+    if not said:
+        return str(error).rstrip(".") or type(error).__name__
+    file = getattr(error, "filename2", None) or getattr(error, "filename", None)
+    return f"{said}: {Path(file).name}" if isinstance(file, str | Path) else said
 
 
 def free_on_disk(folder: Path) -> int:

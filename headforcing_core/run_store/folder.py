@@ -3,6 +3,7 @@
 import re
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -89,7 +90,8 @@ def remove_temporaries(folder: Path) -> None:
     """Remove what a killed process was writing. Only under the lock."""
     for path in folder.iterdir():
         if _is_temporary(path.name):
-            path.unlink()
+            with suppress(PermissionError):  # somebody plays video_next.mp4: it is removed another time
+                path.unlink()
 
 
 def lock_folder(folder: Path) -> FileLock:

@@ -64,9 +64,9 @@ def open_folder(folder: Path, spec: RunSpec, on_existing: str, from_chunk: int, 
     record = begin_record(spec)
     _check_disk(folder, spec, 0, files)
     _clean_up(folder)
+    _remove(folder, MADE_FILES)  # first, since somebody may hold the video open
     write_file(folder / RUN_FILE, dump_record(record))
     _remove(folder, chunks_from(0, files))
-    _remove(folder, MADE_FILES)
     return Opened(record, 0, [])
 
 

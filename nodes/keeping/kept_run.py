@@ -14,6 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from ...headforcing_core.files.disk_room import reason_of
 from ...headforcing_core.heads.profile import HeadProfile
 from ...headforcing_core.report.run_report import Setting
 from ...headforcing_core.rollout.loop import Chunk
@@ -25,6 +26,7 @@ from .wanted_run import run_profile, run_spec, runs_folder
 if TYPE_CHECKING:
     from ..request.run_request import RunPlan
     from ..request.run_scenes import RunScenes
+    from ..video.growing_video import VideoStream
 
 _VIDEO_HASH = "video sha256"  # in timeline.png
 
@@ -38,8 +40,8 @@ class Told(NamedTuple):
 
 class Run(Protocol):
     """What a run is made into. `finished` chunks are there already; `notes` are sentences for the report; `video_path`
-    is where its video grows; `told` what is told of it, when nothing is to be made, and `has_video` whether its video
-    is whole then."""
+    is where its video grows or lies; `told` what is told of it, when nothing is to be made, and `has_video` whether its
+    video is whole, then and once it is settled."""
 
     finished: Finished
     notes: list[str]
@@ -65,8 +67,8 @@ class Run(Protocol):
         """Take a chunk, made or finished before."""
         ...
 
-    def settle_video(self, pictures: int) -> None:
-        """The video file is closed and has so many pictures."""
+    def settle_video(self, stream: VideoStream) -> list[str]:
+        """The video is closed, whole or not. Sentences on what failed, which is not raised."""
         ...
 
     def tell(self, told: Told) -> None:
@@ -103,8 +105,10 @@ class UnkeptRun:
     def keep(self, chunk: Chunk) -> None:
         """Nothing is kept."""
 
-    def settle_video(self, pictures: int) -> None:
+    def settle_video(self, stream: VideoStream) -> list[str]:
         """It is where it was written."""
+        self.has_video = stream.is_whole
+        return []
 
     def tell(self, told: Told) -> None:
         """Nothing is kept."""
@@ -124,6 +128,7 @@ class KeptRun:
         self.told = self._read({"chunks": video.chunks, "pixel_frames": video.pixel_frames, "fps": video.fps})
         self.has_video = self.told is not None and self._is_video_of(self.told)
         self._video_path: Path | None = None
+        self._video_hash: str | None = None  # of a video that was made whole and is in its place
 
     @property
     def video_path(self) -> Path:
@@ -147,28 +152,50 @@ class KeptRun:
         elif decisions:
             self._store.add_decisions(chunk.index, decisions)
 
-    def settle_video(self, pictures: int) -> None:
-        if self.video_path == self._store.next_video_path and pictures >= self._least_pictures:
-            os.replace(self.video_path, self._store.video_path)
-            self._video_path = self._store.video_path
+    def settle_video(self, stream: VideoStream) -> list[str]:
+        path, place, beside = self.video_path, self._store.video_path, self._store.next_video_path
+        self.has_video = stream.is_whole
+        if path == beside and stream.pixel_frames >= max(1, self._least_pictures):
+            try:
+                os.replace(beside, place)
+            except OSError as error:
+                return [
+                    f"The new video could not take the place of {place.name} ({reason_of(error)}), so it is "
+                    f"{beside.name} for now. Close the program that has {place.name} open, and run again."
+                ]
+            path = self._video_path = place
+        if path != place or not stream.is_whole or stream.failure is not None:
+            return []  # made again by the next run, since no hash of it is kept
+        try:
+            self._video_hash = _file_hash(place)
+        except OSError as error:
+            self.has_video = False
+            return [
+                f"{place.name} could not be read ({reason_of(error)}), so the video output decodes the latent. Close "
+                "the program that has it open, and run again."
+            ]
+        try:
             if self.told is not None:
-                try:
-                    self.tell(self.told)
-                except (RuntimeError, OSError) as error:
-                    self.notes.append(str(error))
+                self.tell(self.told)
+        except Exception as error:
+            return [f"{reason_of(error)}."]
+        return []
 
     def tell(self, told: Told) -> None:
         if self._store.has_more:
             return
         data, beside = io.BytesIO(), PngInfo()
-        if self._store.video_path.exists():
-            beside.add_text(_VIDEO_HASH, _file_hash(self._store.video_path))
+        if self._video_hash is not None:
+            beside.add_text(_VIDEO_HASH, self._video_hash)
         told.timeline.save(data, "PNG", pnginfo=beside)
         self._store.write_report(told.report, data.getvalue())
 
     def _is_video_of(self, told: Told) -> bool:
-        path = self._store.video_path
-        return path.exists() and told.timeline.info.get(_VIDEO_HASH) == _file_hash(path)
+        path, kept = self._store.video_path, told.timeline.info.get(_VIDEO_HASH)
+        try:
+            return kept is not None and path.exists() and kept == _file_hash(path)
+        except OSError:
+            return False  # made again
 
     def _place(self) -> Path:
         if self.has_video:

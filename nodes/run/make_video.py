@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ...headforcing_core.files.disk_room import reason_of
 from ...headforcing_core.report.head_map import draw_timeline
 from ...headforcing_core.report.run_report import Setting, make_report, shown_chunks, with_notes
 from ...headforcing_core.rollout.loop import Chunk, make_memory, rollout
@@ -60,7 +61,7 @@ def make_run(
     of `stream`, and the model is as it was found."""
     started = perf_counter()
     latent = _empty_latent(plan)
-    with _closing(stream, run):
+    with _closing(stream, run) as failures:
         chunks, beside = _make_chunks(model, plan, heads, noise, prefix, run, live, stream, node_id, latent)
     taken = perf_counter() - started
     log.info("Head forcing: %d chunks in %.1f s, history %.2f GB", len(chunks), taken, chunks[-1].kv_bytes / 1e9)
@@ -71,19 +72,17 @@ def make_run(
         [plan.video.start_second(chunk.index) for chunk in chunks],
         [(segment.chunks[0], segment.prompt) for segment in segments],
     )
-    failures = _failures(stream)
-    notes = [*plan.notes, *heads.notes, *run.notes, *live.notes, *failures]
+    notes = [*plan.notes, *heads.notes, *run.notes, *live.notes]
     shown = shown_chunks(chunks, segments)
     report = make_report(settings, notes, segments, schedule, heads.profile, chunks, shown, beside, taken)
-    if not failures:
-        whole = report
-        if len(shown) < len(chunks):
-            whole = make_report(settings, notes, segments, schedule, heads.profile, chunks, chunks, beside, taken)
-        try:
-            run.tell(Told(whole, timeline))
-        except (RuntimeError, OSError) as error:  # the chunks are there, so the video is not lost for it
-            report = with_notes(report, [str(error)])
-    return Made(latent, timeline, report)
+    whole = report
+    if len(shown) < len(chunks):
+        whole = make_report(settings, notes, segments, schedule, heads.profile, chunks, chunks, beside, taken)
+    try:
+        run.tell(Told(whole, timeline))
+    except Exception as error:  # the chunks are there, so the video is not lost for it
+        failures.append(f"{reason_of(error)}.")
+    return Made(latent, timeline, with_notes(report, failures))  # what failed is mended by the next run: it is not kept
 
 
 def take_run(
@@ -97,14 +96,14 @@ def take_run(
 ) -> Made:
     """The outputs of a run that was whole before, without a step. `on_chunk` hears of (chunks read, chunks)."""
     latent = _empty_latent(plan)
-    with _closing(stream, run):
+    with _closing(stream, run) as failures:
         _put(latent, slice(0, plan.video.prefix_frames), prefix, stream)
         for chunk in range(run.finished.chunks):
             first = plan.video.prefix_frames + chunk * plan.video.chunk_frames
             made = host.latent_out(model, run.finished.read(chunk))
             _put(latent, slice(first, first + plan.video.chunk_frames), made, stream)
             on_chunk(chunk + 1, run.finished.chunks)
-    return Made(latent, told.timeline, with_notes(told.report, [*run.notes, *_failures(stream)]))
+    return Made(latent, told.timeline, with_notes(told.report, [*run.notes, *failures]))
 
 
 def _make_chunks(
@@ -144,10 +143,6 @@ def _make_chunks(
     return chunks, beside
 
 
-def _failures(stream: VideoStream | None) -> list[str]:
-    return [stream.failure] if stream is not None and stream.failure else []
-
-
 def _empty_latent(plan: RunPlan) -> Tensor:
     # All of it at once: what does not fit into memory is known before the first step, and nothing is copied at the end.
     return torch.full(plan.video.latent_shape, 0.0, device=comfy.model_management.intermediate_device())
@@ -161,10 +156,16 @@ def _put(latent: Tensor, frames: slice, made: Tensor | None, stream: VideoStream
 
 
 @contextmanager
-def _closing(stream: VideoStream | None, run: Run) -> Iterator[None]:
+def _closing(stream: VideoStream | None, run: Run) -> Iterator[list[str]]:
+    """Gives what holds sentences on what failed around the video, once it is closed. Nothing that fails there takes the
+    place of what ended the run."""
+    failures: list[str] = []
     try:
-        yield
+        yield failures
     finally:
         if stream is not None:
             stream.close()
-            run.settle_video(stream.pixel_frames)
+            settling = run.settle_video(stream)
+            failures += [*filter(None, [stream.failure]), *settling]
+            for failure in settling:  # an interrupted run has no report
+                log.warning("Head forcing: %s", failure)

@@ -6,6 +6,7 @@ over and over: the page needs no script for it, and classic nodes and Vue nodes 
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections.abc import Callable, Sequence
@@ -27,9 +28,12 @@ _MOST_WAITING = 4  # messages of the server
 
 Show = Callable[[Image.Image], None]
 
+log = logging.getLogger(__name__)
+
 
 class Flipbook:
-    """Shows pictures in turn until others come or it is closed; `show` is called from a thread of its own."""
+    """Shows pictures in turn until others come or it is closed; `show` is called from a thread of its own, which also
+    ends when it fails."""
 
     def __init__(self, show: Show) -> None:
         self._show = show
@@ -47,8 +51,9 @@ class Flipbook:
             self._pictures, self._seconds = pictures, seconds
             self._changed.notify()
         if self._thread is None:
-            self._thread = threading.Thread(target=self._turn, name="head-forcing-preview", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._turn, name="head-forcing-preview", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def close(self) -> None:
         """Stop, with the picture that is shown."""
@@ -59,6 +64,12 @@ class Flipbook:
             self._thread.join()
 
     def _turn(self) -> None:
+        try:
+            self._turn_pages()
+        except Exception:  # a video is not to end for its preview
+            log.warning("Head forcing: no preview any more, since one could not be shown", exc_info=True)
+
+    def _turn_pages(self) -> None:
         shown: Sequence[Image.Image] = ()
         page = 0
         with self._changed:

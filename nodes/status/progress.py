@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from textwrap import shorten
 from time import perf_counter
 from typing import TYPE_CHECKING, cast
@@ -149,7 +150,8 @@ def send_event(event: str, data: Mapping[str, str | int | bool | None]) -> None:
     """Tell the page that started this, if any, what only this pack's own script there understands."""
     server = getattr(PromptServer, "instance", None)
     if server is not None:
-        server.send_sync(event, dict(data), server.client_id)
+        with _going_on():
+            server.send_sync(event, dict(data), server.client_id)
 
 
 def _clock(seconds: float) -> str:
@@ -162,4 +164,13 @@ def say(text: str, node_id: str | None) -> None:
     """Write a line on a node."""
     server = getattr(PromptServer, "instance", None)  # absent when nodes run without a server
     if server is not None and node_id is not None:
-        server.send_progress_text(text, node_id, server.client_id)
+        with _going_on():
+            server.send_progress_text(text, node_id, server.client_id)
+
+
+@contextmanager
+def _going_on() -> Iterator[None]:
+    try:
+        yield
+    except Exception:  # a run does not end, nor hide what ended it, because a page cannot be told
+        log.warning("Head forcing: the page could not be told", exc_info=True)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import comfy.cli_args
-from av.error import FFmpegError
 from torch import Tensor
 
+from ...headforcing_core.files.disk_room import reason_of
 from ..host.chunk_decoder import ChunkDecoder
 from .mp4_writer import VideoWriter
 
@@ -27,7 +27,8 @@ class VideoStream:
     """An MP4 of at most `pixel_frames` pictures that grows by the chunk, in the memory of two chunks: while one is
     sampled, the one before is encoded on the processor, in a thread that ends with `close`.
 
-    A run outlives its video: when a chunk cannot be decoded or written, `failure` says why, and nothing more is added.
+    A run outlives its video: whatever fails here is not raised, `failure` says it in a sentence for the report, and
+    nothing more is added. An interrupt passes.
     """
 
     def __init__(self, vae: VAE, path: Path, fps: float, pixel_frames: int, metadata: Mapping[str, str]) -> None:
@@ -45,6 +46,11 @@ class VideoStream:
         """Pictures in the file."""
         return self._writer.pixel_frames
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all pictures are in the file, which then plays, even when it could not be finished."""
+        return self.pixel_frames == self._pixel_frames
+
     def expected_bytes(self, width: int, height: int) -> int:
         """Bytes that the decoder will remember between two chunks of a size in pixels."""
         return self._decoder.expected_bytes(width, height)
@@ -58,23 +64,22 @@ class VideoStream:
         try:
             pictures = self._decoder.decode(latent)[:missing]
             self._finish_encoding()
-        except (RuntimeError, FFmpegError) as error:  # out of memory is a RuntimeError
+            self._encoding = self._thread.submit(self._writer.append, pictures)
+        except Exception as error:
             self._fail(error)
             return None
         self._decoded += len(pictures)
-        self._encoding = self._thread.submit(self._writer.append, pictures)
         return pictures
 
     def close(self) -> None:
         """Finish the file; what is there plays in any case."""
         self._decoder.close()
-        try:
-            self._finish_encoding()
-            self._writer.close()
-        except (RuntimeError, FFmpegError) as error:
-            self._fail(error)
-        finally:
-            self._thread.shutdown()
+        self._thread.shutdown()  # once the last pictures are encoded
+        for finish in (self._finish_encoding, self._writer.close):
+            try:
+                finish()
+            except Exception as error:
+                self._fail(error)
 
     def _finish_encoding(self) -> None:
         encoding, self._encoding = self._encoding, None
@@ -82,11 +87,19 @@ class VideoStream:
             encoding.result()
 
     def _fail(self, error: Exception) -> None:
-        self.failure = (
-            f"The video stopped after {self._writer.pixel_frames} of {self._pixel_frames} pictures: {error} The latent "
-            "is whole, and the video output decodes it again."
-        )
-        log.warning("Head forcing: %s", self.failure)
+        wait([self._encoding] if self._encoding else [])  # what is being encoded counts
+        if self.is_whole:
+            failure = (
+                f"The video has all of its {self.pixel_frames} pictures and plays, but it could not be finished: "
+                f"{reason_of(error)}. With a run_name, run again to have it finished."
+            )
+        else:
+            failure = (
+                f"The video stopped after {self.pixel_frames} of {self._pixel_frames} pictures: {reason_of(error)}. "
+                "The latent is whole, and the video output decodes it again."
+            )
+        log.warning("Head forcing: %s", failure, exc_info=error)
+        self.failure = self.failure or failure
 
 
 def workflow_metadata(prompt: object, extra_pnginfo: Mapping[str, object] | None) -> dict[str, str]:

@@ -86,7 +86,7 @@ class LatentVideo(Input.Video):
         with closing(VideoStream(vae, temporary_video(), self._fps, self._pixel_frames, {})) as stream:
             for frames in self._latent.split(_FRAMES_AT_ONCE, dim=2):
                 stream.append(frames)
-        if stream.failure is not None:
+        if stream.failure is not None and not stream.is_whole:
             raise RuntimeError(stream.failure)
         return InputImpl.VideoFromFile(str(stream.path))
 

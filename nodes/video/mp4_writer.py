@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -79,7 +80,8 @@ class VideoWriter:
                             target.mux(packet)
                 os.replace(whole, self._path)
             finally:
-                whole.unlink(missing_ok=True)
+                with suppress(OSError):  # what ended it is to be told, not this
+                    whole.unlink(missing_ok=True)
         self._is_closed = True
 
     def _encode(self, pictures: Tensor) -> bytes:

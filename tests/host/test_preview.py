@@ -1,5 +1,6 @@
 """The moving preview: which pictures, how fast, until when."""
 
+import threading
 import time
 
 import pytest
@@ -31,6 +32,38 @@ def test_pictures_are_shown_in_turn_until_others_come_and_none_after_the_end(pre
     shown = len(seen)
     time.sleep(0.05)
     assert len(seen) == shown and seen.count("d") == 1  # one picture does not move
+
+
+def test_a_picture_that_cannot_be_shown_ends_the_preview_and_nothing_else(
+    preview, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[str] = []
+    unhandled: list[object] = []
+
+    def show(picture: str) -> None:
+        seen.append(picture)
+        raise RuntimeError("Event loop is closed")
+
+    monkeypatch.setattr(threading, "excepthook", unhandled.append)
+    book = preview.Flipbook(show)
+    book.turn_to(["a", "b"], 0.002)
+    wait_for(seen, 1)
+    book.turn_to(["c"], 0.002)
+    book.close()
+    assert seen == ["a"] and unhandled == [] and caplog.text.count("one could not be shown") == 1
+
+
+def test_closing_what_got_no_thread_is_no_error(preview, monkeypatch: pytest.MonkeyPatch) -> None:
+    book = preview.Flipbook(print)
+    with monkeypatch.context() as patch:
+
+        def start(self: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError):
+            book.turn_to(["a"], 0.002)
+    book.close()
 
 
 def test_closing_what_never_showed_is_no_error(preview) -> None:
