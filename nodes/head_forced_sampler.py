@@ -138,7 +138,7 @@ def _made(
 ) -> Made:
     told = run.told
     if told is not None:
-        return take_run(model, plan, prefix, run, told, stream, progress.checking(node_id))
+        return take_run(model, plan, prefix, run, told, stream, node_id)
     heads = heads or run_heads(model, plan, node_id)
     run.note_profile(heads.profile)
     noise = make_noise(noise_mode, plan.video, seed, run.seed_for)

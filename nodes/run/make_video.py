@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from time import perf_counter
@@ -21,7 +21,7 @@ from ...headforcing_core.rollout.loop import Chunk, make_memory, rollout
 from ...headforcing_core.rollout.noise import Noise
 from ..host import backbone as host
 from ..keeping.kept_run import Told
-from ..status.progress import RunProgress
+from ..status.progress import RunProgress, checking, decoding
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -92,12 +92,12 @@ def take_run(
     run: Run,
     told: Told,
     stream: VideoStream | None,
-    on_chunk: Callable[[int, int], None],
+    node_id: str | None,
 ) -> Made:
-    """The outputs of a run that was whole before, without a step. `on_chunk` hears of (chunks read, chunks)."""
-    latent = _empty_latent(plan)
+    """The outputs of a run that was whole before, without a step."""
+    latent, on_chunk = _empty_latent(plan), checking(node_id)
     with _closing(stream, run) as failures:
-        _put(latent, slice(0, plan.video.prefix_frames), prefix, stream)
+        _put_prefix(latent, prefix, stream, node_id)
         for chunk in range(run.finished.chunks):
             first = plan.video.prefix_frames + chunk * plan.video.chunk_frames
             made = host.latent_out(model, run.finished.read(chunk))
@@ -126,20 +126,21 @@ def _make_chunks(
     progress = RunProgress(model, plan.video, steps, node_id, each, lambda chunk: live.scenes.prompt_of(chunk))
     chunks: list[Chunk] = []
     beside = 0
-    _put(latent, slice(0, plan.video.prefix_frames), prefix, stream)
-    with backbone.reading(memory, heads.cost.memory_bytes), live.listening(), closing(progress):
-        made = rollout(
-            backbone, memory, wanted, plan.fitted, heads.labels, noise, progress.step, progress.prefix, live.take
-        )
-        for chunk in made:
-            run.keep(chunk)
-            pictures = _put(latent, slice(*chunk.frames), host.latent_out(model, chunk.latent), stream)
-            if chunk.index < run.finished.chunks:
-                progress.rebuilt(chunk.index + 1, run.finished.chunks)
-            else:
-                progress.made(chunk, pictures)
-            beside = max(beside, memory.chunk_bytes)
-            chunks.append(replace(chunk, latent=_NO_LATENT))
+    with closing(progress):
+        _put_prefix(latent, prefix, stream, node_id)
+        with backbone.reading(memory, heads.cost.memory_bytes), live.listening():
+            made = rollout(
+                backbone, memory, wanted, plan.fitted, heads.labels, noise, progress.step, progress.prefix, live.take
+            )
+            for chunk in made:
+                run.keep(chunk)
+                pictures = _put(latent, slice(*chunk.frames), host.latent_out(model, chunk.latent), stream)
+                if chunk.index < run.finished.chunks:
+                    progress.rebuilt(chunk.index + 1, run.finished.chunks)
+                else:
+                    progress.made(chunk, pictures)
+                beside = max(beside, memory.chunk_bytes)
+                chunks.append(replace(chunk, latent=_NO_LATENT))
     return chunks, beside
 
 
@@ -148,9 +149,16 @@ def _empty_latent(plan: RunPlan) -> Tensor:
     return torch.full(plan.video.latent_shape, 0.0, device=comfy.model_management.intermediate_device())
 
 
-def _put(latent: Tensor, frames: slice, made: Tensor | None, stream: VideoStream | None) -> Tensor | None:
-    if made is None:
-        return None
+def _put_prefix(latent: Tensor, prefix: Tensor | None, stream: VideoStream | None, node_id: str | None) -> None:
+    if prefix is None:
+        return
+    there = latent[:, :, : prefix.shape[2]]
+    there[:] = prefix
+    if stream is not None:
+        stream.append_all(there, decoding(node_id))
+
+
+def _put(latent: Tensor, frames: slice, made: Tensor, stream: VideoStream | None) -> Tensor | None:
     latent[:, :, frames] = made
     return None if stream is None else stream.append(latent[:, :, frames])
 

@@ -146,6 +146,16 @@ def checking(node_id: str | None) -> Callable[[int, int], None]:
     return checked
 
 
+def decoding(node_id: str | None) -> Callable[[int, int], None]:
+    """What hears of frames that were there before and are decoded, a few at a time. Raises the host's interrupt."""
+
+    def decoded(done: int, frames: int) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        say(f"decoding what is there, {done} of {frames} frames", node_id)
+
+    return decoded
+
+
 def send_event(event: str, data: Mapping[str, str | int | bool | None]) -> None:
     """Tell the page that started this, if any, what only this pack's own script there understands."""
     server = getattr(PromptServer, "instance", None)

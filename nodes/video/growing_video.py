@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +19,8 @@ from .mp4_writer import VideoWriter
 
 if TYPE_CHECKING:
     from comfy.sd import VAE
+
+_FRAMES_AT_ONCE = 3  # as a chunk has
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,15 @@ class VideoStream:
             return None
         self._decoded += len(pictures)
         return pictures
+
+    def append_all(self, latent: Tensor, on_frames: Callable[[int, int], None]) -> None:
+        """The next frames of the video's LATENT, however many, in the memory of a chunk. `on_frames` hears of (frames
+        appended, frames) after every few; what it raises ends it."""
+        frames, done = latent.shape[2], 0
+        for piece in latent.split(_FRAMES_AT_ONCE, dim=2):
+            self.append(piece)
+            done += piece.shape[2]
+            on_frames(done, frames)
 
     def close(self) -> None:
         """Finish the file; what is there plays in any case."""

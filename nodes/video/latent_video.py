@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from ...headforcing_core.geometry import LATENT_CHANNELS
 from ..host.chunk_decoder import can_stream
+from ..status.progress import decoding
 from .growing_video import VideoStream
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ NO_VAE = (
     "vae is not connected, but the video output is used. Pictures cannot be made without it. Connect the Wan 2.1 "
     "VAE, or use the latent output with VAE Decode."
 )
-_FRAMES_AT_ONCE = 3
 
 
 def check_vae(vae: VAE) -> None:
@@ -84,8 +84,7 @@ class LatentVideo(Input.Video):
 
     def _stream(self, vae: VAE) -> Input.Video:
         with closing(VideoStream(vae, temporary_video(), self._fps, self._pixel_frames, {})) as stream:
-            for frames in self._latent.split(_FRAMES_AT_ONCE, dim=2):
-                stream.append(frames)
+            stream.append_all(self._latent, decoding(None))
         if stream.failure is not None and not stream.is_whole:
             raise RuntimeError(stream.failure)
         return InputImpl.VideoFromFile(str(stream.path))
