@@ -81,7 +81,7 @@ def test_the_host_decodes_with_it_as_training_does(vae, nodes: dict[str, type]) 
 
 
 def test_it_decodes_in_pieces_as_in_one(vae, nodes: dict[str, type]) -> None:
-    decoder = importlib.import_module("world_pack.nodes.chunk_decoder").ChunkDecoder(vae)
+    decoder = importlib.import_module("world_pack.nodes.host.chunk_decoder").ChunkDecoder(vae)
     latent = torch.randn(1, 16, 7, 4, 4, generator=torch.Generator().manual_seed(0))
     pieces = torch.cat(
         [decoder.decode(latent[:, :, :3]), decoder.decode(latent[:, :, 3:6]), decoder.decode(latent[:, :, 6:])]
