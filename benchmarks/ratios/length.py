@@ -60,18 +60,6 @@ PARTS = (
 )
 
 
-@dataclass(frozen=True)
-class Case:
-    """What a child process needs to measure the memory of one rollout."""
-
-    part: Part
-    labels: Labels
-    policy: str
-    marks: tuple[int, ...]
-    threads: int
-    kernel: str
-
-
 def main() -> None:
     """Measure, show, write."""
     given = _options()
@@ -135,7 +123,7 @@ def _times(stage: Stage, part: Part, marks: Sequence[int], rounds: int, own_gb: 
         for place, rolling in rollouts.items()
     ]
     rows += [_row(place, taken, marks[0], at.kv_bytes, 0) for place, at in own.items()]
-    rows += [_stopped(stage.labels, part, mark, own_gb) for mark in marks if mark not in fitting]
+    rows += [_stopped(rows[0], stage.labels, part, mark, own_gb) for mark in marks if mark not in fitting]
     for rolling in rollouts.values():
         rolling.close()
     return rows
@@ -172,21 +160,11 @@ def _row(
     }
 
 
-def _stopped(labels: Labels, part: Part, mark: int, own_gb: float) -> Row:
+def _stopped(like: Row, labels: Labels, part: Part, mark: int, own_gb: float) -> Row:
     needed = _own_bytes(labels, part, mark)
     last = int(own_gb * GIGABYTE * (mark + 1) / needed)
-    return {
-        "what": OWN,
-        "chunk": mark,
-        "seconds": None,
-        TIME: None,
-        "processor, to first": None,
-        "KV MB": needed / MEGABYTE,
-        "beside MB": 0.0,
-        "peak growth MB": None,
-        PEAK: None,
-        "note": f"stops: {own_gb:g} GB hold K and V of {last} chunks",
-    }
+    note = f"stops: {own_gb:g} GB hold K and V of {last} chunks"
+    return {**dict.fromkeys(like), "what": OWN, "chunk": mark, "KV MB": needed / MEGABYTE, "note": note}
 
 
 def _own_bytes(labels: Labels, part: Part, mark: int) -> int:
@@ -196,45 +174,43 @@ def _own_bytes(labels: Labels, part: Part, mark: int) -> int:
 def _peaks(part: Part, labels: Labels, marks: tuple[int, ...], given: argparse.Namespace) -> dict[tuple[str, int], Row]:
     """Peak growth of a fresh process for each policy, read at the marks on the way; the host's own sampler gets one
     for each mark."""
-    cases = [Case(part, labels, name, marks, given.threads, given.kernel) for name in POLICIES]
-    cases += [
-        Case(part, labels, OWN, (mark,), given.threads, given.kernel)
-        for mark in marks
-        if _own_bytes(labels, part, mark) <= given.own_gb * GIGABYTE
-    ]
+    cases = [(name, marks) for name in POLICIES]
+    cases += [(OWN, (mark,)) for mark in marks if _own_bytes(labels, part, mark) <= given.own_gb * GIGABYTE]
     growth: dict[tuple[str, int], int] = {}
-    for case in cases:
+    for name, read_at in cases:
         with ProcessPoolExecutor(1, get_context("spawn")) as child:
-            measured = child.submit(_measure_peak, case).result()
-        growth |= {(case.policy, mark): grown for mark, grown in measured.items()}
-        say(f"  {part.name}: memory of {case.policy}")
+            measured = child.submit(_measure_peak, part, labels, name, read_at, given).result()
+        growth |= {(name, mark): grown for mark, grown in measured.items()}
+        say(f"  {part.name}: memory of {name}")
     return {
         (name, mark): {"peak growth MB": grown / MEGABYTE, PEAK: grown / growth[name, marks[0]]}
         for (name, mark), grown in growth.items()
     }
 
 
-def _measure_peak(case: Case) -> dict[int, int]:
+def _measure_peak(
+    part: Part, labels: Labels, name: str, marks: tuple[int, ...], given: argparse.Namespace
+) -> dict[int, int]:
     """In a process of its own: peak growth at each mark, counted from the model standing ready. Chunks have one step,
     which takes the memory of four."""
-    host = enter_host(case.threads, case.kernel)
-    if case.policy == OWN:
-        on = OwnSamplerModel(len(case.labels), len(case.labels[0]), case.part.size, case.part.text_tokens)
+    host = enter_host(given.threads, given.kernel)
+    if name == OWN:
+        on = OwnSamplerModel(len(labels), len(labels[0]), part.size, part.text_tokens)
         OwnSamplerAt(on, 0).make()
         forget_peak()
         before = held_bytes()
-        OwnSamplerAt(on, case.marks[0]).make()
-        return {case.marks[0]: peak_bytes() - before}
-    stage = Stage(host, case.labels, case.part.size, case.part.text_tokens, ONE_STEP)
-    policy, peaks = PRESETS[case.policy], {}
+        OwnSamplerAt(on, marks[0]).make()
+        return {marks[0]: peak_bytes() - before}
+    stage = Stage(host, labels, part.size, part.text_tokens, ONE_STEP)
+    policy, peaks = PRESETS[name], {}
     with stage.open():
         first_pass = Rolling(stage, policy, 2, lambda chunk: True)
         first_pass.next()
         first_pass.close()
         forget_peak()
         before = held_bytes()
-        rolling = Rolling(stage, policy, max(case.marks) + 2, case.part.runs_model(case.marks, 1))
-        for mark in case.marks:
+        rolling = Rolling(stage, policy, max(marks) + 2, part.runs_model(marks, 1))
+        for mark in marks:
             rolling.go_to(mark + 1)
             peaks[mark] = peak_bytes() - before
         rolling.close()
