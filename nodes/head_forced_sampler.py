@@ -18,6 +18,7 @@ from .host.chunk_decoder import can_stream
 from .host.device_memory import explaining_out_of_memory, free_bytes
 from .host.model import facts_of
 from .input_checks import name_error, size_error
+from .inputs import DEFAULT_HEIGHT, DEFAULT_WIDTH
 from .keeping.kept_run import open_run
 from .keeping.wanted_run import FolderRequest, carried_over
 from .request.beginning import Beginning
@@ -27,7 +28,7 @@ from .run.announce_cost import announce_cost
 from .run.head_labels import RunHeads, run_heads
 from .run.live_scenes import LiveScenes
 from .run.make_video import Made, VideoJob, make_run, take_run
-from .sampler_schema import sampler_schema
+from .sampler_schema import DEFAULT_SECONDS, sampler_schema
 from .sockets import PromptSchedule
 from .status.node_status import NodeStatus
 from .video.growing_video import VideoStream, workflow_metadata
@@ -52,7 +53,7 @@ class HeadForcedSampler(io.ComfyNode):
     @classmethod
     @override
     def validate_inputs(
-        cls, width: int | None = 832, height: int | None = 480, run_name: str | None = ""
+        cls, width: int | None = DEFAULT_WIDTH, height: int | None = DEFAULT_HEIGHT, run_name: str | None = ""
     ) -> bool | str:
         named = name_error("run_name", run_name)
         return size_error(width, height) if named is True else named
@@ -63,9 +64,9 @@ class HeadForcedSampler(io.ComfyNode):
         cls,
         model: ModelPatcher,
         schedule: PromptSchedule | None = None,
-        seconds: float = 20.0,
-        width: int = 832,
-        height: int = 480,
+        seconds: float = DEFAULT_SECONDS,
+        width: int = DEFAULT_WIDTH,
+        height: int = DEFAULT_HEIGHT,
         seed: int = 0,
         profile: HeadProfile | None = None,
         policy: CachePolicy | None = None,
