@@ -27,7 +27,7 @@ from .request.run_request import RunInputs, settle_run
 from .run.announce_cost import announce_cost
 from .run.head_labels import RunHeads, run_heads
 from .run.live_scenes import LiveScenes
-from .run.make_video import Made, VideoJob, make_run, take_run
+from .run.make_video import RunOutputs, VideoJob, kept_outputs, make_outputs
 from .sampler_schema import DEFAULT_SECONDS, sampler_schema
 from .sockets import PromptSchedule
 from .status.node_status import NodeStatus
@@ -109,17 +109,17 @@ class HeadForcedSampler(io.ComfyNode):
             if vae is not None and can_stream(vae) and (takes_video or run_name) and not run.has_video:
                 metadata = workflow_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
                 stream = VideoStream(vae, run.video_path, fps, video.pixel_frames, metadata)
-            made = _made(VideoJob(request, run, stream, status), heads)
+            made = _outputs(VideoJob(request, run, stream, status), heads)
         shown: Input.Video = LatentVideo(made.latent, vae, video.pixel_frames, fps)
         if run.has_video or (stream is not None and stream.failure is None):
             shown = InputImpl.VideoFromFile(str(run.video_path))
         return io.NodeOutput({"samples": made.latent}, shown, to_image(made.timeline), made.report)
 
 
-def _made(job: VideoJob, heads: RunHeads | None) -> Made:
+def _outputs(job: VideoJob, heads: RunHeads | None) -> RunOutputs:
     request, run = job.request, job.run
     if run.told is not None:
-        return take_run(job, run.told)
+        return kept_outputs(job, run.told)
     heads = heads or run_heads(request, job.status)
     run.note_profile(heads.profile)
     noise = make_noise(request.noise, request.video, request.seed, run.seed_for)
@@ -127,7 +127,7 @@ def _made(job: VideoJob, heads: RunHeads | None) -> Made:
     run.notes.append(said)
     live = LiveScenes(request, run, job.status)
     return explaining_out_of_memory(
-        lambda: make_run(job, heads, noise, live),
+        lambda: make_outputs(job, heads, noise, live),
         lambda: cost.out_of_memory(free_bytes(request.model)),
     )
 

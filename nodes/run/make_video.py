@@ -20,7 +20,7 @@ from ...headforcing_core.rollout.loop import Chunk, make_memory, rollout
 from ...headforcing_core.rollout.noise import Noise
 from ..host.backbone import HostBackbone, rotate
 from ..host.model import latent_out
-from ..keeping.kept_run import Told
+from ..keeping.kept_run import RunSummary
 from ..status.progress import RunProgress
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 _NO_LATENT = torch.empty(0)
 
 
-class Made(NamedTuple):
+class RunOutputs(NamedTuple):
     """What a run made: its LATENT with all frames, a picture of what was read, and the report as JSON text."""
 
     latent: Tensor
@@ -54,7 +54,7 @@ class VideoJob:
     status: NodeStatus
 
 
-def make_run(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes) -> Made:
+def make_outputs(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes) -> RunOutputs:
     """Make the chunks that are not there yet. Whatever ends it early, every finished chunk is in `run` and in the file
     of `stream`, and the model is as it was found."""
     request, run, stream = job.request, job.run, job.stream
@@ -79,13 +79,13 @@ def make_run(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes) -> 
     timeline, text = draw_timeline(chunks, starts, live.segments), report.text()
     if not failures:
         try:
-            run.tell(Told(report.text(every_chunk=True), timeline))
+            run.tell(RunSummary(report.text(every_chunk=True), timeline))
         except (RuntimeError, OSError) as error:  # the chunks are there, so the video is not lost for it
             text = with_notes(text, [str(error)])
-    return Made(latent, timeline, text)
+    return RunOutputs(latent, timeline, text)
 
 
-def take_run(job: VideoJob, told: Told) -> Made:
+def kept_outputs(job: VideoJob, told: RunSummary) -> RunOutputs:
     """The outputs of a run that was whole before, without a step."""
     request, run, stream = job.request, job.run, job.stream
     latent = _empty_latent(request)
@@ -96,7 +96,7 @@ def take_run(job: VideoJob, told: Told) -> Made:
             made = latent_out(request.model, run.finished.read(chunk))
             _put(latent, slice(first, first + request.video.chunk_frames), made, stream)
             job.status.checked(chunk + 1, run.finished.chunks)
-    return Made(latent, told.timeline, with_notes(told.report, [*run.notes, *_failures(stream)]))
+    return RunOutputs(latent, told.timeline, with_notes(told.report, [*run.notes, *_failures(stream)]))
 
 
 def _make_chunks(
@@ -113,9 +113,11 @@ def _make_chunks(
     beside = 0
     _put(latent, slice(0, request.video.prefix_frames), request.prefix, stream)
     with backbone.reading(memory, heads.cost.memory_bytes), live.listening(), closing(progress):
-        made = rollout(backbone, memory, wanted, fitted, labels, noise, progress.step, progress.prefix, live.take)
+        made = rollout(
+            backbone, memory, wanted, fitted, labels, noise, progress.step, progress.prefix, live.segment_for
+        )
         for chunk in made:
-            run.keep(chunk)
+            run.add_chunk(chunk)
             pictures = _put(latent, slice(*chunk.frames), latent_out(model, chunk.latent), stream)
             if chunk.index < run.finished.chunks:
                 progress.rebuilt(chunk.index + 1, run.finished.chunks)
