@@ -12,6 +12,7 @@ from ..headforcing_core.drift.meter import FPS_RANGE, DriftMeter
 from ..headforcing_core.drift.plot import draw_drift
 from ..headforcing_core.drift.report_json import drift_report
 from ..headforcing_core.geometry import DEFAULT_FPS
+from .inputs import fps_input
 from .sockets import CATEGORY
 from .video.film import opened_film
 from .video.image import to_image
@@ -40,15 +41,10 @@ class DriftReport(io.ComfyNode):
                     tooltip="The video, from the sampler or Load Video. It is read picture by picture, so that an hour "
                     "takes no more memory than a second. Connect this or images.",
                 ),
-                io.Float.Input(
-                    "fps",
-                    default=DEFAULT_FPS,
-                    min=FPS_RANGE[0],
-                    max=FPS_RANGE[1],
-                    step=0.5,
-                    optional=True,
-                    tooltip="Pictures a second of images: what counts as a second in the plot. A video has its own. "
+                fps_input(
+                    "Pictures a second of images: what counts as a second in the plot. A video has its own. "
                     "Typical: 16",
+                    most=FPS_RANGE[1],
                 ),
             ],
             outputs=[

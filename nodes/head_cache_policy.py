@@ -14,6 +14,7 @@ from ..headforcing_core.policy.head_types import HEAD_TYPES
 from ..headforcing_core.policy.positions import ROPE_MODES
 from ..headforcing_core.policy.presets import PRESETS
 from ..headforcing_core.policy.tiers import Tiers
+from .inputs import DEFAULT_HEIGHT, DEFAULT_WIDTH
 from .sockets import CATEGORY, CachePolicySocket
 
 _PRESET = "preset"
@@ -22,7 +23,7 @@ _KEEP_CHUNK = -2
 _PERCENTILE = 60.0
 # the model of the report: Wan 2.1 1.3B at 832 x 480, 16 bit, heads as the paper's rule counts them, chunk 3
 _REPORT_HEADS = {"local": 54, "anchor": 90, "memory": 216}
-_REPORT_CHUNK, _REPORT_WINDOW, _REPORT_SIZE, _REPORT_BYTES = 3, 21, (832, 480), 2
+_REPORT_CHUNK, _REPORT_WINDOW, _REPORT_SIZE, _REPORT_BYTES = 3, 21, (DEFAULT_WIDTH, DEFAULT_HEIGHT), 2
 
 
 def _tier(name: str, what: str, typical: str) -> io.Int.Input:
@@ -112,7 +113,7 @@ class HeadCachePolicy(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "novelty_percentile",
-                    default=60.0,
+                    default=_PERCENTILE,
                     min=0.0,
                     max=100.0,
                     step=1.0,
@@ -161,7 +162,7 @@ class HeadCachePolicy(io.ComfyNode):
         rope: str = _PRESET,
         commit_context: str = _PRESET,
         compress_from_chunk: int = _KEEP_CHUNK,
-        novelty_percentile: float = 60.0,
+        novelty_percentile: float = _PERCENTILE,
         trained_frames: int = 0,
         episode: str = _PRESET,
     ) -> io.NodeOutput:

@@ -19,6 +19,7 @@ from .host.chunk_decoder import can_stream
 from .host.device_memory import explaining_out_of_memory, free_bytes
 from .host.model import facts_of
 from .input_checks import name_error, size_error
+from .inputs import DEFAULT_HEIGHT, DEFAULT_WIDTH
 from .keeping.kept_run import open_run
 from .keeping.wanted_run import FolderRequest, carried_over
 from .request.beginning import Beginning
@@ -27,8 +28,8 @@ from .request.run_request import RunInputs, settle_run
 from .run.announce_cost import announce_cost
 from .run.head_labels import RunHeads, run_heads
 from .run.live_scenes import LiveScenes
-from .run.make_video import Made, VideoJob, make_run, take_run
-from .sampler_schema import sampler_schema
+from .run.make_video import RunOutputs, VideoJob, kept_outputs, make_outputs
+from .sampler_schema import DEFAULT_SECONDS, sampler_schema
 from .sockets import PromptSchedule
 from .status.node_status import NodeStatus
 from .video.growing_video import VideoStream, workflow_metadata
@@ -53,7 +54,7 @@ class HeadForcedSampler(io.ComfyNode):
     @classmethod
     @override
     def validate_inputs(
-        cls, width: int | None = 832, height: int | None = 480, run_name: str | None = ""
+        cls, width: int | None = DEFAULT_WIDTH, height: int | None = DEFAULT_HEIGHT, run_name: str | None = ""
     ) -> bool | str:
         named = name_error("run_name", run_name)
         return size_error(width, height) if named is True else named
@@ -64,9 +65,9 @@ class HeadForcedSampler(io.ComfyNode):
         cls,
         model: ModelPatcher,
         schedule: PromptSchedule | None = None,
-        seconds: float = 20.0,
-        width: int = 832,
-        height: int = 480,
+        seconds: float = DEFAULT_SECONDS,
+        width: int = DEFAULT_WIDTH,
+        height: int = DEFAULT_HEIGHT,
         seed: int = 0,
         profile: HeadProfile | None = None,
         policy: CachePolicy | None = None,
@@ -115,17 +116,17 @@ class HeadForcedSampler(io.ComfyNode):
                         f"The video could not be begun in ComfyUI's temp folder ({reason_of(error)}), so the video "
                         "output decodes the latent. Check that folder."
                     )
-            made = _made(VideoJob(request, run, stream, status), heads)
+            made = _outputs(VideoJob(request, run, stream, status), heads)
         shown: Input.Video = LatentVideo(made.latent, vae, video.pixel_frames, fps)
         if run.has_video:
             shown = InputImpl.VideoFromFile(str(run.video_path))
         return io.NodeOutput({"samples": made.latent}, shown, to_image(made.timeline), made.report)
 
 
-def _made(job: VideoJob, heads: RunHeads | None) -> Made:
+def _outputs(job: VideoJob, heads: RunHeads | None) -> RunOutputs:
     request, run = job.request, job.run
     if run.told is not None:
-        return take_run(job, run.told)
+        return kept_outputs(job, run.told)
     heads = heads or run_heads(request, job.status)
     run.note_profile(heads.profile)
     noise = make_noise(request.noise, request.video, request.seed, run.seed_for)
@@ -133,7 +134,7 @@ def _made(job: VideoJob, heads: RunHeads | None) -> Made:
     run.notes.append(said)
     live = LiveScenes(request, run, job.status)
     return explaining_out_of_memory(
-        lambda: make_run(job, heads, noise, live),
+        lambda: make_outputs(job, heads, noise, live),
         lambda: cost.out_of_memory(free_bytes(request.model)),
     )
 

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from ..headforcing_core.checkpoint.families import AUTO, FAMILIES, facts_for
 from ..headforcing_core.checkpoint.fingerprint import weights_fingerprint
+from ..headforcing_core.geometry import TRAINED_FRAMES
 from .host import checkpoint_file
 from .host.model import attach_facts
 from .sockets import CATEGORY
@@ -56,7 +57,7 @@ class LoadARModel(io.ComfyNode):
                     "chunk_frames",
                     default=0,
                     min=0,
-                    max=20,
+                    max=TRAINED_FRAMES - 1,
                     optional=True,
                     advanced=True,
                     tooltip="Frames that are made together; must be what the model was trained with, or the video "

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 from typing_extensions import override
 
+from ..headforcing_core.files.plain_names import check_plain_name
 from ..headforcing_core.geometry import latent_size
 from ..headforcing_core.heads.measuring import FAST_PROMPTS, PROTOCOLS
 from ..headforcing_core.heads.rules import MEASURING_RULES, RULES, SCOPES, LabelRule, parse_layers
 from .host.model import facts_of
 from .input_checks import name_error, size_error
-from .profiles.library import check_plain_name, newest_profile, profile_file, store_profile
+from .inputs import DEFAULT_HEIGHT, DEFAULT_WIDTH, height_input, seed_input, width_input
+from .profiles.library import USUAL_RULE, newest_profile, profile_file, store_profile
 from .profiles.measure_on_host import Measurement, describe_profile, make_profile, profile_picture
 from .sockets import CATEGORY, HeadProfileSocket, PromptSchedule, PromptScheduleSocket
 from .status.node_status import NodeStatus
@@ -57,19 +59,14 @@ class ProfileHeads(io.ComfyNode):
                 io.Combo.Input(
                     "rule",
                     options=list(RULES),
-                    default="head_forcing",
+                    default=USUAL_RULE.rule,
                     optional=True,
                     tooltip="How heads are sorted. head_forcing is the method; the others are controls that show "
                     "whether sorting matters. Typical: head_forcing",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=False,
-                    optional=True,
-                    tooltip="Noise of the watched video. The sorting should hardly change with it. Typical: 0",
+                seed_input(
+                    "Noise of the watched video. The sorting should hardly change with it. Typical: 0",
+                    changes_by_itself=False,
                 ),
                 io.String.Input(
                     "save_as",
@@ -85,29 +82,11 @@ class ProfileHeads(io.ComfyNode):
                     tooltip="Take a saved profile of this checkpoint with the same settings instead of measuring "
                     "again. Typical: on",
                 ),
-                io.Int.Input(
-                    "width",
-                    default=832,
-                    min=16,
-                    max=4096,
-                    step=16,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Width of the watched video in pixels. Typical: 832",
-                ),
-                io.Int.Input(
-                    "height",
-                    default=480,
-                    min=16,
-                    max=4096,
-                    step=16,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Height of the watched video in pixels. Typical: 480",
-                ),
+                width_input("Width of the watched video in pixels. Typical: 832", advanced=True),
+                height_input("Height of the watched video in pixels. Typical: 480", advanced=True),
                 io.Float.Input(
                     "anchor_fraction",
-                    default=0.25,
+                    default=USUAL_RULE.anchor_fraction,
                     min=0.0,
                     max=1.0,
                     step=0.01,
@@ -117,7 +96,7 @@ class ProfileHeads(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "local_fraction",
-                    default=0.20,
+                    default=USUAL_RULE.local_fraction,
                     min=0.0,
                     max=1.0,
                     step=0.01,
@@ -129,7 +108,7 @@ class ProfileHeads(io.ComfyNode):
                 io.Combo.Input(
                     "scope",
                     options=list(SCOPES),
-                    default="global",
+                    default=USUAL_RULE.scope,
                     optional=True,
                     advanced=True,
                     tooltip="Rank heads over the whole model or within each layer. Typical: global",
@@ -143,7 +122,7 @@ class ProfileHeads(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "sink_frames",
-                    default=3,
+                    default=Measurement.sink_frames,
                     min=1,
                     max=12,
                     optional=True,
@@ -168,8 +147,8 @@ class ProfileHeads(io.ComfyNode):
         cls,
         save_as: str | None = "",
         protect_layers: str | None = "",
-        width: int | None = 832,
-        height: int | None = 480,
+        width: int | None = DEFAULT_WIDTH,
+        height: int | None = DEFAULT_HEIGHT,
     ) -> bool | str:
         try:
             parse_layers(protect_layers or "")
@@ -185,17 +164,17 @@ class ProfileHeads(io.ComfyNode):
         model: ModelPatcher,
         schedule: PromptSchedule | None = None,
         protocol: str = "fast",
-        rule: str = "head_forcing",
+        rule: str = USUAL_RULE.rule,
         seed: int = 0,
         save_as: str = "",
         reuse_saved: bool = True,
-        width: int = 832,
-        height: int = 480,
-        anchor_fraction: float = 0.25,
-        local_fraction: float = 0.20,
-        scope: str = "global",
+        width: int = DEFAULT_WIDTH,
+        height: int = DEFAULT_HEIGHT,
+        anchor_fraction: float = USUAL_RULE.anchor_fraction,
+        local_fraction: float = USUAL_RULE.local_fraction,
+        scope: str = USUAL_RULE.scope,
         protect_layers: str = "",
-        sink_frames: int = 3,
+        sink_frames: int = Measurement.sink_frames,
     ) -> io.NodeOutput:
         if save_as:
             check_plain_name("save_as", save_as)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..headforcing_core.geometry import DEFAULT_FPS
+from ..headforcing_core.geometry import MOST_SECONDS
 from ..headforcing_core.rollout.noise import NOISE_MODES
 from ..headforcing_core.run_store.folder import ON_EXISTING
 from ..headforcing_core.run_store.record import MOST_CHUNKS
+from .inputs import fps_input, height_input, seed_input, width_input
 from .sockets import CATEGORY, CachePolicySocket, HeadProfileSocket, PromptScheduleSocket
 
-_BIGGEST_SEED = 0xFFFFFFFFFFFFFFFF
+DEFAULT_SECONDS = 20.0
 
 
 def sampler_schema() -> io.Schema:
@@ -34,40 +35,16 @@ def sampler_schema() -> io.Schema:
             ),
             io.Float.Input(
                 "seconds",
-                default=20.0,
+                default=DEFAULT_SECONDS,
                 min=0.1,
-                max=36000.0,
+                max=MOST_SECONDS,
                 step=0.1,
                 optional=True,
                 tooltip="Length of the video. Time grows with it, memory does not. Typical: 20",
             ),
-            io.Int.Input(
-                "width",
-                default=832,
-                min=16,
-                max=4096,
-                step=16,
-                optional=True,
-                tooltip="Width in pixels. The models are trained at 832 x 480. Typical: 832",
-            ),
-            io.Int.Input(
-                "height",
-                default=480,
-                min=16,
-                max=4096,
-                step=16,
-                optional=True,
-                tooltip="Height in pixels. Typical: 480",
-            ),
-            io.Int.Input(
-                "seed",
-                default=0,
-                min=0,
-                max=_BIGGEST_SEED,
-                control_after_generate=True,
-                optional=True,
-                tooltip="Another seed, another take. Typical: any",
-            ),
+            width_input("Width in pixels. The models are trained at 832 x 480. Typical: 832"),
+            height_input("Height in pixels. Typical: 480"),
+            seed_input("Another seed, another take. Typical: any", changes_by_itself=True),
             HeadProfileSocket.Input(
                 "profile",
                 optional=True,
@@ -102,16 +79,7 @@ def sampler_schema() -> io.Schema:
             io.Conditioning.Input(
                 "positive", optional=True, tooltip="One prompt for the whole video, instead of a schedule."
             ),
-            io.Float.Input(
-                "fps",
-                default=DEFAULT_FPS,
-                min=1.0,
-                max=120.0,
-                step=0.5,
-                optional=True,
-                advanced=True,
-                tooltip="Pictures a second. Models move at natural speed at 16. Typical: 16",
-            ),
+            fps_input("Pictures a second. Models move at natural speed at 16. Typical: 16", advanced=True),
             io.Combo.Input(
                 "noise",
                 options=list(NOISE_MODES),

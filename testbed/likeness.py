@@ -28,7 +28,7 @@ from headforcing_core.policy.presets import PRESETS
 from headforcing_core.rollout.episodes import describe, descriptor_layers, similarity
 from headforcing_core.rollout.loop import rollout
 from headforcing_core.rollout.noise import PerChunkNoise
-from headforcing_core.rollout.plan import Finished, RolloutPlan
+from headforcing_core.rollout.plan import FinishedChunks, RolloutPlan
 
 from .evaluate import FRAMES, labels_for, seed_range
 from .evaluation_script import CHUNK_FRAMES, TRANSITION, evaluation_script
@@ -56,7 +56,7 @@ def middle_keys(network: CausalWan, seed: int) -> list[Tensor]:
     labels = labels_for(MEASURED, load_profile(PROFILE_FILE), seed)
     layers = range(len(labels))
     segments = segments_of(script, texts, CHUNK_FRAMES, TRANSITION)
-    finished = Finished(len(truth), lambda chunk: truth[chunk])
+    finished = FinishedChunks(len(truth), lambda chunk: truth[chunk])
     policy = fit_policy(PRESETS["uniform_21"], CHUNK_FRAMES, TRAINED_FRAMES, FRAMES)
     plan = RolloutPlan(policy, len(truth), *LATENT_SIZE, FOUR_STEPS, segments, finished=finished)
     memory = KVMemory(replace(plan.memory_plan(labels), capture=tuple(layers)), dense_attention, rotate)

@@ -16,7 +16,7 @@ from headforcing_core.policy.cache_policy import CachePolicy
 from headforcing_core.policy.fitting import fit_policy
 from headforcing_core.rollout.loop import Chunk, Recipe, rollout
 from headforcing_core.rollout.noise import PerChunkNoise
-from headforcing_core.rollout.plan import Finished, RolloutPlan, Segment
+from headforcing_core.rollout.plan import FinishedChunks, RolloutPlan, Segment
 
 from .latents import LATENT_SIZE
 from .network import CausalWan, rotation
@@ -74,10 +74,10 @@ def play(
     """Make a video under a script. `given` holds its first chunks in model space, (1, 16, frames, height, width), for
     instance the truth: they are remembered under the script's prompts and not made."""
     segments = segments_of(script, texts, chunk_frames, transition)
-    finished = Finished()
+    finished = FinishedChunks()
     if given is not None:
         ready = given.split(chunk_frames, dim=2)
-        finished = Finished(len(ready), lambda chunk: ready[chunk])
+        finished = FinishedChunks(len(ready), lambda chunk: ready[chunk])
     fitted = fit_policy(policy, chunk_frames, TRAINED_FRAMES, chunks * chunk_frames)
     plan = RolloutPlan(fitted, chunks, *LATENT_SIZE, FOUR_STEPS, segments, finished=finished)
     memory = KVMemory(plan.memory_plan(labels), dense_attention, rotate)

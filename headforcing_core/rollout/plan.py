@@ -30,7 +30,7 @@ class Segment(Generic[Text]):
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedChunks:
     """The first chunks of the same run, made before: how many, `read` for the latent of one (model space, float32), and
     what was decided about episodes, by frame. They are committed again and not made again (method.md section 8)."""
 
@@ -56,7 +56,7 @@ class RolloutPlan(Generic[Text]):
     segments: tuple[Segment[Text], ...]
     blend: Callable[[Text, Text, float], Text] | None = None
     prefix: Tensor | None = None
-    finished: Finished = Finished()
+    finished: FinishedChunks = FinishedChunks()
 
     @property
     def prefix_frames(self) -> int:

@@ -18,7 +18,7 @@ from ...headforcing_core.files.strict_json import Setting
 from ...headforcing_core.geometry import VideoShape
 from ...headforcing_core.heads.profile import HeadProfile
 from ...headforcing_core.rollout.loop import Chunk
-from ...headforcing_core.rollout.plan import Finished, Segment
+from ...headforcing_core.rollout.plan import FinishedChunks, Segment
 from ...headforcing_core.run_store.store import RunStore
 from ..request.run_scenes import recorded
 from ..status.node_status import NodeStatus
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _VIDEO_HASH = "video sha256"  # in timeline.png
 
 
-class Told(NamedTuple):
+class RunSummary(NamedTuple):
     """What is told of a whole run: the report as JSON text, and a picture of what was read."""
 
     report: str
@@ -46,9 +46,9 @@ class Run(Protocol):
     is where its video grows or lies; `told` what is told of it, when nothing is to be made, and `has_video` whether its
     video is whole, then and once it is settled."""
 
-    finished: Finished
+    finished: FinishedChunks
     notes: list[str]
-    told: Told | None
+    told: RunSummary | None
     has_video: bool
 
     @property
@@ -66,7 +66,7 @@ class Run(Protocol):
         """The segments as they stand now, of which one, whose prompt was just typed, begins with the next chunk."""
         ...
 
-    def keep(self, chunk: Chunk) -> None:
+    def add_chunk(self, chunk: Chunk) -> None:
         """Take a chunk, made or finished before."""
         ...
 
@@ -74,7 +74,7 @@ class Run(Protocol):
         """The video is closed, whole or not. Sentences on what failed, which is not raised."""
         ...
 
-    def tell(self, told: Told) -> None:
+    def tell(self, told: RunSummary) -> None:
         """All chunks are made, and the video if there is one: take what is told of them. RuntimeError when it cannot be
         kept."""
         ...
@@ -84,9 +84,9 @@ class UnkeptRun:
     """A run of which only the outputs are left."""
 
     def __init__(self, seed: int) -> None:
-        self.finished = Finished()
+        self.finished = FinishedChunks()
         self.notes: list[str] = []
-        self.told: Told | None = None
+        self.told: RunSummary | None = None
         self.has_video = False
         self._seed = seed
         self._video_path: Path | None = None
@@ -105,7 +105,7 @@ class UnkeptRun:
     def note_segments(self, segments: Sequence[Segment[Conditioning]]) -> None:
         """Nothing is kept."""
 
-    def keep(self, chunk: Chunk) -> None:
+    def add_chunk(self, chunk: Chunk) -> None:
         """Nothing is kept."""
 
     def settle_video(self, stream: VideoStream) -> list[str]:
@@ -113,7 +113,7 @@ class UnkeptRun:
         self.has_video = stream.is_whole
         return []
 
-    def tell(self, told: Told) -> None:
+    def tell(self, told: RunSummary) -> None:
         """Nothing is kept."""
 
 
@@ -123,7 +123,7 @@ class KeptRun:
 
     def __init__(self, store: RunStore, video: VideoShape) -> None:
         decisions = [decision for chunk in range(store.finished) for decision in store.decisions(chunk)]
-        self.finished = Finished(store.finished, store.read, {decision.frame: decision for decision in decisions})
+        self.finished = FinishedChunks(store.finished, store.read, {decision.frame: decision for decision in decisions})
         self.notes = store.notes
         self._store = store
         self._least_pictures = video.pixel_frames_after(store.finished)
@@ -147,7 +147,7 @@ class KeptRun:
     def note_segments(self, segments: Sequence[Segment[Conditioning]]) -> None:
         self._store.note_segments(recorded(segments, are_written=True))
 
-    def keep(self, chunk: Chunk) -> None:
+    def add_chunk(self, chunk: Chunk) -> None:
         decisions = (*chunk.prefix_decisions, *chunk.decisions)
         if chunk.index >= self.finished.chunks:
             self._store.append(chunk.latent, decisions)
@@ -183,7 +183,7 @@ class KeptRun:
             return [f"{reason_of(error)}."]
         return []
 
-    def tell(self, told: Told) -> None:
+    def tell(self, told: RunSummary) -> None:
         if self._store.has_more:
             return
         data, beside = io.BytesIO(), PngInfo()
@@ -192,7 +192,7 @@ class KeptRun:
         told.timeline.save(data, "PNG", pnginfo=beside)
         self._store.write_report(told.report, data.getvalue())
 
-    def _is_video_of(self, told: Told) -> bool:
+    def _is_video_of(self, told: RunSummary) -> bool:
         path, kept = self._store.video_path, told.timeline.info.get(_VIDEO_HASH)
         try:
             return kept is not None and path.exists() and kept == _file_hash(path)
@@ -206,10 +206,12 @@ class KeptRun:
             return temporary_video()
         return self._store.next_video_path if self.told or self._store.video_path.exists() else self._store.video_path
 
-    def _read(self, settings: dict[str, Setting]) -> Told | None:
+    def _read(self, settings: dict[str, Setting]) -> RunSummary | None:
         found = self._store.read_report(settings) if self.finished.chunks == self._store.chunks else None
+        if found is None:
+            return None
         try:
-            return Told(found[0], Image.open(io.BytesIO(found[1]), formats=("PNG",)).convert("RGB")) if found else None
+            return RunSummary(found[0], Image.open(io.BytesIO(found[1]), formats=("PNG",)).convert("RGB"))
         except (OSError, ValueError, Image.DecompressionBombError):
             return None  # drawn again
 

@@ -159,7 +159,8 @@ def settle_run(inputs: RunInputs, carried: CarriedOver) -> RunRequest:
         f"Steps: {', '.join(f'{sigma:g}' for sigma in sigmas)} "
         f"({'the sigmas input' if inputs.sigmas else f'family {facts.family}'})."
     )
-    profile = _profile(model, facts, policy, inputs.profile or carried.profile, notes)
+    profile, told = _profile(model, facts, policy, inputs.profile or carried.profile)
+    notes.extend(told)
     if foreign_patches(model):
         notes.append(
             "Another node has replaced the model's self-attention; during this run the memory takes its place."
@@ -185,14 +186,13 @@ def settle_run(inputs: RunInputs, carried: CarriedOver) -> RunRequest:
 
 
 def _profile(
-    model: ModelPatcher, facts: ARFacts, policy: CachePolicy, profile: HeadProfile | None, notes: list[str]
-) -> HeadProfile | None:
+    model: ModelPatcher, facts: ARFacts, policy: CachePolicy, profile: HeadProfile | None
+) -> tuple[HeadProfile | None, tuple[str, ...]]:
     layers, heads = layers_and_heads(model)
-    if profile is not None:
-        warning = profile.check_fits(layers, heads, facts.fingerprint)
-        notes.extend([warning] if warning else [])
+    if profile is None:
+        return known_profile(facts, layers, heads) if policy.needs_profile else (None, ())
+    warning = profile.check_fits(layers, heads, facts.fingerprint)
+    notes = (warning,) if warning else ()
     if policy.needs_profile:
-        return profile or known_profile(facts, layers, heads, notes)
-    if profile is not None:
-        notes.append(f"The policy {policy.name} treats all heads alike, so the profile was not used.")
-    return None
+        return profile, notes
+    return None, (*notes, f"The policy {policy.name} treats all heads alike, so the profile was not used.")

@@ -82,7 +82,7 @@ class LiveScenes:
         finally:
             self._show(False, self._request.video.chunks)
 
-    def take(self, chunk: int) -> Segment[Conditioning] | None:
+    def segment_for(self, chunk: int) -> Segment[Conditioning] | None:
         """The scene that was typed for this chunk, which begins now."""
         prompt = self._mailbox.take(chunk)
         schedule = self._request.schedule

@@ -22,7 +22,7 @@ from ...headforcing_core.rollout.loop import Chunk, Listeners, rollout
 from ...headforcing_core.rollout.noise import Noise
 from ..host.backbone import HostBackbone, rotate
 from ..host.model import latent_out
-from ..keeping.kept_run import Told
+from ..keeping.kept_run import RunSummary
 from ..status.progress import RunProgress
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 _NO_LATENT = torch.empty(0)
 
 
-class Made(NamedTuple):
+class RunOutputs(NamedTuple):
     """What a run made: its LATENT with all frames, a picture of what was read, and the report as JSON text."""
 
     latent: Tensor
@@ -56,7 +56,7 @@ class VideoJob:
     status: NodeStatus
 
 
-def make_run(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes) -> Made:
+def make_outputs(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes) -> RunOutputs:
     """Make the chunks that are not there yet. Whatever ends it early, every finished chunk is in `run` and in the file
     of `stream`, and the model is as it was found."""
     request, run, stream = job.request, job.run, job.stream
@@ -79,14 +79,14 @@ def make_run(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes) -> 
     starts = [request.video.start_second(chunk.index) for chunk in chunks]
     timeline = draw_timeline(chunks, starts, live.segments)
     try:
-        run.tell(Told(report.text(every_chunk=True), timeline))
+        run.tell(RunSummary(report.text(every_chunk=True), timeline))
     except Exception as error:  # the chunks are there, so the video is not lost for it
         failures.append(f"{reason_of(error)}.")
     # what failed is mended by the next run: it is not kept
-    return Made(latent, timeline, with_notes(report.text(), failures))
+    return RunOutputs(latent, timeline, with_notes(report.text(), failures))
 
 
-def take_run(job: VideoJob, told: Told) -> Made:
+def kept_outputs(job: VideoJob, told: RunSummary) -> RunOutputs:
     """The outputs of a run that was whole before, without a step."""
     request, run, stream = job.request, job.run, job.stream
     latent = _empty_latent(request)
@@ -97,7 +97,7 @@ def take_run(job: VideoJob, told: Told) -> Made:
             made = latent_out(request.model, run.finished.read(chunk))
             _put(latent, slice(first, first + request.video.chunk_frames), made, stream)
             job.status.checked(chunk + 1, run.finished.chunks)
-    return Made(latent, told.timeline, with_notes(told.report, [*run.notes, *failures]))
+    return RunOutputs(latent, told.timeline, with_notes(told.report, [*run.notes, *failures]))
 
 
 def _make_chunks(
@@ -117,8 +117,8 @@ def _make_chunks(
         _put_prefix(job, latent)
         with backbone.reading(memory, heads.cost.memory_bytes), live.listening():
             listeners = Listeners(progress.step, progress.prefix)
-            for chunk in rollout(backbone, memory, wanted, noise, listeners, live.take):
-                run.keep(chunk)
+            for chunk in rollout(backbone, memory, wanted, noise, listeners, live.segment_for):
+                run.add_chunk(chunk)
                 pictures = _put(latent, slice(*chunk.frames), latent_out(request.model, chunk.latent), stream)
                 if chunk.index < run.finished.chunks:
                     progress.rebuilt(chunk.index + 1, run.finished.chunks)

@@ -21,7 +21,7 @@ from ...headforcing_core.policy.cache_policy import CachePolicy
 from ...headforcing_core.policy.presets import PRESETS
 from ...headforcing_core.run_store.folder import ON_EXISTING
 from ..head_cache_policy import HeadCachePolicy
-from .widget_cost import BEGINNINGS, Wanted, model_size, told_cost
+from .widget_cost import BEGINNINGS, SamplerWidgets, cost_parts, model_size
 
 FIELDS = ("sampler", "policy", "model", "beginning")
 UNKNOWN = "unknown"
@@ -46,7 +46,7 @@ class _Loader(NamedTuple):
 def answer(asked: Fields) -> dict[str, Json]:
     """What a run takes, as far as it is known. ValueError for a field of the wrong type."""
     sampler = Fields.of(asked.values["sampler"], "sampler", _SAMPLER)
-    wanted = Wanted(
+    wanted = SamplerWidgets(
         _number(sampler, "seconds"),
         _number(sampler, "fps"),
         _integer(sampler, "width"),
@@ -60,7 +60,7 @@ def answer(asked: Fields) -> dict[str, Json]:
     level, sentence, facts = "plain", "", None
     try:
         facts = _facts(loader)
-        for part, warning in told_cost(wanted, facts, _cache_policy(policy)):
+        for part, warning in cost_parts(wanted, facts, _cache_policy(policy)):
             parts.append(part)
             level, sentence = ("warning", warning) if warning else (level, sentence)
     except (ValueError, RuntimeError) as error:  # the node's own sentence; a RuntimeError is of the disk

@@ -50,14 +50,14 @@ def answer(asked: Fields) -> dict[str, Json]:
     except ScheduleError as error:
         return {"error": {"line": error.line, "message": str(error)}}
     return {
-        "scenes": _told(scenes, nearest, video, transition),
+        "scenes": _described(scenes, nearest, video, transition),
         "chunk_frames": facts.chunk_frames,
         "end_second": None if endless else (video.pixel_frames - video.pixel_frames_after(0)) / video.fps,
         "notes": list(notes),
     }
 
 
-def _told(scenes: Sequence[Scene], nearest: Sequence[int], video: VideoShape, transition: str) -> list[Json]:
+def _described(scenes: Sequence[Scene], nearest: Sequence[int], video: VideoShape, transition: str) -> list[Json]:
     return [
         {
             "line": scene.line,

@@ -36,7 +36,7 @@ _SMALL, _LARGE = ModelSize("Wan 2.1 1.3B", 30, 12), ModelSize("Wan 2.1 14B", 40,
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SamplerWidgets:
     """What the widgets say of a run; None is what only another node knows. `beginning` is one of BEGINNINGS."""
 
     seconds: float | None
@@ -53,7 +53,7 @@ def model_size(facts: ARFacts | None) -> ModelSize:
     return _LARGE if facts is not None and facts.family == "krea_realtime" else _SMALL
 
 
-def told_cost(wanted: Wanted, facts: ARFacts | None, policy: CachePolicy | None) -> Iterator[tuple[str, str]]:
+def cost_parts(wanted: SamplerWidgets, facts: ARFacts | None, policy: CachePolicy | None) -> Iterator[tuple[str, str]]:
     """What a run will take, part by part, each with a warning or nothing. ValueError, where the sampler would raise
     one, for what cannot be made; RuntimeError for more than the disk holds."""
     lasts = _is_known(wanted.seconds, wanted.fps, facts)
@@ -81,7 +81,7 @@ def _is_known(*values: object) -> bool:
     return all(value is not None for value in values)
 
 
-def _video(wanted: Wanted, facts: ARFacts | None) -> VideoShape:
+def _video(wanted: SamplerWidgets, facts: ARFacts | None) -> VideoShape:
     """The video; what is not known of it is as usual or least, and only parts that do not need it are told."""
     return VideoShape(
         1 if wanted.seconds is None else wanted.seconds,

@@ -13,14 +13,14 @@ from headforcing_core.policy.presets import PRESETS
 from headforcing_core.rollout.episodes import Decision
 from headforcing_core.rollout.loop import Chunk, rollout
 from headforcing_core.rollout.noise import Noise, PerChunkNoise
-from headforcing_core.rollout.plan import Finished, RolloutPlan, Segment
+from headforcing_core.rollout.plan import FinishedChunks, RolloutPlan, Segment
 
 MODEL = TinyModel(layers=2, heads=3)
 LABELS = (("local", "anchor", "memory"), ("memory", "memory", "anchor"))
 LATENT, N, CHUNKS = (4, 6), 3, 16
 SIGMAS = (1.0, 0.8, 0.4, 0.0)
 SHAPE = (1, CHANNELS, N, *LATENT)
-NOTHING = Finished()
+NOTHING = FinishedChunks()
 
 
 class NaNAt:
@@ -38,7 +38,7 @@ class NaNAt:
 
 
 def made(
-    finished: Finished = NOTHING,
+    finished: FinishedChunks = NOTHING,
     transition: str = "recache",
     preset: str = "paper",
     chunks: int = CHUNKS,
@@ -59,11 +59,13 @@ def made(
     return found
 
 
-def first(chunks: list[Chunk], count: int) -> Finished:
+def first(chunks: list[Chunk], count: int) -> FinishedChunks:
     decisions: list[Decision] = [
         decision for chunk in chunks[:count] for decision in (*chunk.prefix_decisions, *chunk.decisions)
     ]
-    return Finished(count, lambda chunk: chunks[chunk].latent, {decision.frame: decision for decision in decisions})
+    return FinishedChunks(
+        count, lambda chunk: chunks[chunk].latent, {decision.frame: decision for decision in decisions}
+    )
 
 
 @pytest.mark.parametrize("transition", ["recache", "flush", "soft", "cut"])
@@ -103,7 +105,7 @@ def test_recorded_decisions_are_repeated_and_not_judged_again() -> None:
     whole = made()
     done = first(whole, 12)
     turned = {frame: Decision(frame, 0.5, 0.4, False, None) for frame in done.decisions}
-    again = made(Finished(12, done.read, turned))
+    again = made(FinishedChunks(12, done.read, turned))
     assert [chunk.decisions for chunk in again[:12]] != [chunk.decisions for chunk in whole[:12]]
     assert all(decision == turned[decision.frame] for chunk in again[:11] for decision in chunk.decisions)
 
