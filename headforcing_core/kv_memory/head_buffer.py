@@ -48,7 +48,7 @@ class HeadBuffer:
                 place[:, target : target + frames] = place[:, source : source + frames]
             self.positions[target : target + frames] = self.positions[source : source + frames]
 
-    def take(self, other: "HeadBuffer", slots: Sequence[int]) -> None:
+    def fill(self, other: "HeadBuffer", slots: Sequence[int]) -> None:
         """Fill the first slots from another buffer, which holds every head."""
         for target, source in enumerate(slots):
             for place, frames in zip(self.stored, other.stored, strict=True):

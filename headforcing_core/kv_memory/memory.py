@@ -23,10 +23,11 @@ Observer = Callable[[int, Tensor, Tensor], None]
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What one head type reads with a chunk: how many held frames, from which on, and their positions."""
+class ReadFrames:
+    """What a group reads with a chunk: of so many held frames those from `first` on, and the chunk's own, at these
+    positions."""
 
-    frames: int
+    held: int
     first: int
     positions: tuple[int, ...]
 
@@ -47,7 +48,7 @@ class KVMemory:
         self._captured: dict[int, Tensor] = {}
         self._layers: list[dict[str, HeadBuffer]] = [{} for _ in plan.labels]
         self._held: dict[str, tuple[int, ...]] = {EVERY_HEAD: ()}
-        self._readings: dict[str, Reading] = {}
+        self._read_frames: dict[str, ReadFrames] = {}
         self._chunk_positions: tuple[int, ...] = ()
         self._host_rotation: Tensor | None = None
         self._chunk_rotation = torch.empty(0)
@@ -76,8 +77,8 @@ class KVMemory:
         """Say what the next passes read: positions of the chunk's frames, and per group the number of the oldest held
         frame that is read and the positions from that one on."""
         self._chunk_positions = tuple(chunk_positions)
-        self._readings = {
-            group: Reading(len(self._held[group]), first, (*positions, *chunk_positions))
+        self._read_frames = {
+            group: ReadFrames(len(self._held[group]), first, (*positions, *chunk_positions))
             for group, (first, positions) in history.items()
         }
         self._forget_rotations()
@@ -98,9 +99,9 @@ class KVMemory:
         unturned = plain[..., : 2 * temporal_pairs(plain.shape[-1])]
         out = torch.empty_like(q)
         for group, buffer in self._buffers_of(layer, plain).items():
-            reading = self._readings[group]
-            buffer.write(reading.frames, k.unflatten(1, (frames, -1)), v, unturned, self._chunk_positions)
-            keys, values = self._read(buffer, reading)
+            reads = self._read_frames[group]
+            buffer.write(reads.held, k.unflatten(1, (frames, -1)), v, unturned, self._chunk_positions)
+            keys, values = self._read(buffer, reads)
             queries = buffer.pick(q)
             if self._observer is not None:
                 self._observer(layer, queries, keys)
@@ -176,14 +177,20 @@ class KVMemory:
             self._rotations[at] = rotation.repeat_interleave(tokens, dim=0)[None, :, None]
         return self._rotations[at]
 
-    def _read(self, buffer: HeadBuffer, reading: Reading) -> tuple[Tensor, Tensor]:
+    def _read(self, buffer: HeadBuffer, reads: ReadFrames) -> tuple[Tensor, Tensor]:
         """K and V of what is read, (batch, keys, heads, head_dim), where they lie."""
         tokens, _, head_dim = buffer.k.shape[2:]
-        buffer.turn(reading.first, reading.positions, lambda at: self._in_time(at, tokens, head_dim, buffer.k.device))
-        read = slice(reading.first, reading.first + len(reading.positions))
+        buffer.turn(reads.first, reads.positions, lambda at: self._in_time(at, tokens, head_dim, buffer.k.device))
+        read = slice(reads.first, reads.first + len(reads.positions))
         return buffer.k[:, read].flatten(1, 2), buffer.v[:, read].flatten(1, 2)
 
     def _regroup(self, chunk: Sequence[int], kept: Mapping[str, Sequence[int]]) -> None:
+        """The end of warm-up: a buffer for each group in place of the one of every head, layer by layer.
+
+        Example: a layer of heads memory, local, memory holds frames 0 to 17 and the chunk 18 to 20. Local heads keep
+        20, memory heads 0, 1, 2 and 15 to 20: head 1 gets a buffer with frame 20 in slot 0, heads 0 and 2 share one
+        with 0, 1, 2, 15, ..., 20 in slots 0 to 8. Each has slots for all that its tiers may hold, and a chunk.
+        """
         slots = {group: _slots((*self._held[EVERY_HEAD], *chunk), frames) for group, frames in kept.items()}
         for number, layer in enumerate(self._layers):
             whole = layer[EVERY_HEAD]
@@ -195,7 +202,7 @@ class KVMemory:
                     every = len(heads) == len(self.plan.labels[number])
                     index = None if every else torch.tensor(heads, device=whole.k.device)
                     buffer = HeadBuffer(index, self.plan.capacity[group] + self.plan.chunk_frames, chunk_slots)
-                    buffer.take(whole, slots[group])
+                    buffer.fill(whole, slots[group])
                     regrouped[group] = buffer
             self._layers[number] = regrouped
         self._held = {group: tuple(frames) for group, frames in kept.items()}
@@ -207,7 +214,11 @@ def _slots(available: Sequence[int], frames: Sequence[int]) -> list[int]:
 
 
 def _moves(slots: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Runs of frames to move down so that slot i holds what `slots[i]` held; a run never overlaps its target."""
+    """Runs of frames to move down so that slot i holds what `slots[i]` held: (source, target, frames).
+
+    Example: of ten slots 0, 1, 2, 5, 8, 9 are kept. The first three are in place; 5 moves to 3, then 8 and 9 together
+    to 4 and 5. A run is no longer than its shift, so it never overlaps its target: 3, 4, 5, 6 move as three and one.
+    """
     moves: list[tuple[int, int, int]] = []
     for target, source in enumerate(slots):
         if source == target:

@@ -31,7 +31,7 @@ class KeptFrames:
         return "recent" if frame >= self.recent_from else "sink" if frame < self.sink_end else "episode"
 
 
-def keep(tiers: Tiers, committed: int, episodes: Sequence[int], base: int = 0, floor: int = 0) -> KeptFrames:
+def kept_frames(tiers: Tiers, committed: int, episodes: Sequence[int], base: int = 0, floor: int = 0) -> KeptFrames:
     """What is kept once `committed` frames are there. Tiers are disjoint: recent first, then sink, then episodes.
 
     The sink begins at frame `base`; the recent tier holds nothing before `floor`.
@@ -43,6 +43,6 @@ def keep(tiers: Tiers, committed: int, episodes: Sequence[int], base: int = 0, f
     return KeptFrames((*sorted(older), *range(recent_from, committed)), recent_from, sink_end)
 
 
-def keep_all(committed: int) -> KeptFrames:
+def all_frames(committed: int) -> KeptFrames:
     """Warm-up: every committed frame counts as recent, for every head type."""
     return KeptFrames(tuple(range(committed)), 0, 0)

@@ -11,7 +11,7 @@ from ..kv_memory.memory import EVERY_HEAD, KVMemory
 from ..policy.fitting import FittedPolicy
 from ..policy.head_types import HEAD_TYPES
 from ..policy.positions import chunk_position
-from ..policy.tiers import KeptFrames, keep, keep_all
+from ..policy.tiers import KeptFrames, all_frames, kept_frames
 from .episodes import Decision, EpisodicMemory, describe, descriptor_layers, is_candidate
 from .layout import Layout
 
@@ -38,9 +38,9 @@ class History:
         """What a head type holds for a chunk, after all committed frames or after so many."""
         at = self.committed if committed is None else committed
         if self._warms_up(chunk):
-            return keep_all(at)
+            return all_frames(at)
         episodes = [frame for episode in self.episodic.episodes for frame in self._span(episode)]
-        return keep(self.policy.tiers(head_type), at, episodes, self._base, self._floor)
+        return kept_frames(self.policy.tiers(head_type), at, episodes, self._base, self._floor)
 
     def groups(self, chunk: int, committed: int | None = None) -> dict[str, KeptFrames]:
         """What every group in use holds for a chunk."""
@@ -60,9 +60,9 @@ class History:
     def layout_again(self, chunk: int, own: range, held: Mapping[str, tuple[int, ...]]) -> Layout:
         """The layout of an earlier chunk that is committed again before `chunk`, over the frames that are still held.
 
-        Example: frames 9 to 11 again before chunk 5, of 15, with a recent tier of 6. Of the frames before them the
-        sink 0, 1, 2 and 6, 7, 8 are held, while 3, 4, 5 have left since. They are read as the first time, from the
-        same positions, and count as recent from 9 - 6 = 3 on.
+        Example: frames 21 to 23 again before chunk 9, under `paper`. The first time memory heads read the sink 0, 1, 2
+        at positions 9, 10, 11 and the recent 15 to 20 at 12 to 17. Those have left since, so that the sink now stands
+        right before the chunk, at 15, 16, 17.
         """
         there = self.groups(chunk, own.start)
         over = {group: KeptFrames(held[group], kept.recent_from, kept.sink_end) for group, kept in there.items()}

@@ -24,18 +24,23 @@ def leave(memory: KVMemory, history: History, chunk: int, latents: Sequence[Tens
 
 
 def recache(memory: KVMemory, history: History, chunk: int, latents: Sequence[Tensor]) -> Recache:
-    """The last chunks are committed again. Frame ids, episodes and their clock do not move."""
+    """The last chunks are committed again, but for those of which nothing would stay, as of what lies before a cut.
+    Frame ids, episodes and their clock do not move."""
     again = history.chunks[-len(latents) :]
-    held = {group: tuple(f for f in memory.held(group) if f < again[0].start) for group in memory.groups}
-    commits, steps = [], [held]
+    held = [{group: tuple(f for f in memory.held(group) if f < again[0].start) for group in memory.groups}]
+    commits: list[Commit] = []
     for own, latent in zip(again, latents, strict=True):
-        commits.append(Commit(latent, history.layout_again(chunk, own, held), history.policy.commit_context))
-        held = {
-            group: tuple(frame for frame in kept.frames if frame in {*held[group], *own})
+        layout = history.layout_again(chunk, own, held[-1])
+        left = {
+            group: tuple(frame for frame in kept.frames if frame in {*held[-1][group], *own})
             for group, kept in history.groups(chunk, own.stop).items()
         }
-        steps.append(held)
-    return Recache(tuple(commits), tuple(steps))
+        if any(frame in own for frames in left.values() for frame in frames):
+            commits.append(Commit(latent, layout, history.policy.commit_context))
+            held.append(left)
+        else:
+            held[-1] = left
+    return Recache(tuple(commits), tuple(held))
 
 
 def flush(memory: KVMemory, history: History, chunk: int, latents: Sequence[Tensor]) -> None:

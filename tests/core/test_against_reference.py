@@ -287,6 +287,9 @@ OWN_CASES = {
         own_case(PAPER, 1, 60, commit_context="recent", percentile=10.0),
         changes=((30, "recache", 1), (43, "recache", 1)),
     ),
+    "committing the sink again, not what a flush dropped": replace(
+        own_case(PAPER, 1, 16, compress_from_chunk=3), changes=((4, "flush", 1), (6, "flush", 1), (7, "recache", 1))
+    ),
     "a remainder past the warm-up": replace(own_case(PAPER, 3, 12, rope="tied"), prefix_frames=32),
     "a remainder at clamped positions": replace(
         own_case(PAPER, 3, 12, rope="clamp"), prefix_frames=34, changes=((1, "recache", 1),)

@@ -76,7 +76,7 @@ def test_frames_take_their_positions_along_when_they_move() -> None:
     assert asked == []
     assert torch.equal(buffer.k[:, :4], turned(keys, range(FRAMES))[:, 2:])
     other = HeadBuffer(torch.tensor([1, 3]), FRAMES, keys)
-    other.take(buffer, (1, 3))
+    other.fill(buffer, (1, 3))
     assert other.positions[:2] == [3, 5]
     other.turn(0, (3, 4), in_time(asked))
     assert asked == [(4,)]

@@ -8,7 +8,7 @@ import pytest
 from headforcing_core.policy.cache_policy import CachePolicy
 from headforcing_core.policy.fitting import fit_policy
 from headforcing_core.policy.presets import PRESETS
-from headforcing_core.policy.tiers import Tiers, keep, keep_all
+from headforcing_core.policy.tiers import Tiers, all_frames, kept_frames
 from headforcing_core.rollout.memory_size import plan_memory
 
 PAPER = PRESETS["paper"]
@@ -203,15 +203,15 @@ def test_an_unknown_mode_or_number_is_refused_with_what_is_known(change: dict[st
 
 def test_a_short_history_is_recent_before_it_is_sink() -> None:
     tiers = Tiers(3, 6, 6)
-    assert [keep(tiers, 6, []).tier(frame) for frame in range(6)] == ["recent"] * 6
-    kept = keep(tiers, 8, [])
+    assert [kept_frames(tiers, 6, []).tier(frame) for frame in range(6)] == ["recent"] * 6
+    kept = kept_frames(tiers, 8, [])
     assert [kept.tier(frame) for frame in kept.frames] == ["sink"] * 2 + ["recent"] * 6
-    kept = keep(tiers, 12, [4])
+    kept = kept_frames(tiers, 12, [4])
     assert kept.frames == (0, 1, 2, 4, 6, 7, 8, 9, 10, 11)
     assert [kept.tier(frame) for frame in kept.frames] == ["sink"] * 3 + ["episode"] + ["recent"] * 6
 
 
 def test_every_frame_counts_as_recent_in_warm_up() -> None:
-    kept = keep_all(18)
+    kept = all_frames(18)
     assert kept.frames == tuple(range(18))
     assert {kept.tier(frame) for frame in kept.frames} == {"recent"}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from headforcing_core.kv_memory.rope import rotate, temporal_pairs, temporal_rotation
 from headforcing_core.policy.positions import ROPE_MODES, chunk_position, history_positions
 from headforcing_core.policy.presets import PRESETS
-from headforcing_core.policy.tiers import KeptFrames, keep
+from headforcing_core.policy.tiers import KeptFrames, kept_frames
 
 RECENT = {15: 12, 16: 13, 17: 14, 18: 15, 19: 16, 20: 17}
 OWN_IDS = {"memory": (0, 1, 2, 4, 10, *RECENT), "anchor": (0, 1, 2, 20), "local": (20,)}
@@ -36,7 +36,7 @@ def places(kept: KeptFrames, mode: str, first_frame: int, chunk_frames: int, tra
 
 @pytest.mark.parametrize(("head_type", "mode"), WORKED)
 def test_the_worked_example_of_chunk_7_comes_out_as_written(head_type: str, mode: str) -> None:
-    kept = keep(PRESETS["paper"].tiers(head_type), 21, [4, 10])
+    kept = kept_frames(PRESETS["paper"].tiers(head_type), 21, [4, 10])
     assert places(kept, mode, 21, 3) == WORKED[head_type, mode]
 
 

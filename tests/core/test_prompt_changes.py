@@ -208,6 +208,27 @@ def test_a_recache_commits_the_recent_chunks_again_under_the_new_text(preset: st
     assert not any(same(text, TEXTS[0]) for text in recached.backbone.texts[10:])
 
 
+@pytest.mark.parametrize(
+    ("how", "first", "after", "n", "again"),
+    [
+        ("cut", 10, 1, 3, 1),
+        ("cut", 30, 1, 1, 1),
+        ("cut", 30, 3, 1, 3),
+        ("flush", 10, 1, 3, 2),  # of the chunk before the flush the last frame stays
+        ("flush", 30, 1, 1, 2),
+        ("flush", 6, 1, 1, 4),  # 1 and 2 are of the sink, 3 and 4 are not, 5 is the last frame
+    ],
+)
+def test_a_recache_commits_no_chunk_again_that_is_dropped_at_once(
+    how: str, first: int, after: int, n: int, again: int
+) -> None:
+    with_text_alone = Bench(first + after + 2, (first, how, 1), (first + after, "soft", 1), n=n)
+    recached = Bench(first + after + 2, (first, how, 1), (first + after, "recache", 1), n=n)
+    apart_by = [apart(a, b) for a, b in zip(with_text_alone.chunks(), recached.chunks(), strict=True)]
+    assert apart_by[first + after - 1] == 0 < apart_by[first + after]
+    assert recached.backbone.passes - with_text_alone.backbone.passes == again
+
+
 # soft
 
 
