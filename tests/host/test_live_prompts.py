@@ -60,7 +60,7 @@ def typist(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> Typist:
     return typist
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def make(pack: Pack, model, clip) -> Callable[..., tuple]:
     """Make a video on the node 7 from a schedule's text; LATENT's samples and the report."""
 
@@ -74,8 +74,16 @@ def make(pack: Pack, model, clip) -> Callable[..., tuple]:
     return run
 
 
+@pytest.fixture(scope="module")
+def plain(make) -> torch.Tensor:
+    """The video without a live prompt."""
+    return make()[0]
+
+
 @pytest.mark.parametrize("transition", ["recache", "flush", "soft", "cut"])
-def test_the_schedule_of_a_live_run_makes_the_same_video_again(make, typist: Typist, transition: str) -> None:
+def test_the_schedule_of_a_live_run_makes_the_same_video_again(
+    make, plain: torch.Tensor, typist: Typist, transition: str
+) -> None:
     typist.at = {1: (RIVER, transition), 3: (CITY, "recache")}
     live, report = make()
     assert [(prompt.chunk, replaced) for prompt, replaced in typist.answers] == [(2, False), (4, False)]
@@ -89,7 +97,7 @@ def test_the_schedule_of_a_live_run_makes_the_same_video_again(make, typist: Typ
     again, told = make(report["schedule"])
     assert torch.equal(again, live)
     assert [segment["prompt"] for segment in told["segments"]] == [FOX, RIVER, CITY]
-    assert not torch.equal(make()[0], live)
+    assert not torch.equal(plain, live)
 
 
 def test_a_live_prompt_gives_way_to_scenes_of_the_schedule(make, typist: Typist) -> None:
@@ -176,9 +184,14 @@ def test_an_interrupted_run_goes_on_with_its_live_prompts(
     ],
 )
 def test_a_live_prompt_that_cannot_be_encoded_costs_the_prompt_alone(
-    clip, make, typist: Typist, monkeypatch: pytest.MonkeyPatch, failure: Exception | float, reason: str
+    clip,
+    make,
+    plain: torch.Tensor,
+    typist: Typist,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: Exception | float,
+    reason: str,
 ) -> None:
-    plain = make()[0]
     typist.at = {1: (RIVER, "recache")}
     original = clip.encode_from_tokens_scheduled
 
