@@ -24,7 +24,7 @@ from .world_workflow import MODEL, TEXT_ENCODER, VAE, WORLD_HEIGHT, WORLD_WIDTH,
 
 _HOST_PACKAGES = ("torch", "aiohttp")
 _TEST_PACKAGES = (*_HOST_PACKAGES, "pytest", "xdist", "hypothesis", "playwright", "ruff", "basedpyright")
-_ON_ALL_CORES = ("-n", "logical", "--maxprocesses", "4", "--dist", "worksteal")  # a ComfyUI takes 2 GB in each
+_ON_ALL_CORES = ("-n", "logical", "--maxprocesses", "4", "--no-loadscope-reorder")  # a ComfyUI takes 2 GB in each
 _SERVED = f"""\
 ComfyUI runs until Ctrl+C; nothing that is made there is kept. It has two kinds of models. For both, put Load Tiny
 UMT5 (test) in place of Load CLIP, and set the size in the sampler and in Profile Heads.

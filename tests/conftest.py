@@ -1,4 +1,4 @@
-"""Lets core tests import headforcing_core, and host tests the host, however pytest was started."""
+"""Lets core tests import headforcing_core, and host tests the host, however pytest was started; shares tests out."""
 
 import os
 import sys
@@ -9,11 +9,34 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from xdist.scheduler import LoadScopeScheduling
+
     from devtools.server import Server
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+LONGEST_FIRST = ("page", "server", "host", "testbed", "core", "dev")  # the folders: so that all workers end together
+ON_ONE_WORKER = ("tests/page", "tests/server")  # each with a ComfyUI of its own, started once
 
 sys.path.insert(0, str(REPOSITORY))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest."""
+    folders = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: folders[item.path.relative_to(REPOSITORY / "tests").parts[0]])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> "LoadScopeScheduling":
+    """Give whole modules to workers, so that each sets up what its tests share once; of some folders all."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            folder = "/".join(nodeid.split("/")[:2])
+            return folder if folder in ON_ONE_WORKER else super()._split_scope(nodeid)
+
+    return Scheduling(config)
 
 
 def require(variable: str) -> Path:

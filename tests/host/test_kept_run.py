@@ -34,7 +34,7 @@ def runs(pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "head_forcing"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def keep(pack, video, model, labelled) -> Callable[..., tuple]:
     """Make a video that is kept as `film`."""
 
@@ -45,6 +45,12 @@ def keep(pack, video, model, labelled) -> Callable[..., tuple]:
         return video(inputs.pop("model", model), conditioning(1), **inputs)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def whole(keep) -> Tensor:
+    """The latent of the same video when it is not kept."""
+    return keep(run_name="")[0]["samples"]
 
 
 def stopped(pack, monkeypatch: pytest.MonkeyPatch, after: int, run: Callable[[], object]) -> None:
@@ -87,9 +93,8 @@ def test_a_kept_run_has_its_chunks_video_report_and_timeline(runs: Path, keep, v
 
 @pytest.mark.parametrize("after", [1, 3])
 def test_an_interrupted_run_goes_on_to_the_same_bits(
-    pack, runs: Path, keep, vae, monkeypatch: pytest.MonkeyPatch, after: int
+    pack, runs: Path, keep, whole: Tensor, vae, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    whole = keep(run_name="", vae=vae)[0]["samples"]
     stopped(pack, monkeypatch, after, lambda: keep(vae=vae))
     done = {f"chunk_{chunk:05d}.safetensors" for chunk in range(after)}
     assert files(runs / "film") == {"run.json", "journal.jsonl", "video.mp4", *done}
@@ -129,10 +134,10 @@ def test_a_whole_run_is_given_again_without_a_step(
     assert pictures(runs / "film/video.mp4") == PICTURES  # which was not there the first time
 
 
-def test_a_run_is_made_longer_and_shorter(runs: Path, keep) -> None:
+def test_a_run_is_made_longer_and_shorter(runs: Path, keep, whole: Tensor) -> None:
     keep(seconds=1.2)
     longer = keep(seconds=SECONDS)[0]["samples"]
-    assert torch.equal(longer, keep(run_name="")[0]["samples"])
+    assert torch.equal(longer, whole)
     shorter, _, _, report = keep(seconds=1.2)
     assert torch.equal(shorter["samples"], longer[:, :, : shorter["samples"].shape[2]])
     assert any("has 4 chunks; the first 2 are used" in note for note in json.loads(report)["notes"])
@@ -252,7 +257,7 @@ def test_another_setting_is_not_gone_on_with(runs: Path, keep, change: dict[str,
 
 
 def test_a_video_that_cannot_be_written_does_not_end_the_run(
-    pack, runs: Path, keep, vae, monkeypatch: pytest.MonkeyPatch
+    pack, runs: Path, keep, whole: Tensor, vae, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = pack.module("nodes.video.mp4_writer").VideoWriter
     original = writer.append
@@ -265,7 +270,7 @@ def test_a_video_that_cannot_be_written_does_not_end_the_run(
     with monkeypatch.context() as patch:
         patch.setattr(writer, "append", fails)
         latent, video, _, report = keep(vae=vae)
-    assert torch.equal(latent["samples"], keep(run_name="")[0]["samples"])
+    assert torch.equal(latent["samples"], whole)
     assert any("The video stopped after 21 of 43 pictures" in note for note in json.loads(report)["notes"])
     assert pictures(runs / "film/video.mp4") == 21
     assert len(video.get_components().images) == PICTURES  # decoded again when it is taken

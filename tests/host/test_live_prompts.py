@@ -60,7 +60,7 @@ def typist(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> Typist:
     return typist
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def make(pack: Pack, model, clip) -> Callable[..., tuple]:
     """Make a video on the node 7 from a schedule's text; LATENT's samples and the report."""
 
@@ -76,11 +76,17 @@ def make(pack: Pack, model, clip) -> Callable[..., tuple]:
     return run
 
 
+@pytest.fixture(scope="module")
+def plain(make) -> torch.Tensor:
+    """The video without a live prompt."""
+    return make()[0]
+
+
 @pytest.mark.parametrize(
     ("transition", "written"), [("recache", "recache"), ("flush", "flush"), ("soft", "soft 2"), ("cut", "cut")]
 )
 def test_the_schedule_of_a_live_run_makes_the_same_video_again(
-    make, typist: Typist, transition: str, written: str
+    make, plain: torch.Tensor, typist: Typist, transition: str, written: str
 ) -> None:
     typist.at = {1: (RIVER, transition), 3: (CITY, "recache")}
     live, report = make()
@@ -95,7 +101,7 @@ def test_the_schedule_of_a_live_run_makes_the_same_video_again(
     again, told = make(report["schedule"], soft_chunks=3)
     assert torch.equal(again, live)
     assert [segment["prompt"] for segment in told["segments"]] == [FOX, RIVER, CITY]
-    assert not torch.equal(make()[0], live)
+    assert not torch.equal(plain, live)
 
 
 def test_a_live_prompt_gives_way_to_scenes_of_the_schedule(make, typist: Typist) -> None:
@@ -194,9 +200,14 @@ def test_a_live_prompt_that_faded_in_goes_on_fading_as_it_began(
     ],
 )
 def test_a_live_prompt_that_cannot_be_encoded_costs_the_prompt_alone(
-    clip, make, typist: Typist, monkeypatch: pytest.MonkeyPatch, failure: Exception | float, reason: str
+    clip,
+    make,
+    plain: torch.Tensor,
+    typist: Typist,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: Exception | float,
+    reason: str,
 ) -> None:
-    plain = make()[0]
     typist.at = {1: (RIVER, "recache")}
     original = clip.encode_from_tokens_scheduled
 

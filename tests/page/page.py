@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Literal, TypeAlias, cast
 from urllib.parse import urlsplit
 
-from playwright.sync_api import BrowserContext, ConsoleMessage, Error, Page, Route, TimeoutError, sync_playwright
+from playwright.sync_api import BrowserContext, ConsoleMessage, Error, Page, Request, TimeoutError, sync_playwright
 
 Json: TypeAlias = "Mapping[str, Json] | list[Json] | str | int | float | bool | None"
 Renderer: TypeAlias = Literal["classic", "vue"]
@@ -130,6 +130,11 @@ class ComfyPage:
         """What the host found wrong with the graph when it refused it, by node id; None if nothing."""
         return self._call("nodeErrors")
 
+    def set_theme(self, name: str) -> None:
+        """Choose one of the host's own themes: "dark" is the one it begins with."""
+        self.tab.evaluate("(name) => app.extensionManager.setting.set('Comfy.ColorPalette', name)", name)
+        self.settle()
+
     def show_all(self) -> None:
         """Bring the whole graph into view: what lies outside is not in the page."""
         self._call("fitView")
@@ -162,17 +167,14 @@ class ComfyPage:
         """Wait until nothing covers the canvas and every node type is known."""
         self._wait_until("isReady", READY_SECONDS)
 
-    def fence(self, route: Route) -> None:
-        """Let requests to this machine pass, abort and record every other."""
-        url = urlsplit(route.request.url)
-        if url.scheme in ("data", "blob") or url.hostname == LOOPBACK:
-            route.continue_()
-        else:
-            self.blocked.append(route.request.url)
-            route.abort()
+    def hear_request(self, request: Request) -> None:
+        """Record a request that is not to this machine; CHROMIUM_ARGUMENTS let none of these leave it."""
+        url = urlsplit(request.url)
+        if url.scheme not in ("data", "blob") and url.hostname != LOOPBACK:
+            self.blocked.append(request.url)
 
     def hear_console(self, message: ConsoleMessage) -> None:
-        """Record an error that the page's console shows; what the host's own policy forbids never gets to the fence."""
+        """Record an error that the page's console shows; what the host's own policy forbids is never requested."""
         line = f"{message.text} ({message.location['url']})"
         if message.type != "error" or message.text == EARLY_ACCESS or ABSENT_FILE.search(line):
             return
@@ -225,10 +227,10 @@ def send_settings(context: BrowserContext, url: str, settings: Mapping[str, Json
 
 
 def enter_page(context: BrowserContext, url: str, renderer: Renderer) -> ComfyPage:
-    """Open the page in the browser's first tab, with the fence and the recorders in place before it loads."""
+    """Open the page in the browser's first tab, with the recorders in place before it loads."""
     page = ComfyPage(context.pages[0], renderer)
     context.add_init_script(path=IN_PAGE)
-    context.route("**/*", page.fence)
+    context.on("request", page.hear_request)
     page.tab.on("console", page.hear_console)
     page.tab.on("pageerror", page.hear_exception)
     page.tab.goto(url, wait_until="domcontentloaded")

@@ -47,11 +47,27 @@ CONNECT_PICTURE = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def page(rendered: ComfyPage) -> ComfyPage:
     """The blueprint alone on the canvas."""
     add_from_search(rendered)
     return rendered
+
+
+@pytest.fixture
+def ready(page: ComfyPage) -> dict[str, Json]:
+    """The blueprint on the tiny models, with what is set on it."""
+    page.tab.evaluate(MAKE_READY, {"width": TINY_WIDTH, "height": TINY_HEIGHT})
+    wanted: dict[str, Json] = {
+        "text": f"[0s] a red fox in deep snow, drawn by {page.renderer} nodes",
+        "seconds": SECONDS,
+        "seed": 4711,
+        "preset": "low_vram",
+        "model_name": "self_forcing_dmd.safetensors",
+    }
+    for name, value in wanted.items():
+        page.set_widget(NAME, name, value)
+    return wanted
 
 
 def add_from_search(page: ComfyPage) -> None:
@@ -84,24 +100,15 @@ def test_it_begins_with_the_values_of_first_minute(page: ComfyPage) -> None:
     assert shown == [values[key] for key in INPUTS if key in values]
 
 
-def test_what_is_changed_on_it_is_what_runs(page: ComfyPage) -> None:
-    page.tab.evaluate(MAKE_READY, {"width": TINY_WIDTH, "height": TINY_HEIGHT})
-    wanted: dict[str, Json] = {
-        "text": f"[0s] a red fox in deep snow, drawn by {page.renderer} nodes",
-        "seconds": SECONDS,
-        "seed": 4711,
-        "preset": "low_vram",
-        "model_name": "self_forcing_dmd.safetensors",
-    }
-    for name, value in wanted.items():
-        page.set_widget(NAME, name, value)
+def test_what_is_changed_on_it_is_what_runs(page: ComfyPage, ready: dict[str, Json]) -> None:
     report = finished(page, "blueprint")
-    assert len(report["chunks"]) == CHUNKS and report["settings"]["seed"] == wanted["seed"]
+    assert len(report["chunks"]) == CHUNKS and report["settings"]["seed"] == ready["seed"]
     assert report["settings"]["policy"] == "low_vram"
-    assert [segment["prompt"] for segment in report["segments"]] == [wanted["text"].removeprefix("[0s] ")]
+    assert [segment["prompt"] for segment in report["segments"]] == [str(ready["text"]).removeprefix("[0s] ")]
     page.tab.locator("video").wait_for()
 
 
+@pytest.mark.usefixtures("ready")
 def test_a_picture_that_is_connected_begins_the_video(page: ComfyPage) -> None:
     page.tab.evaluate(CONNECT_PICTURE)
     assert len(finished(page, "blueprint_picture")["chunks"]) == CHUNKS - 1

@@ -394,11 +394,13 @@ def test_a_sampler_inside_a_subgraph_is_found(opened: Opened) -> None:
 
 @pytest.mark.parametrize("palette", ["light", "dark"])
 def test_it_is_drawn_in_the_colours_of_the_theme(opened: Opened, palette: str) -> None:
-    opened.page.tab.evaluate("(palette) => app.extensionManager.setting.set('Comfy.ColorPalette', palette)", palette)
-    opened.page.settle()
-    opened.show_live()
-    opened.box.fill(RIVER)
-    opened.load_width(130)
-    opened.wait_for_cost("width is 130.")
-    opened.screenshot(palette)
-    assert opened.colour(opened.box) == opened.theme("--input-text")
+    try:
+        opened.page.set_theme(palette)
+        opened.show_live()
+        opened.box.fill(RIVER)
+        opened.load_width(130)
+        opened.wait_for_cost("width is 130.")
+        opened.screenshot(palette)
+        assert opened.colour(opened.box) == opened.theme("--input-text")
+    finally:
+        opened.page.set_theme("dark")

@@ -301,11 +301,11 @@ def test_it_has_the_colours_of_a_light_theme(ruler: Ruler) -> None:
     colour = "(element) => getComputedStyle(element).backgroundColor"
     dark = ruler.element.evaluate(colour)
     try:
-        set_theme(ruler.page, "light")
+        ruler.page.set_theme("light")
         ruler.screenshot("light")
         assert ruler.element.evaluate(colour) != dark
     finally:
-        set_theme(ruler.page, "dark")
+        ruler.page.set_theme("dark")
 
 
 def test_nothing_of_it_is_saved_or_sent(ruler: Ruler, comfyui: Server) -> None:
@@ -331,9 +331,3 @@ def saved_and_sent(page: ComfyPage, workflow: Json) -> tuple[Json, Json]:
     page.load_workflow(workflow)
     saved = page.tab.evaluate("() => app.graph.serialize().nodes.map((node) => node.widgets_values)")
     return saved, page.api_prompt()
-
-
-def set_theme(page: ComfyPage, name: str) -> None:
-    """Choose one of the host's own themes."""
-    page.tab.evaluate("(name) => app.extensionManager.setting.set('Comfy.ColorPalette', name)", name)
-    page.settle()
