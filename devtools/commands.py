@@ -12,15 +12,15 @@ from pathlib import Path
 
 from testbed.prompts import Prompt
 
-from .base_directory import temporary_base_directory
-from .chromium import ensure_chromium
-from .installation import Installation
-from .lock import exclusive
 from .paths import REPOSITORY, cache_folder
 from .problem import Problem, exit_code_of
-from .server import Server
-from .tiny_workflow import TINY_HEIGHT, TINY_TEXT_ENCODER, TINY_WIDTH
-from .world_workflow import MODEL, TEXT_ENCODER, VAE, WORLD_HEIGHT, WORLD_WIDTH, link_world
+from .server.base_directory import temporary_base_directory
+from .server.process import Server
+from .server.tiny_workflow import TINY_HEIGHT, TINY_TEXT_ENCODER, TINY_WIDTH
+from .server.world_workflow import MODEL, TEXT_ENCODER, VAE, WORLD_HEIGHT, WORLD_WIDTH, link_world
+from .setup.chromium import ensure_chromium
+from .setup.installation import Installation
+from .setup.lock import exclusive
 
 _HOST_PACKAGES = ("torch", "aiohttp")
 _TEST_PACKAGES = (*_HOST_PACKAGES, "pytest", "xdist", "hypothesis", "playwright", "ruff", "basedpyright")

@@ -17,15 +17,15 @@ from typing import TypedDict, cast
 import av
 from av.error import FFmpegError
 
-from .base_directory import fill
-from .client import Client, PromptRejected, RunResult
-from .events import Event, Preview
-from .installation import Installation
 from .paths import REPOSITORY
 from .problem import exit_code_of
-from .server import Server
-from .tiny_workflow import Workflow, load, only_node
-from .world_workflow import MINUTE, SHORT, Story, link_world, on_world
+from .server.base_directory import fill
+from .server.client import Client, PromptRejected, RunResult
+from .server.events import Event, Preview
+from .server.process import Server
+from .server.tiny_workflow import Workflow, load, only_node
+from .server.world_workflow import MINUTE, SHORT, Story, link_world, on_world
+from .setup.installation import Installation
 
 FIRST_MINUTE = REPOSITORY / "workflows" / "api" / "first_minute.json"
 _BASE_DIRECTORY = REPOSITORY / "build" / "demo"

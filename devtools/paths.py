@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-REQUIREMENTS = Path(__file__).resolve().parent / "requirements"
+REQUIREMENTS = Path(__file__).resolve().parent / "setup" / "requirements"
 
 
 def cache_folder() -> Path:

@@ -11,7 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
 
-    from devtools.server import Server
+    from devtools.server.process import Server
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LONGEST_FIRST = ("page", "server", "host", "testbed", "core", "dev")  # the folders: so that all workers end together
@@ -54,10 +54,10 @@ def comfyui() -> Iterator["Server"]:
     """One running ComfyUI with the pack and the fixture models, for the server and the page tests alike."""
     require("COMFYUI_PATH")
     fixtures = require("HEADFORCING_FIXTURES")
-    from devtools.base_directory import temporary_base_directory
-    from devtools.client import Client
-    from devtools.installation import Installation
-    from devtools.server import Server
+    from devtools.server.base_directory import temporary_base_directory
+    from devtools.server.client import Client
+    from devtools.server.process import Server
+    from devtools.setup.installation import Installation
 
     with temporary_base_directory(fixtures) as folder, Server(Installation.from_environment(), folder) as server:
         if not Client(server.url).object_info("HeadForcingSampler"):

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.shared.host_process import PACK, REPOSITORY, make_text, start_host
-from devtools.base_directory import fill, link_models
-from devtools.installation import Installation
 from devtools.pack import load_nodes
+from devtools.server.base_directory import fill, link_models
+from devtools.setup.installation import Installation
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher

@@ -18,12 +18,12 @@ import safetensors.torch
 from benchmarks.shared.tables import Findings, Row, Target, others, tell, yes
 from benchmarks.soak.soak_host import CHECKPOINT, FPS, RUN_NAME, Film, bits_of, folder_of, pictures_of
 from benchmarks.soak.soak_killed import chunks_listed, plays
-from devtools.base_directory import temporary_base_directory
-from devtools.client import Client, OutputFile
-from devtools.events import Event, Preview
-from devtools.installation import Installation
-from devtools.server import Server
-from devtools.tiny_workflow import Node, Workflow
+from devtools.server.base_directory import temporary_base_directory
+from devtools.server.client import Client, OutputFile
+from devtools.server.events import Event, Preview
+from devtools.server.process import Server
+from devtools.server.tiny_workflow import Node, Workflow
+from devtools.setup.installation import Installation
 
 SEED = 23
 LONGEST_WAIT = 600.0

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from devtools.cpu_only import declare_torchvision_operators, remove_torchaudio_extensions
-from devtools.environment import damage_of, environment_key, mark_complete, require_disk_space, site_packages_of
 from devtools.paths import REQUIREMENTS, python_in
 from devtools.problem import Problem
+from devtools.setup.cpu_only import declare_torchvision_operators, remove_torchaudio_extensions
+from devtools.setup.environment import damage_of, environment_key, mark_complete, require_disk_space, site_packages_of
 
 
 def make_package(folder: Path, name: str, files: dict[str, str]) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from devtools import manifest
-from devtools.host_source import extract
+from devtools.setup import manifest
+from devtools.setup.host_source import extract
 
 
 def make_tree(folder: Path) -> dict[str, str]:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from devtools.commands import main
-from devtools.foreign_host import own_python, require_comfyui, require_packages
-from devtools.installation import Installation
-from devtools.pip import problem_of_output
 from devtools.problem import Problem, exit_code_of, problem_of_os_error
+from devtools.setup.foreign_host import own_python, require_comfyui, require_packages
+from devtools.setup.installation import Installation
+from devtools.setup.pip import problem_of_output
 
 
 def parts(problem: Problem | None) -> str:

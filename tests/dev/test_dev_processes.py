@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from devtools.base_directory import fill, link_models, temporary_base_directory
-from devtools.installation import Installation
-from devtools.lock import exclusive
 from devtools.paths import REPOSITORY
 from devtools.problem import Problem
-from devtools.server import Server
+from devtools.server.base_directory import fill, link_models, temporary_base_directory
+from devtools.server.process import Server
+from devtools.setup.installation import Installation
+from devtools.setup.lock import exclusive
 
 _HOLD = """
 import sys, time
 from pathlib import Path
 sys.path.append(sys.argv[2])
-from devtools.lock import exclusive
+from devtools.setup.lock import exclusive
 with exclusive(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(float(sys.argv[3]))
@@ -53,7 +53,7 @@ def test_a_lock_falls_with_its_holder(tmp_path: Path) -> None:
 def test_a_tethered_script_ends_with_its_parent(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text("import sys, time\nprint(sys.argv[1:], sys.path[0], __name__, flush=True)\ntime.sleep(60)\n")
-    command = [sys.executable, str(REPOSITORY / "devtools" / "tether.py"), str(script), "--port", "1"]
+    command = [sys.executable, str(REPOSITORY / "devtools" / "server" / "tether.py"), str(script), "--port", "1"]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert child.stdin is not None and child.stdout is not None
     assert child.stdout.readline() == f"['--port', '1'] {tmp_path} __main__\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from devtools.tiny_workflow import Workflow, load
+from devtools.server.tiny_workflow import Workflow, load
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "workflows"

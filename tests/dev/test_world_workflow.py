@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from devtools import world_workflow
 from devtools.demo import FIRST_MINUTE
 from devtools.problem import Problem
-from devtools.tiny_workflow import load, only_node
-from devtools.world_workflow import MINUTE, MODEL, SHORT, TEXT_ENCODER, VAE, Story, link_world, on_world
+from devtools.server import world_workflow
+from devtools.server.tiny_workflow import load, only_node
+from devtools.server.world_workflow import MINUTE, MODEL, SHORT, TEXT_ENCODER, VAE, Story, link_world, on_world
 from headforcing_core.rollout.transitions import TRANSITIONS
 from headforcing_core.schedule import parse_schedule
 from testbed.prompts import every_prompt

@@ -6,9 +6,9 @@ Run it after a change of first_minute or of a node's inputs: python dev.py run -
 
 import json
 
-from devtools.base_directory import temporary_base_directory
-from devtools.installation import Installation
-from devtools.server import Server
+from devtools.server.base_directory import temporary_base_directory
+from devtools.server.process import Server
+from devtools.setup.installation import Installation
 from tests.page.draw_workflows import ARRANGE, SETTINGS, WORKFLOWS
 from tests.page.page import ComfyPage, open_page
 

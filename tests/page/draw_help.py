@@ -10,9 +10,9 @@ from typing import cast
 from PIL import Image
 from playwright.sync_api import FloatRect, ViewportSize
 
-from devtools.base_directory import temporary_base_directory
-from devtools.installation import Installation
-from devtools.server import Server
+from devtools.server.base_directory import temporary_base_directory
+from devtools.server.process import Server
+from devtools.setup.installation import Installation
 from tests.page.page import ComfyPage, Json, open_page
 
 HELP = Path(__file__).resolve().parents[2] / "web" / "docs"

@@ -13,11 +13,11 @@ from typing import cast
 
 from PIL import Image, ImageChops, ImageOps
 
-from devtools.base_directory import temporary_base_directory
-from devtools.client import Client
-from devtools.installation import Installation
-from devtools.server import Server
-from devtools.tiny_workflow import Workflow
+from devtools.server.base_directory import temporary_base_directory
+from devtools.server.client import Client
+from devtools.server.process import Server
+from devtools.server.tiny_workflow import Workflow
+from devtools.setup.installation import Installation
 from tests.page.page import ComfyPage, Json, open_page
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from devtools.tiny_workflow import TINY_HEIGHT, TINY_WIDTH
+from devtools.server.tiny_workflow import TINY_HEIGHT, TINY_WIDTH
 from tests.conftest import REPOSITORY
 from tests.page.draw_blueprint import INPUTS, NAME, OUTPUTS
 from tests.page.page import ComfyPage, Json

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from devtools.server import Server
-from devtools.tiny_workflow import load
+from devtools.server.process import Server
+from devtools.server.tiny_workflow import load
 from tests.conftest import REPOSITORY
 from tests.page.page import ComfyPage, open_page
 

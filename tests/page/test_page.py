@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from devtools.tiny_workflow import TINY_HEIGHT, TINY_WIDTH, load, only_node
+from devtools.server.tiny_workflow import TINY_HEIGHT, TINY_WIDTH, load, only_node
 from tests.conftest import REPOSITORY
 from tests.page.page import ComfyPage, Json, Run
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from devtools.server import Server
-from devtools.tiny_workflow import load
+from devtools.server.process import Server
+from devtools.server.tiny_workflow import load
 from tests.conftest import REPOSITORY
 from tests.page.page import ComfyPage, open_page
 

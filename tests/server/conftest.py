@@ -6,10 +6,10 @@ import pytest
 import safetensors.torch
 from torch import Tensor
 
-from devtools.client import Client, OutputFile, PromptRejected, RunResult
-from devtools.events import Event, Preview
-from devtools.server import Server
-from devtools.tiny_workflow import Workflow
+from devtools.server.client import Client, OutputFile, PromptRejected, RunResult
+from devtools.server.events import Event, Preview
+from devtools.server.process import Server
+from devtools.server.tiny_workflow import Workflow
 from tests.server.graphs import node
 
 SavedLatent = Callable[..., Tensor]

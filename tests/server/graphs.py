@@ -1,6 +1,6 @@
 """Workflows in API form for the running host; the ids of their nodes are words."""
 
-from devtools.tiny_workflow import TINY_HEIGHT, TINY_WIDTH, Node, Workflow
+from devtools.server.tiny_workflow import TINY_HEIGHT, TINY_WIDTH, Node, Workflow
 
 SIZE = {"width": TINY_WIDTH, "height": TINY_HEIGHT}
 

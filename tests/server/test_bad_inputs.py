@@ -2,7 +2,7 @@
 
 import pytest
 
-from devtools.tiny_workflow import TINY_HEIGHT, TINY_WIDTH, Node, Workflow
+from devtools.server.tiny_workflow import TINY_HEIGHT, TINY_WIDTH, Node, Workflow
 from tests.server.conftest import Refusal, Rejection
 from tests.server.graphs import SIZE, node, sampling
 

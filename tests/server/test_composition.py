@@ -9,9 +9,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from devtools.client import Client
-from devtools.server import Server
-from devtools.tiny_workflow import Node, Workflow
+from devtools.server.client import Client
+from devtools.server.process import Server
+from devtools.server.tiny_workflow import Node, Workflow
 from tests.server.conftest import Refusal, SavedLatent, shown, steps
 from tests.server.graphs import SIZE, node, sampling
 

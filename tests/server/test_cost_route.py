@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from devtools.loopback import request
-from devtools.server import Server
+from devtools.server.loopback import request
+from devtools.server.process import Server
 
 SAMPLER = {
     "seconds": 20.0,

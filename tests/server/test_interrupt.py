@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from devtools.client import Client
-from devtools.events import Event, Preview
-from devtools.server import Server
-from devtools.tiny_workflow import Workflow
+from devtools.server.client import Client
+from devtools.server.events import Event, Preview
+from devtools.server.process import Server
+from devtools.server.tiny_workflow import Workflow
 from tests.server.conftest import SavedLatent, steps
 from tests.server.graphs import SIZE, node, sampling
 

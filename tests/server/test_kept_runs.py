@@ -7,9 +7,9 @@ import av
 import pytest
 import torch
 
-from devtools.client import Client
-from devtools.server import Server
-from devtools.tiny_workflow import Workflow
+from devtools.server.client import Client
+from devtools.server.process import Server
+from devtools.server.tiny_workflow import Workflow
 from tests.server.conftest import Refusal, SavedLatent, files, shown, steps
 from tests.server.graphs import node, sampling
 from tests.server.test_interrupt import InterruptAfter

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from devtools.client import Client
-from devtools.events import Event, Preview
-from devtools.loopback import request
-from devtools.server import Server
+from devtools.server.client import Client
+from devtools.server.events import Event, Preview
+from devtools.server.loopback import request
+from devtools.server.process import Server
 from tests.server.conftest import SavedLatent, shown
 from tests.server.graphs import sampling
 

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from devtools.client import Client
-from devtools.loopback import request
-from devtools.tiny_workflow import Workflow, load, tiny
+from devtools.server.client import Client
+from devtools.server.loopback import request
+from devtools.server.tiny_workflow import Workflow, load, tiny
 from tests.conftest import REPOSITORY
 
 RECORDED = REPOSITORY / "tests" / "old_workflows"

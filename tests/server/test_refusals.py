@@ -2,8 +2,8 @@
 
 import pytest
 
-from devtools.server import Server
-from devtools.tiny_workflow import Workflow
+from devtools.server.process import Server
+from devtools.server.tiny_workflow import Workflow
 from tests.server.conftest import Refusal, Rejection
 from tests.server.graphs import SIZE, node, sampling
 

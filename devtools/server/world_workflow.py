@@ -8,9 +8,9 @@ from pathlib import Path
 
 from testbed.prompts import Prompt
 
+from ..paths import REPOSITORY
+from ..problem import Problem
 from .base_directory import link_file
-from .paths import REPOSITORY
-from .problem import Problem
 from .tiny_workflow import Workflow, only_node, tiny
 
 WORLD_WIDTH, WORLD_HEIGHT = 128, 64

@@ -7,9 +7,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from ..paths import REPOSITORY, say
+from ..problem import Problem, tail_of
 from . import manifest
-from .paths import REPOSITORY, say
-from .problem import Problem, tail_of
 
 _SCRIPTS = REPOSITORY / "tests" / "fixtures"
 

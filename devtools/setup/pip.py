@@ -8,8 +8,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from .paths import say
-from .problem import Problem, full_disk, held_file
+from ..paths import say
+from ..problem import Problem, full_disk, held_file
 
 _NO_NETWORK = re.compile(
     r"NewConnectionError|Failed to establish a new connection|Max retries exceeded|Temporary failure in name resolution"

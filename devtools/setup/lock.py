@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from .paths import say
+from ..paths import say
 
 if sys.platform == "win32":
     import msvcrt

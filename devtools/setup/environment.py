@@ -12,11 +12,11 @@ import sysconfig
 import venv
 from pathlib import Path
 
+from ..paths import REQUIREMENTS, python_in, say
+from ..problem import Problem, held_file
 from . import manifest
 from .cpu_only import make_importable
-from .paths import REQUIREMENTS, python_in, say
 from .pip import pip, problem_of_output
-from .problem import Problem, held_file
 
 NEEDED_BYTES = 5_000_000_000
 _COMPLETE = "complete.json"

@@ -8,8 +8,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from .paths import say
-from .problem import Problem
+from ..paths import say
+from ..problem import Problem
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 

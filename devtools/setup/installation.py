@@ -7,13 +7,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..paths import cache_folder
+from ..problem import Problem
 from .environment import ensure_environment
 from .fixtures import ensure_fixtures
 from .foreign_host import own_python, require_comfyui, require_packages
 from .host_source import ensure_host
 from .lock import exclusive
-from .paths import cache_folder
-from .problem import Problem
 
 
 @dataclass(frozen=True)

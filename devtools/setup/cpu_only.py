@@ -14,7 +14,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from .paths import say
+from ..paths import say
 
 _MARK = "# comfyui-head-forcing: schemas of the operators that the unloadable extension would have declared\n"
 _SCHEMAS = (

@@ -10,7 +10,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .paths import REPOSITORY
+from ..paths import REPOSITORY
 
 _FOLDERS = ("custom_nodes", "user", "input", "output", "temp", "models")
 _OWN_FILES = REPOSITORY / "tests" / "fixtures" / "base"

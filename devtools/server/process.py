@@ -9,9 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from .installation import Installation
+from ..problem import Problem, tail_of
+from ..setup.installation import Installation
 from .loopback import free_port, request
-from .problem import Problem, tail_of
 
 _TETHER = Path(__file__).resolve().parent / "tether.py"
 _PORT_TAKEN = "already in use"
