@@ -83,7 +83,7 @@ def test_what_was_reckoned_is_the_most_that_the_run_holds(pack, model, video, mo
 
 def test_a_video_that_is_made_meanwhile_counts_what_the_vae_remembers(pack, model, video, vae, tmp_path) -> None:
     kept = video(model, conditioning(1), seconds=1.0, vae=vae, run_name="cost of a film")
-    assert " and the VAE (9.7 MB); " in cost_note(kept)  # 24.63 numbers a pixel for each of its channels
+    assert " and the VAE (4.8 MB); " in cost_note(kept)  # 24.63 numbers a pixel for each of its channels
     assert re.search(r" Disk: [\d.]+ MB for the chunks; [\d.]+ [GM]B are free\.$", cost_note(kept))
     unused = video(model, conditioning(1), seconds=1.0, vae=vae)
     assert "VAE" not in cost_note(unused) and "Disk" not in cost_note(unused)
