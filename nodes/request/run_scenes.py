@@ -58,9 +58,8 @@ def run_scenes(
         )
         for (chunk, scene), text in zip(placed, texts, strict=True)
     )
-    begun = {
-        segment.first_chunk for segment in segments
-    }  # a live prompt that begins there was pasted into the schedule
+    # a live prompt that begins on a chunk of the schedule was pasted into it
+    begun = {segment.first_chunk for segment in segments}
     added = [live for live in kept_live if live.first_chunk < video.chunks and live.first_chunk not in begun]
     for live in added:
         text = schedule.encode(live.prompt)
