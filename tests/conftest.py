@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from xdist.remote import Producer
     from xdist.scheduler import LoadScopeScheduling
 
     from devtools.server.process import Server
@@ -27,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> "LoadScopeScheduling":
+def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "LoadScopeScheduling":
     """Give whole modules to workers, so that each sets up what its tests share once; of some folders all."""
     from xdist.scheduler import LoadScopeScheduling
 
@@ -36,7 +37,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> "LoadScop
             folder = "/".join(nodeid.split("/")[:2])
             return folder if folder in ON_ONE_WORKER else super()._split_scope(nodeid)
 
-    return Scheduling(config)
+    return Scheduling(config, log)
 
 
 def require(variable: str) -> Path:
