@@ -8,6 +8,7 @@ from itertools import zip_longest
 from ..files.strict_json import Setting
 from ..policy.head_types import Labels
 from ..rollout.plan import Segment
+from ..rollout.transitions import TRANSITIONS
 from .record import RunRecord, RunSpec, Seeds
 from .record_json import begin_record
 
@@ -141,7 +142,7 @@ def _way(segment: Segment[str], index: int) -> tuple[str, int]:
     """What a segment's way to take over does: nothing for the first, its chunks count for soft alone."""
     if index == 0:
         return "", 0
-    return segment.transition, segment.soft_chunks if segment.transition == "soft" else 0
+    return segment.transition, segment.soft_chunks if TRANSITIONS[segment.transition].fades else 0
 
 
 def _other_run(name: str, before: str, now: str, back: str) -> ValueError:
@@ -168,7 +169,8 @@ def _shown_seeds(seeds: Seeds) -> str:
 
 
 def _shown_way(segment: Segment[str]) -> str:
-    return f"soft over {segment.soft_chunks} chunks" if segment.transition == "soft" else segment.transition
+    over = f" over {segment.soft_chunks} chunks" if TRANSITIONS[segment.transition].fades else ""
+    return f"{segment.transition}{over}"
 
 
 def _shown(value: Setting) -> str:

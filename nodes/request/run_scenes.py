@@ -10,6 +10,7 @@ import torch
 
 from ...headforcing_core.geometry import VideoShape
 from ...headforcing_core.rollout.plan import Segment, with_segment
+from ...headforcing_core.rollout.transitions import TRANSITIONS
 from ...headforcing_core.schedule import Scene, place_scenes, write_schedule
 from ..host.conditioning import check_conditioning
 from ..sockets import PromptSchedule
@@ -80,7 +81,7 @@ def schedule_text(segments: Sequence[Segment[Conditioning]], start_second: Calla
                 None,
                 segment.prompt,
                 segment.transition,
-                soft_chunks=segment.soft_chunks if segment.transition == "soft" else None,
+                soft_chunks=segment.soft_chunks if TRANSITIONS[segment.transition].fades else None,
             )
             for segment in segments
         ]

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from ...headforcing_core.rollout.transitions import TRANSITIONS
+
 
 class NotNow(Exception):
     """A live prompt that is right in itself but cannot be taken; the message is for the artist."""
@@ -51,7 +53,7 @@ class Mailbox:
         """Leave a prompt for the next chunk on which no scene begins; returns it, and whether it took the place of one
         that waited. NotNow when the run cannot take it."""
         with self._lock:
-            refusal = self._refusal or (self._no_cut if transition == "cut" else "")
+            refusal = self._refusal or (self._no_cut if TRANSITIONS[transition].is_far else "")
             if refusal:
                 raise NotNow(refusal)
             chunk = self._next_chunk()
