@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from headforcing_core.schedule import TRANSITIONS
+from headforcing_core.rollout.transitions import TRANSITIONS
 from tests.host.conftest import conditioning
 
 FIRST, SECOND = "a red fox in snow", "a city at night, rain"
