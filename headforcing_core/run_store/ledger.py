@@ -47,10 +47,7 @@ class Ledger:
     @classmethod
     def read(cls, folder: Path) -> Self:
         """What is there. RuntimeError when it cannot be used; OSError when the disk is at fault."""
-        try:
-            data = read_file(folder / RUN_FILE, record_json.MOST_BYTES)
-        except ValueError as error:
-            raise unreadable(folder.name, str(error)) from error
+        data = _record_bytes(folder)
         record, listed = parse_record(data, folder.name)
         if listed is None:
             lines = _journal_bytes(folder)
@@ -99,6 +96,18 @@ class Ledger:
         write_file(path, data)
         self._fence.note(path, data)
         self.record = self._record_there = record
+
+
+def read_record(folder: Path) -> RunRecord:
+    """What a run was made with, without a look at its chunks. Errors as of Ledger.read."""
+    return parse_record(_record_bytes(folder), folder.name)[0]
+
+
+def _record_bytes(folder: Path) -> bytes:
+    try:
+        return read_file(folder / RUN_FILE, record_json.MOST_BYTES)
+    except ValueError as error:
+        raise unreadable(folder.name, str(error)) from error
 
 
 def _journal_bytes(folder: Path) -> bytes:

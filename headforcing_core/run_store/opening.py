@@ -19,7 +19,7 @@ from .folder import (
     own_files,
     remove_temporaries,
 )
-from .ledger import Ledger
+from .ledger import Ledger, read_record
 from .matching import check_from_chunk, check_same_run, differing, first_difference, wanted_seeds
 from .record import RunRecord, RunSpec, Seeds
 from .record_json import begin_record
@@ -47,7 +47,7 @@ def kept_run(root: Path, name: str) -> RunRecord | None:
     if not folder.exists():
         return None
     check_place(folder)
-    return Ledger.read(folder).record if RUN_FILE in own_files(folder) else None
+    return read_record(folder) if RUN_FILE in own_files(folder) else None
 
 
 def check_choice(name: str, on_existing: str, from_chunk: int, is_there: bool) -> None:
