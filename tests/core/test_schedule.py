@@ -58,7 +58,7 @@ def test_scenes_have_times_prompts_over_lines_and_transitions() -> None:
 
 
 def test_a_soft_scene_may_say_over_how_many_chunks_it_fades() -> None:
-    scenes = parse_schedule("[0s soft 2] a\n[9s soft] b\n[12s SOFT  6] c\n[15-20s soft 64] d")
+    scenes = parse_schedule("[0s soft 2] a\n[9s soft] b\n[12s SOFT  6] c\n[15-20s soft 64] d", TRANSITIONS)
     assert [(s.transition, s.soft_chunks) for s in scenes] == [("soft", 2), ("soft", None), ("soft", 6), ("soft", 64)]
 
 

@@ -94,14 +94,14 @@ def vae(pack: Pack):
     return load_vae()
 
 
-def load_vae():
-    """The VAE of the fixture models; the host is in this process."""
+def load_vae(path: Path | None = None):
+    """A VAE from a file, or that of the fixture models; the host is in this process."""
     import comfy.sd
     import comfy.utils
     import folder_paths
 
-    path = folder_paths.get_full_path("vae", "wan_2.1_vae.safetensors")
-    return comfy.sd.VAE(sd=comfy.utils.load_torch_file(path, safe_load=True))
+    found = path or folder_paths.get_full_path_or_raise("vae", "wan_2.1_vae.safetensors")
+    return comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(found), safe_load=True))
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.old_runs.record import CHUNKS, MODEL, MORE, RUNS, keep_run
+from tests.old_runs.record import CHUNKS, MODEL, MORE, RUNS, keep_run, recorded_vae
 
 OLD = Path(__file__).resolve().parents[1] / "old_runs"
 KEPT = [folder for version in sorted(OLD.glob("*.*.*")) for folder in sorted(version.iterdir()) if folder.name in RUNS]
@@ -24,6 +24,12 @@ def runs(pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
     return tmp_path / "head_forcing"
+
+
+@pytest.fixture(scope="module")
+def vae(pack, tmp_path_factory: pytest.TempPathFactory):
+    """The VAE of the recording."""
+    return recorded_vae(tmp_path_factory.mktemp("vae"))
 
 
 @pytest.fixture

@@ -155,7 +155,7 @@ def test_profile_names_stay_in_their_folder(pack, load, profile_heads, name: str
 
 
 def test_a_damaged_profile_is_refused(pack, tmp_path) -> None:
-    profile = pack.module("headforcing_core.heads.profile")
+    profile = pack.module("headforcing_core.heads.profile_file")
     path = tmp_path / "x.safetensors"
     for content in (b"", b"{}", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      ", b"garbage" * 50):
         path.write_bytes(content)

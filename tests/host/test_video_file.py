@@ -20,6 +20,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from headforcing_core.files.safe_files import temporary_of
+
 FPS = Fraction(16)
 HEIGHT, WIDTH = 48, 64
 METADATA = {"prompt": json.dumps({"1": {"text": "a moof, said the dogcow"}}), "workflow": json.dumps({"nodes": []})}
@@ -232,7 +234,7 @@ def test_full_disk_when_finishing_leaves_the_video_as_it_was(writer: Make, tmp_p
     video = writer(path)
     video.append(_pictures(5))
     before = path.read_bytes()
-    (tmp_path / ".video.mp4.tmp").symlink_to("/dev/full")
+    temporary_of(path).symlink_to("/dev/full")
     with pytest.raises(RuntimeError, match=r"video.mp4 could not be finished: the disk is full .*plays"):
         video.close()
     assert [each.name for each in tmp_path.iterdir()] == ["video.mp4"]

@@ -14,6 +14,7 @@ ROOT = HERE.parents[1]
 MODEL = "self_forcing_dmd.safetensors"
 SIZE = 64  # pixels each way
 FPS = 16.0
+VAE_WIDTH = 8
 CHUNKS, MORE = 10, 13
 RUNS: Mapping[str, Mapping[str, str]] = {"film": {"preset": "paper"}, "frames": {"preset": "paper", "episode": "frame"}}
 """The runs that are recorded, and their Head Cache Policy."""
@@ -41,6 +42,17 @@ def keep_run(run: Callable[..., tuple], model: object, vae: object, name: str, c
     )
 
 
+def recorded_vae(folder: Path):
+    """The VAE that runs are recorded with, written into a folder: what a start image becomes depends on it."""
+    sys.path.insert(0, str(ROOT / "tests" / "fixtures"))
+    from companions import write_vae
+
+    from tests.host.conftest import load_vae
+
+    write_vae(folder, VAE_WIDTH)
+    return load_vae(folder / "wan_2.1_vae.safetensors")
+
+
 def _pictures() -> torch.Tensor:
     return torch.arange(2 * SIZE * SIZE * 3).view(2, SIZE, SIZE, 3) / (2 * SIZE * SIZE * 3)
 
@@ -61,14 +73,14 @@ def main() -> None:
     if target.exists():
         raise SystemExit(f"{target} is there already. What was released stays as it is. Raise the version first.")
     sys.path.insert(0, str(ROOT))
-    from tests.host.conftest import enter_host, load_vae
+    from tests.host.conftest import enter_host
 
     with tempfile.TemporaryDirectory() as folder:
         places = [Path(folder) / name for name in ("models", "output", "temp")]
         for place in places:
             place.mkdir()
         pack = enter_host(*places)
-        model, vae = pack.run("HeadForcingLoadARModel", model_name=MODEL)[0], load_vae()
+        model, vae = pack.run("HeadForcingLoadARModel", model_name=MODEL)[0], recorded_vae(Path(folder) / "vae")
         for name in RUNS:
             kept = places[1] / "head_forcing" / name
             keep_run(pack.run, model, vae, name, CHUNKS)
