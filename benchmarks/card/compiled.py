@@ -86,7 +86,7 @@ def _stage(bench: Workbench, compiled: ModelPatcher | None) -> Stage:
 
 
 def _attend(memory: KVMemory, layer: int, q: Tensor, k: Tensor, v: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:
-    """What nodes/host.py keeps from being traced."""
+    """What nodes/host/backbone.py keeps from being traced."""
     return memory.attend(layer, q, k, v, rotation)
 
 

@@ -34,7 +34,7 @@ def enter_host(threads: int, kernel: str, device: str = "cpu") -> ModuleType:
     RuntimeError when COMFYUI_PATH names no ComfyUI.
     """
     start_host(threads, kernel, device)
-    return pack_module("host")
+    return pack_module("host.backbone")
 
 
 def start_host(threads: int, kernel: str = "host", device: str = "cpu") -> None:

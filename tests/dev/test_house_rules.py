@@ -1,6 +1,7 @@
 """Where things live and which way imports point (docs/architecture.md)."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -174,3 +175,13 @@ def test_files_and_argument_lists_are_short() -> None:
 def _parameters(given: ast.arguments) -> int:
     named = [*given.posonlyargs, *given.args, *given.kwonlyargs]
     return sum(each.arg not in ("self", "cls") for each in named) + bool(given.vararg) + bool(given.kwarg)
+
+
+def test_modules_that_are_named_by_a_string_are_there() -> None:
+    """As benchmarks and host tests name them, where no import would fail."""
+    known, found = modules(), []
+    for path in [each for folder in ("benchmarks", "tests") for each in (ROOT / folder).rglob("*.py")]:
+        text = path.read_text(encoding="ascii")
+        found += [(path.name, f"nodes.{name}") for name in re.findall(r'pack_module\("([\w.]+)"\)', text)]
+        found += [(path.name, name) for name in re.findall(r'module\("((?:nodes|headforcing_core)\.[\w.]+)"\)', text)]
+    assert len(found) > 20 and not [each for each in found if each[1] not in known]
