@@ -9,7 +9,7 @@ from ..files.strict_json import Setting
 from ..policy.head_types import Labels
 from ..rollout.plan import Segment
 from ..rollout.transitions import TRANSITIONS
-from .record import RunRecord, RunSpec, Seeds
+from .record import OF_POLICY, RunRecord, RunSpec, Seeds
 from .record_json import begin_record
 
 _LONGEST_SHOWN = 100
@@ -18,7 +18,6 @@ _FROM_NODES = {
     "fingerprint": ("fingerprint (the checkpoint)", "Load the checkpoint of that run"),
     "weight_patches": ("weight_patches (LoRA)", "Connect the LoRA loaders of that run at their strengths"),
 }
-_OF_POLICY = "policy_"
 _ANEW = "set on_existing_run to new (another folder) or replace (delete the run and begin anew)"
 
 
@@ -132,8 +131,8 @@ def _named(setting: str) -> tuple[str, str]:
     """What a setting is called where the artist sets it, and how it is set back."""
     if setting in _FROM_NODES:
         return _FROM_NODES[setting]
-    if setting.startswith(_OF_POLICY):
-        called = setting.removeprefix(_OF_POLICY)
+    if setting.startswith(OF_POLICY):
+        called = setting.removeprefix(OF_POLICY)
         return f"{called} (Head Cache Policy)", f"Set {called} back in Head Cache Policy"
     return setting, f"Set {setting} back"
 

@@ -12,6 +12,8 @@ from ..rollout.plan import Segment
 
 MOST_CHUNKS = 150_000  # ten hours, a frame a chunk at 16 pictures a second
 MOST_SEED = 2**64 - 1
+OF_POLICY = "policy_"
+"""How the names of those settings begin that are of the policy; what follows is the policy's own name."""
 
 Seeds: TypeAlias = tuple[tuple[int, int], ...]
 """(first chunk, seed) of every stretch of chunks under one seed."""

@@ -11,8 +11,8 @@ from ...headforcing_core.files.strict_json import Setting
 from ...headforcing_core.heads.profile import HeadProfile
 from ...headforcing_core.heads.rules import LabelRule
 from ...headforcing_core.run_store.opening import kept_run
-from ...headforcing_core.run_store.record import RunProfile, RunSpec
-from ..request.run_request import OF_POLICY, CarriedOver
+from ...headforcing_core.run_store.record import OF_POLICY, RunProfile, RunSpec
+from ..request.run_request import CarriedOver
 from ..request.run_scenes import recorded
 from .output_folder import runs_folder
 

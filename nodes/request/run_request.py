@@ -16,6 +16,7 @@ from ...headforcing_core.policy.cache_policy import CachePolicy
 from ...headforcing_core.policy.fitting import FittedPolicy, fit_policy
 from ...headforcing_core.policy.head_types import HEAD_TYPES
 from ...headforcing_core.rollout.plan import RolloutPlan, Segment, check_transitions
+from ...headforcing_core.run_store.record import OF_POLICY
 from ..host.backbone import foreign_patches
 from ..host.conditioning import mix_conditioning
 from ..host.lora_hash import weight_patches_hash
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
     from ..sockets import Conditioning
-
-
-OF_POLICY = "policy_"
-"""How the settings of a kept run begin that are those of its policy."""
 
 
 @dataclass(frozen=True)
