@@ -24,6 +24,7 @@ from .keeping.kept_run import open_run
 from .keeping.wanted_run import FolderRequest, carried_over
 from .request.beginning import Beginning
 from .request.noise_choice import check_noise, make_noise
+from .request.lora_warnings import lora_warnings
 from .request.run_request import RunInputs, settle_run
 from .run.announce_cost import announce_cost
 from .run.head_labels import RunHeads, run_heads
@@ -99,9 +100,12 @@ class HeadForcedSampler(io.ComfyNode):
         video = VideoShape(seconds, fps, width, height, chunk_frames, beginning.frames, has_image)
         folder = FolderRequest(run_name, on_existing_run, from_chunk)
         check_noise(noise, video, continues=previous is not None, is_kept=bool(run_name))
-        carried = carried_over(folder, seed, facts.fingerprint)
+        carried = carried_over(folder, seed, facts.fingerprints)
         policy = policy or PRESETS["paper"]
-        inputs = RunInputs(model, schedule, positive, beginning, video, levels, policy, profile, seed, noise)
+        warnings = lora_warnings(model, cls.hidden.dynprompt, status.node_id)
+        for warning in warnings:
+            status.warn(warning)
+        inputs = RunInputs(model, schedule, positive, beginning, video, levels, policy, profile, seed, noise, warnings)
         request = settle_run(inputs, carried)
         replaces = run_name and on_existing_run == "replace"  # then measured before the old run is deleted
         heads = run_heads(request, status) if replaces else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import folder_paths
@@ -9,13 +10,16 @@ from comfy_api.latest import io
 from typing_extensions import override
 
 from ..headforcing_core.checkpoint.families import AUTO, FAMILIES, facts_for
-from ..headforcing_core.checkpoint.fingerprint import weights_fingerprint
+from ..headforcing_core.checkpoint.saved_choice import saved_choice
 from ..headforcing_core.geometry import TRAINED_FRAMES
 from .host import checkpoint_file
+from .host.lora import LORA_FOLDER, add_lora
 from .host.model import attach_facts
 from .sockets import CATEGORY
+from .status.node_status import NodeStatus
 
 _FOLDER = "diffusion_models"
+NO_LORA = "none"
 _SUFFIXES = (".safetensors", ".sft", ".pt", ".pth", ".ckpt")
 
 
@@ -63,7 +67,25 @@ class LoadARModel(io.ComfyNode):
                     tooltip="Frames that are made together; must be what the model was trained with, or the video "
                     "stutters. Typical: 0 = from the family (3, or 1 for frame-wise models).",
                 ),
+                io.Combo.Input(
+                    "lora",
+                    options=[NO_LORA, *folder_paths.get_filename_list(LORA_FOLDER)],
+                    default=NO_LORA,
+                    optional=True,
+                    tooltip="A LoRA that belongs to the checkpoint or changes its style, from models/loras, in any "
+                    "training layout; LongLive and MemFlow are published in two such parts. Typical: none",
+                ),
+                io.Float.Input(
+                    "lora_strength",
+                    default=1.0,
+                    min=-10.0,
+                    max=10.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="How strongly the LoRA changes the weights. Typical: 1",
+                ),
             ],
+            hidden=[io.Hidden.unique_id],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model, for Profile Heads and the sampler."),
                 io.String.Output(display_name="report", tooltip="What was found in the file, in words."),
@@ -72,20 +94,31 @@ class LoadARModel(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(
-        cls, model_name: str, family: str = AUTO, weight_dtype: str = "default", chunk_frames: int = 0
+        cls,
+        model_name: str,
+        family: str = AUTO,
+        weight_dtype: str = "default",
+        chunk_frames: int = 0,
+        lora: str = NO_LORA,
+        lora_strength: float = 1.0,
     ) -> str:
-        path = folder_paths.get_full_path(_FOLDER, model_name)
-        stat = Path(path).stat() if path else None
-        return f"{model_name} {stat.st_mtime_ns} {stat.st_size}" if stat else model_name
+        return f"{_stamp(_FOLDER, model_name)} {_stamp(LORA_FOLDER, lora)}"
 
     @classmethod
     @override
     def execute(
-        cls, model_name: str, family: str = AUTO, weight_dtype: str = "default", chunk_frames: int = 0
+        cls,
+        model_name: str,
+        family: str = AUTO,
+        weight_dtype: str = "default",
+        chunk_frames: int = 0,
+        lora: str = NO_LORA,
+        lora_strength: float = 1.0,
     ) -> io.NodeOutput:
         path = folder_paths.get_full_path_or_raise(_FOLDER, model_name)
         weights = checkpoint_file.read_checkpoint(path)
-        facts, told = facts_for(model_name, family, chunk_frames, weights_fingerprint(weights.tensors))
+        fingerprint, *older = weights.fingerprints()
+        facts, told = facts_for(model_name, family, chunk_frames, fingerprint, saved_choice(weights.header))
         lines = [
             f"{model_name}: Wan 2.1 text-to-video, {weights.layers} layers of {weights.heads} heads, taken from "
             f"{weights.source}.",
@@ -93,7 +126,20 @@ class LoadARModel(io.ComfyNode):
             f"{facts.chunk_frames} frames a chunk, {len(facts.sigmas) - 1} steps "
             f"({', '.join(f'{sigma:g}' for sigma in facts.sigmas)}), trained on {facts.trained_frames} frames.",
             f"Fingerprint {facts.fingerprint}.",
+            *weights.notes,
         ]
         model = checkpoint_file.patcher_from(weights, path, weight_dtype)
-        attach_facts(model, facts)
+        attach_facts(model, replace(facts, older_fingerprints=tuple(older)))
+        if lora != NO_LORA and lora_strength != 0:
+            file = folder_paths.get_full_path_or_raise(LORA_FOLDER, lora)
+            model, fit, notes = add_lora(model, file, lora_strength)
+            lines += [fit.told, *notes]
+            if not fit.is_whole:
+                NodeStatus(cls.hidden.unique_id).warn(fit.told)
         return io.NodeOutput(model, "\n".join(lines))
+
+
+def _stamp(folder: str, name: str) -> str:
+    path = None if name == NO_LORA else folder_paths.get_full_path(folder, name)
+    stat = Path(path).stat() if path else None
+    return f"{name} {stat.st_mtime_ns} {stat.st_size}" if stat else name

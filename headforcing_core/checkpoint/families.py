@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..geometry import TRAINED_FRAMES
+from .saved_choice import SavedChoice
 
 AUTO = "auto"
 MOST_STEPS = 63  # noise of a chunk is numbered up to 64
@@ -45,7 +46,7 @@ class ARFacts:
     """What is known of an AR model. `ar_trained` is false when nothing says that the weights are AR-trained.
 
     `fingerprint` names the weights: `weights:` and a SHA-256 over all of them, or `shapes:` when only names and shapes
-    were at hand.
+    were at hand; `older_fingerprints` are what older versions gave for the same model.
     """
 
     family: str
@@ -54,18 +55,29 @@ class ARFacts:
     trained_frames: int
     fingerprint: str
     ar_trained: bool
+    older_fingerprints: tuple[str, ...] = ()
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """Every name of the weights, today's first."""
+        return (self.fingerprint, *self.older_fingerprints)
 
 
-def facts_for(file_name: str, family: str, chunk_frames: int, fingerprint: str) -> tuple[ARFacts, str]:
-    """AR facts of a checkpoint and one sentence on how they were found. `chunk_frames` 0 takes the family's own.
+def facts_for(
+    file_name: str, family: str, chunk_frames: int, fingerprint: str, saved: SavedChoice | None = None
+) -> tuple[ARFacts, str]:
+    """AR facts of a checkpoint and one sentence on how they were found. `chunk_frames` 0 takes the family's own;
+    `saved` is what was chosen where the file comes from.
 
     ValueError for an unknown family or a chunk that does not fit the trained range.
     """
     if family == AUTO:
-        name = file_name.lower().replace("-", "_")
-        family = next((known for pattern, known in _NAME_PATTERNS if pattern in name), "")
+        by_workflow = _family_of(saved) if saved else ""
+        if saved and by_workflow:
+            chunk_frames = chunk_frames or saved.chunk_frames
+        family = by_workflow or _family_by_name(file_name)
         told = (
-            f"Family {family}, told by the file name."
+            f"Family {family}, told by the {'workflow that the file was saved with' if by_workflow else 'file name'}."
             if family
             else (
                 "Family self_forcing: neither file name nor layout tells, so the usual one was taken. "
@@ -86,10 +98,21 @@ def facts_for(file_name: str, family: str, chunk_frames: int, fingerprint: str) 
     return ARFacts(family, chunk, FAMILIES[family].sigmas, TRAINED_FRAMES, fingerprint, ar_trained=True), told
 
 
-def assumed_facts(fingerprint: str) -> ARFacts:
+def assumed_facts(fingerprint: str, older_fingerprints: tuple[str, ...] = ()) -> ARFacts:
     """Facts taken for a model that Load AR Model did not mark: self_forcing, and no knowledge of its training."""
     family = FAMILIES["self_forcing"]
-    return ARFacts("self_forcing", family.chunk_frames, family.sigmas, TRAINED_FRAMES, fingerprint, ar_trained=False)
+    return ARFacts(
+        "self_forcing", family.chunk_frames, family.sigmas, TRAINED_FRAMES, fingerprint, False, older_fingerprints
+    )
+
+
+def _family_by_name(file_name: str) -> str:
+    name = file_name.lower().replace("-", "_")
+    return next((known for pattern, known in _NAME_PATTERNS if pattern in name), "")
+
+
+def _family_of(saved: SavedChoice) -> str:
+    return saved.family if saved.family in FAMILIES else _family_by_name(saved.model_name)
 
 
 def check_sigmas(sigmas: tuple[float, ...]) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from .tensor_names import ATTENTION_TAG
+
 
 def weights_fingerprint(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, dtypes, shapes and bytes of all tensors."""
@@ -23,7 +25,13 @@ def hashed_parts(name: str, tensor: Tensor) -> tuple[bytes, memoryview]:
     return described, tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
-def shapes_fingerprint(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """SHA-256 over names and shapes alone, for a model whose file is not at hand."""
+def shapes_fingerprints(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
+    """SHA-256 over names and shapes alone, for a model whose file is not at hand; then what older versions gave for the
+    same, if that was another."""
+    plain = {name: shape for name, shape in shapes.items() if not name.endswith(ATTENTION_TAG)}
+    return tuple(dict.fromkeys(_shapes_fingerprint(each) for each in (plain, shapes)))
+
+
+def _shapes_fingerprint(shapes: Mapping[str, tuple[int, ...]]) -> str:
     digest = hashlib.sha256("".join(f"{name} {shapes[name]}\n" for name in sorted(shapes)).encode())
     return f"shapes:{digest.hexdigest()}"

@@ -3,18 +3,22 @@ them)."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from ..geometry import LATENT_CHANNELS
+from . import quantization
+from .file_keys import Held, below_keys, holds_tensors, keys_in_words, plainly_named
+from .fingerprint import weights_fingerprint
+from .refusals import WANTED, refuse_others, refuse_part
+from .tensor_names import beside_a_model, grouped, is_known_key, is_weight, named_together
 
 HEAD_DIM = 128
 
 # generator_ema before generator: where both are there, the moving average is the published model
 _TOP_LEVEL_KEYS = ("generator_ema", "generator", "model", "state_dict")
-_LORA_KEY = re.compile(r"lora_(A|B|up|down)\b|\.lora\.|_lora$")
 _BLOCK_KEY = re.compile(r"blocks\.([0-9]{1,3})\.(.+)")
+_LAYERS_OF_WIDTH = {1536: 30, 5120: 40}  # Wan 2.1 text-to-video of 1.3B and 14B
 _OUTER_TENSORS = (
     "patch_embedding.weight",
     "text_embedding.0.weight",
@@ -28,95 +32,99 @@ _OUTER_TENSORS = (
 _BLOCK_TENSORS = tuple(
     f"{part}.{name}.weight" for part in ("self_attn", "cross_attn") for name in ("q", "k", "v", "o", "norm_q", "norm_k")
 ) + ("ffn.0.weight", "ffn.2.weight", "modulation")
-_OTHER_MODELS = {
-    "vace_": "a VACE model, which wants control videos",
-    "img_emb.": "an image-to-video model, which wants CLIP-vision features",
-    "face_adapter": "an animation model",
-    "audio_": "an audio-driven model",
-    "casual_audio": "an audio-driven model",
-    "control_adapter": "a camera-control model",
-    "motion_encoder": "an animation model",
-    "ref_conv": "a reference-image model",
-}
-_WANTED = "Load a Wan 2.1 text-to-video checkpoint of the Self-Forcing kind, for example self_forcing_dmd.pt."
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Unwrapped tensors under plain Wan names, and how they were found."""
+    """Unwrapped tensors under plain Wan names, how they were found, and sentences on what else is in the file.
+
+    `full_layers` are stored small in a way that the host does not compute with (`quantization.in_full`); `left_out` are
+    tensors that are no weights of the model; `header` is what stood at the head of the file.
+    """
 
     tensors: dict[str, Tensor]
     source: str
     layers: int
     dim: int
     text_dim: int
+    full_layers: tuple[str, ...] = ()
+    left_out: Mapping[str, Tensor] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    header: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def heads(self) -> int:
         """Attention heads a layer."""
         return self.dim // HEAD_DIM
 
+    def fingerprints(self) -> tuple[str, ...]:
+        """What names the weights; then what older versions gave for the same, which took all tensors for weights."""
+        now = weights_fingerprint(self.tensors)
+        return (now, weights_fingerprint({**self.tensors, **self.left_out})) if self.left_out else (now,)
 
-def unwrap(raw: object, file_name: str) -> Weights:
-    """Find the model in what a checkpoint file holds. ValueError, with the reason, for what cannot be used."""
+
+def unwrap(raw: object, file_name: str, header: Mapping[str, str] | None = None) -> Weights:
+    """Find the model in what a checkpoint file holds; `header` is what stands at the head of a safetensors file.
+    ValueError, with the reason, for what cannot be used."""
     if not isinstance(raw, Mapping):
         raise ValueError(
-            f"{file_name} holds a {type(raw).__name__}, not named tensors. It is not a model file. {_WANTED}"
+            f"{file_name} holds a {type(raw).__name__}, not named tensors. It is not a model file. {WANTED}"
         )
-    source, found = _pick(raw)
-    tensors = {_plain_name(name): value for name, value in found.items() if isinstance(value, Tensor)}
-    _refuse_others(tensors, file_name)
-    return _measured(tensors, source, file_name)
+    refuse_part(file_name)
+    found = below_keys(raw, _TOP_LEVEL_KEYS)
+    named = plainly_named(found.held, file_name)
+    refuse_others(named, file_name)
+    quantization.refuse_packed(named, file_name)
+    beside = _beside(named, found.aside, file_name)
+    described = quantization.described_in_header(header or {}, file_name)
+    weights = {name: tensor for name, tensor in named.items() if name not in beside}
+    tensors, full_layers = quantization.marked(weights, described, file_name)
+    layers, dim, text_dim = _measured(tensors, file_name)
+    return Weights(
+        tensors,
+        found.source,
+        layers,
+        dim,
+        text_dim,
+        full_layers,
+        left_out={name: named[name] for name in beside},
+        notes=(*keys_in_words(found.aside), *_told(beside), *_told_small(tensors, full_layers)),
+        header=header or {},
+    )
 
 
-def _pick(raw: Mapping[object, object]) -> tuple[str, dict[str, object]]:
-    for key in _TOP_LEVEL_KEYS:
-        nested = raw.get(key)
-        if isinstance(nested, Mapping):
-            return f"key {key}", {str(name): value for name, value in nested.items()}
-    nested = [
-        (str(key), value)
-        for key, value in raw.items()
-        if isinstance(value, Mapping) and any(isinstance(item, Tensor) for item in value.values())
-    ]
-    if nested and not any(isinstance(value, Tensor) for value in raw.values()):
-        key, value = nested[0]
-        return f"key {key}", {str(name): item for name, item in value.items()}
-    return "no outer key", {str(name): value for name, value in raw.items()}
-
-
-def _plain_name(name: str) -> str:
-    name = name.replace("_fsdp_wrapped_module.", "")
-    return name.removeprefix("model.").removeprefix("diffusion_model.")
-
-
-def _refuse_others(tensors: Mapping[str, Tensor], file_name: str) -> None:
-    if not tensors:
-        raise ValueError(f"{file_name} holds no tensors. It is empty or not a model file. Download it again. {_WANTED}")
-    if "patch_embedding.weight" not in tensors and any(_LORA_KEY.search(name) for name in tensors):
+def _beside(named: Mapping[str, Tensor], aside: Held, file_name: str) -> dict[str, str]:
+    """What the file holds that is no weight, by name. ValueError for what nothing is known of."""
+    others = [name for name in named if not is_weight(name) and not quantization.belongs_to_a_scale(name)]
+    beside = {name: what for name in others if (what := beside_a_model(name)) is not None}
+    unknown = [name for name in others if name not in beside]
+    unknown += [key for key, value in aside.items() if holds_tensors(value) and not is_known_key(key)]
+    if unknown:
         raise ValueError(
-            f"{file_name} is a LoRA: it changes a model but is not one. Load the base checkpoint here and "
-            "put a LoRA loader node with this file after it."
+            f"{file_name} holds tensors that Wan 2.1 text-to-video does not have ({named_together(unknown)}). Without "
+            f"them it is another model than its authors made. {WANTED}"
         )
-    if "patch_embedding.weight" not in tensors or "head.modulation" not in tensors:
-        example = next(iter(sorted(tensors)))
-        raise ValueError(
-            f"{file_name} is not a Wan model. It lacks patch_embedding.weight or head.modulation (its "
-            f"tensors have names like {example}). {_WANTED}"
-        )
-    for start, what in _OTHER_MODELS.items():
-        if any(name.startswith(start) for name in tensors):
-            raise ValueError(f"{file_name} is {what}. The chunk loop feeds a text-to-video model only. {_WANTED}")
-    channels = tensors["patch_embedding.weight"].shape[1] if tensors["patch_embedding.weight"].ndim == 5 else 0
-    if channels != LATENT_CHANNELS:
-        kind = {36: "an image-to-video model", 48: "a Wan 2.2 5B model"}.get(channels, "another architecture")
-        raise ValueError(
-            f"{file_name} takes {channels} latent channels: {kind}. Wan 2.1 text-to-video takes "
-            f"{LATENT_CHANNELS}. {_WANTED}"
-        )
+    return beside
 
 
-def _measured(tensors: dict[str, Tensor], source: str, file_name: str) -> Weights:
+def _told(beside: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(f"Not used: {what} ({named_together(names)})." for what, names in grouped(beside).items())
+
+
+def _told_small(tensors: Mapping[str, Tensor], full_layers: tuple[str, ...]) -> tuple[str, ...]:
+    kept = {layer: form for layer, form in quantization.formats(tensors).items() if layer not in full_layers}
+    told = [f"{len(layers)} layers stay {form} with their scales." for form, layers in grouped(kept).items()]
+    if full_layers:
+        small = sum(tensors[f"{layer}.weight"].numel() for layer in full_layers)
+        told.append(
+            f"{len(full_layers)} layers are small with more than one scale each, which ComfyUI does not compute with: "
+            f"they were read as bf16, {2 * small / 1e9:.1f} GB where the file has {small / 1e9:.1f}."
+        )
+    return tuple(told)
+
+
+def _measured(tensors: Mapping[str, Tensor], file_name: str) -> tuple[int, int, int]:
+    """Layers, width and width of texts. ValueError for a model that is not whole."""
     blocks = {int(match.group(1)) for name in tensors if (match := _BLOCK_KEY.fullmatch(name))}
     layers = max(blocks, default=-1) + 1
     needed = [*_OUTER_TENSORS, *(f"blocks.{block}.{name}" for block in range(layers) for name in _BLOCK_TENSORS)]
@@ -124,8 +132,8 @@ def _measured(tensors: dict[str, Tensor], source: str, file_name: str) -> Weight
     if missing or not layers:
         raise ValueError(
             f"{file_name} is incomplete. It lacks {len(missing) or 'all'} of its tensors, the first is "
-            f"{missing[0] if missing else 'blocks.0'}. The download or conversion stopped early. "
-            "Download the file again."
+            f"{missing[0] if missing else 'blocks.0'}. The download or conversion stopped early, or it is one of "
+            "several files of one model. Download the file again, as one file."
         )
     dim, text_dim = (
         tensors[name].shape[-1] if tensors[name].ndim else 0 for name in ("head.modulation", "text_embedding.0.weight")
@@ -133,11 +141,17 @@ def _measured(tensors: dict[str, Tensor], source: str, file_name: str) -> Weight
     if not dim or not text_dim:
         raise ValueError(
             f"{file_name} has width {dim} and takes texts of width {text_dim}. A model has neither as 0. The file is "
-            f"damaged. {_WANTED}"
+            f"damaged. {WANTED}"
         )
     if dim % HEAD_DIM:
         raise ValueError(
             f"{file_name} has width {dim}, which is not a multiple of the {HEAD_DIM} values of a Wan head. "
-            f"It is another architecture. {_WANTED}"
+            f"It is another architecture. {WANTED}"
         )
-    return Weights(tensors, source, layers, dim, text_dim)
+    whole = _LAYERS_OF_WIDTH.get(dim, layers)
+    if layers < whole:
+        raise ValueError(
+            f"{file_name} is incomplete. It has {layers} layers, and Wan 2.1 of width {dim} has {whole}. It is one of "
+            "several files of one model, or the conversion stopped early. Download the model as one file."
+        )
+    return layers, dim, text_dim

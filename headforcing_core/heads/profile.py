@@ -1,5 +1,6 @@
 """A head profile: labels and masses of every layer and head (method.md section 2)."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -81,13 +82,14 @@ class HeadProfile:
         """Whether the two halves of the measurement rank heads alike."""
         return all(value >= RELIABLE for value in self.reliability.values())
 
-    def check_fits(self, layers: int, heads: int, fingerprint: str) -> str | None:
-        """ValueError for a model of another architecture; a warning for the same one with other weights."""
+    def check_fits(self, layers: int, heads: int, fingerprints: Collection[str]) -> str | None:
+        """ValueError for a model of another architecture; a warning for the same one with other weights, which none of
+        these fingerprints names."""
         if (self.layers, self.heads) != (layers, heads):
             raise ValueError(
                 f"The profile is for {self.layers} layers of {self.heads} heads, the model has {layers} of {heads}. "
                 "A profile belongs to one checkpoint. Run Profile Heads on this model."
             )
-        if self.fingerprint != fingerprint:
+        if self.fingerprint not in fingerprints:
             return "The profile was made on other weights of the same architecture. Run Profile Heads on this model."
         return None

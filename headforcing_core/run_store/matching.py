@@ -50,7 +50,7 @@ def check_same_run(name: str, kept: RunRecord, spec: RunSpec) -> None:
         )
     for setting, now in wanted.settings.items():
         before = kept.settings.get(setting, spec.meant_before.get(setting))
-        if before != now:
+        if before != now and before not in spec.older_settings.get(setting, ()):
             called, back = _named(setting)
             shown = ["(not set)" if value is None else _shown(value) for value in (before, now)]
             raise _other_run(name, f"{called} {shown[0]}", f"{called} is {shown[1]}", back)

@@ -1,7 +1,7 @@
 """What is written down of a kept run: everything that decided about its chunks, and the chunks themselves
 (method.md section 8; docs/files.md)."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -37,8 +37,8 @@ class RunSpec:
     `prefix_hash` the SHA-256 of what is committed before chunk 0, or None; `chunks` how many the video has;
     `chunk_shape` (1, channels, frames, height, width) of each, in model space.
 
-    For runs of older versions: `meant_before` says of a setting that such a run lacks what it meant then, and
-    `older_prefix_hashes` are what older versions would have written for the same beginning.
+    For runs of older versions: `meant_before` says of a setting that such a run lacks what it meant then;
+    `older_settings` what older versions wrote where today's value stands, and `older_prefix_hashes` for the beginning.
     """
 
     settings: Mapping[str, Setting]
@@ -49,6 +49,7 @@ class RunSpec:
     chunks: int
     chunk_shape: tuple[int, ...]
     meant_before: Mapping[str, Setting] = field(default_factory=dict)
+    older_settings: Mapping[str, Collection[Setting]] = field(default_factory=dict)
     older_prefix_hashes: tuple[str, ...] = ()
 
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
+import comfy.ldm.modules.attention
 import comfy.sd
 import comfy.utils
 import torch
+from comfy.quant_ops import QUANT_ALGOS
 from safetensors import SafetensorError
 
+from ...headforcing_core.checkpoint.quantization import HEADER, formats, in_full
+from ...headforcing_core.checkpoint.tensor_names import ATTENTION_TAG
 from ...headforcing_core.checkpoint.wan_weights import Weights, unwrap
 from .backbone import check_backbone
 
@@ -31,16 +36,23 @@ _TERMINAL_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 def read_checkpoint(path: str) -> Weights:
     """Read and recognise a checkpoint file, tensors only. ValueError, with the reason, for what cannot be used."""
+    raw, header = read_tensors(path)
+    return unwrap(raw, Path(path).name, header)
+
+
+def read_tensors(path: str) -> tuple[object, Mapping[str, str]]:
+    """What a file of tensors holds, and what stands at its head. ValueError, with the reason, for a file that cannot be
+    read."""
     name = Path(path).name
     if not Path(path).stat().st_size:
         raise ValueError(f"{name} is empty (0 bytes). The download did not finish. Download the file again.")
     if _is_text(path):
         raise ValueError(
-            f"{name} is a text file, not a checkpoint. It is what stands in for a large file until that is fetched (a "
-            "Git LFS pointer), or a saved web page. Download the file itself."
+            f"{name} is a text file, not a checkpoint. It is the list of a model's parts (an index), what stands in for "
+            "a large file until that is fetched (a Git LFS pointer), or a saved web page. Download the file itself."
         )
     try:
-        raw = comfy.utils.load_torch_file(path, safe_load=True)
+        raw, header = comfy.utils.load_torch_file(path, safe_load=True, return_metadata=True)
     except UnpicklingError as error:
         raise ValueError(
             f"{name} cannot be read as tensors alone. Files that need code to load are "
@@ -62,7 +74,7 @@ def read_checkpoint(path: str) -> Weights:
             f"{name} cannot be read ({_first_sentence(error)}). The file is cut short, damaged or of another "
             "kind. Download it again."
         ) from error
-    return unwrap(raw, name)
+    return raw, header or {}
 
 
 def load_ar_patcher(path: str, weight_dtype: str, disable_dynamic: bool = False) -> ModelPatcher:
@@ -72,19 +84,46 @@ def load_ar_patcher(path: str, weight_dtype: str, disable_dynamic: bool = False)
 
 def patcher_from(weights: Weights, path: str, weight_dtype: str, disable_dynamic: bool = False) -> ModelPatcher:
     """Recognised weights as the host's MODEL of its causal class, which has shift 5. The tensors are handed over."""
-    # the host reads neither of the two from the weights
-    described = {"config": json.dumps({"transformer": {"causal_ar": True, "text_dim": weights.text_dim}})}
+    name = Path(path).name
+    _check_formats(weights, name)
+    tensors = in_full(weights.tensors, weights.full_layers)
+    if hasattr(comfy.ldm.modules.attention, "ComfyAttention"):  # of hosts that read such tags
+        tensors |= {tag: tensor for tag, tensor in weights.left_out.items() if tag.endswith(ATTENTION_TAG)}
     patcher = comfy.sd.load_diffusion_model_state_dict(
-        weights.tensors, model_options=dict(_DTYPES[weight_dtype]), metadata=described, disable_dynamic=disable_dynamic
+        tensors,
+        model_options=dict(_DTYPES[weight_dtype]),
+        metadata=_described(weights),
+        disable_dynamic=disable_dynamic,
     )
     if patcher is None:
         raise ValueError(
-            f"{Path(path).name} was not recognised by ComfyUI. Its tensors have Wan names but another "
+            f"{name} was not recognised by ComfyUI. Its tensors have Wan names but another "
             "shape. Load a Wan 2.1 text-to-video checkpoint."
         )
     patcher.cached_patcher_init = (load_ar_patcher, (path, weight_dtype))
     check_backbone(patcher)
     return patcher
+
+
+def _described(weights: Weights) -> dict[str, str]:
+    """The head of the file, and in it the two things that the host does not read from the weights."""
+    described = {name: text for name, text in weights.header.items() if name != HEADER}  # marked on the layers by now
+    try:
+        config = json.loads(described.get("config", "{}"))
+        transformer = dict(config.get("transformer", {}))
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        config, transformer = {}, {}
+    known = {"causal_ar": True, "text_dim": weights.text_dim}
+    return {**described, "config": json.dumps({**config, "transformer": {**transformer, **known}})}
+
+
+def _check_formats(weights: Weights, name: str) -> None:
+    for layer, form in formats(weights.tensors).items():
+        if form not in QUANT_ALGOS and layer not in weights.full_layers:
+            raise ValueError(
+                f"{name} holds {layer}.weight as {form[:40]!r}, which this ComfyUI does not compute with; it knows "
+                f"{', '.join(QUANT_ALGOS)}. Update ComfyUI, or download the bf16 file of the same model."
+            )
 
 
 def _is_text(path: str) -> bool:

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from ...headforcing_core.checkpoint.fingerprint import hashed_parts
+from .patch_size import changes_weight, fits_weight
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
+    from .patch_size import Patch
 
-def weight_patches_hash(model: ModelPatcher) -> str | None:
-    """SHA-256 over all that is added to the weights, strengths included; None when nothing is."""
-    if not model.patches:
+
+def weight_patches_hashes(model: ModelPatcher) -> tuple[str | None, ...]:
+    """SHA-256 over what is added to the weights and changes them, strengths included; None when nothing does. Then what
+    older versions gave for the same, if that was another."""
+    changing = {
+        name: [patch for patch in patches if changes_weight(patch) and fits_weight(model, name, patch)]
+        for name, patches in model.patches.items()
+    }
+    now = _hash({name: patches for name, patches in changing.items() if patches})
+    before = _hash(model.patches)
+    return (now,) if now == before else (now, before)
+
+
+def _hash(patches: Mapping[str, Sequence[Patch]]) -> str | None:
+    if not patches:
         return None
     digest = hashlib.sha256()
-    for name in sorted(model.patches):
-        for piece in _pieces((name, model.patches[name])):
+    for name in sorted(patches):
+        for piece in _pieces((name, patches[name])):
             digest.update(piece)
     return digest.hexdigest()
 

@@ -10,7 +10,7 @@ from comfy.ldm.wan.model import WanModel, WanSelfAttention
 from torch import Tensor
 
 from ...headforcing_core.checkpoint.families import ARFacts, assumed_facts
-from ...headforcing_core.checkpoint.fingerprint import shapes_fingerprint
+from ...headforcing_core.checkpoint.fingerprint import shapes_fingerprints
 from ...headforcing_core.geometry import LATENT_CHANNELS
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def facts_of(model: ModelPatcher) -> ARFacts:
     if isinstance(facts, ARFacts):
         return facts
     shapes = {name: tuple(value.shape) for name, value in wan_of(model).state_dict().items()}
-    return assumed_facts(shapes_fingerprint(shapes))
+    fingerprint, *older = shapes_fingerprints(shapes)
+    return assumed_facts(fingerprint, tuple(older))
 
 
 def layers_and_heads(model: ModelPatcher) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -43,7 +43,7 @@ class FolderRequest:
             )
 
 
-def carried_over(folder: FolderRequest, seed: int, fingerprint: str) -> CarriedOver:
+def carried_over(folder: FolderRequest, seed: int, fingerprints: Collection[str]) -> CarriedOver:
     """What a kept run brings along that is to go on, up to the chunk from which it is made anew with this seed (-1: all
     of it, as when it was made anew from there before); no labels of another model's heads. Errors as of kept_run."""
     from_chunk = folder.from_chunk
@@ -58,7 +58,7 @@ def carried_over(folder: FolderRequest, seed: int, fingerprint: str) -> CarriedO
         left_out
     )
     meant = {name: value for name, value in _MEANT_BEFORE.items() if name not in kept.settings}
-    if kept.profile is None or kept.settings.get("fingerprint") != fingerprint:
+    if kept.profile is None or kept.settings.get("fingerprint") not in fingerprints:
         return CarriedOver(None, live, notes, meant)
     rule = LabelRule(kept.profile.rule)
     profile = HeadProfile(kept.profile.fingerprint, "", rule, kept.profile.labels, None, {})
@@ -77,6 +77,10 @@ def run_spec(request: RunRequest) -> RunSpec:
         chunks=video.chunks,
         chunk_shape=video.chunk_shape,
         meant_before=_MEANT_BEFORE,
+        older_settings={
+            "fingerprint": request.facts.older_fingerprints,
+            "weight_patches": request.weight_patches[1:],
+        },
         older_prefix_hashes=beginning[1:],
     )
 
@@ -91,7 +95,7 @@ def _settings(request: RunRequest) -> dict[str, Setting]:
     policy = cast("dict[str, Setting]", asdict(request.fitted.asked))
     return {
         "fingerprint": request.facts.fingerprint,
-        "weight_patches": request.weight_patches,
+        "weight_patches": request.weight_patches[0],
         "chunk_frames": request.fitted.chunk_frames,
         "trained_frames": request.fitted.trained_frames,
         "sigmas": list(request.rollout.sigmas),

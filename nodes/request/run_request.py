@@ -19,7 +19,7 @@ from ...headforcing_core.rollout.plan import RolloutPlan, Segment, check_transit
 from ...headforcing_core.run_store.record import OF_POLICY
 from ..host.backbone import foreign_patches
 from ..host.conditioning import mix_conditioning
-from ..host.lora_hash import weight_patches_hash
+from ..host.lora_hash import weight_patches_hashes
 from ..host.model import facts_of, latent_in, layers_and_heads
 from ..profiles.library import known_profile
 from ..sockets import PromptSchedule
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunInputs:
-    """What is connected and set for a video, each value right in itself."""
+    """What is connected and set for a video, each value right in itself; `warnings` are sentences on what of it does
+    nothing."""
 
     model: ModelPatcher
     schedule: PromptSchedule | None
@@ -46,6 +47,7 @@ class RunInputs:
     profile: HeadProfile | None
     seed: int
     noise: str
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,13 +76,13 @@ class CarriedOver:
 class RunRequest:
     """A run of which everything but the heads is settled. Its policy may need a profile where there is none yet.
 
-    `weight_patches` is a hash of what LoRA adds to the model, `prefix` holds the frames before the first chunk as a
+    `weight_patches` are hashes of what LoRA adds to the model, today's and those of older versions; `prefix` holds the frames before the first chunk as a
     LATENT does, `noise` is one of NOISE_MODES, `notes` are sentences for the report.
     """
 
     model: ModelPatcher
     facts: ARFacts
-    weight_patches: str | None
+    weight_patches: tuple[str | None, ...]
     schedule: PromptSchedule | None
     beginning: Beginning
     prefix: Tensor | None
@@ -109,7 +111,7 @@ class RunRequest:
             "chunk_frames": self.fitted.chunk_frames,
             "trained_frames": self.fitted.trained_frames,
             "fingerprint": self.facts.fingerprint,
-            "weight_patches": self.weight_patches,
+            "weight_patches": self.weight_patches[0],
             "ar_trained": self.facts.ar_trained,
             "sigmas": self.rollout.sigmas,
             "width": self.video.width,
@@ -137,7 +139,7 @@ def settle_run(inputs: RunInputs, carried: CarriedOver) -> RunRequest:
     model, video = inputs.model, inputs.video
     policy, as_begun = carried.as_begun(inputs.policy)
     facts = facts_of(model)
-    notes: list[str] = []
+    notes = list(inputs.warnings)
     if not facts.ar_trained:
         notes.append(
             "The model was not loaded by Load AR Model, so it cannot be known whether its weights are AR-trained: "
@@ -162,7 +164,7 @@ def settle_run(inputs: RunInputs, carried: CarriedOver) -> RunRequest:
         notes.append(
             "Another node has replaced the model's self-attention; during this run the memory takes its place."
         )
-    patches = weight_patches_hash(model)
+    patches = weight_patches_hashes(model)
     prefix = inputs.beginning.samples(video.width, video.height)
     frames = None if prefix is None else latent_in(model, prefix)
     size = video.latent_size
@@ -188,7 +190,7 @@ def _profile(
     layers, heads = layers_and_heads(model)
     if profile is None:
         return known_profile(facts, layers, heads) if policy.needs_profile else (None, ())
-    warning = profile.check_fits(layers, heads, facts.fingerprint)
+    warning = profile.check_fits(layers, heads, facts.fingerprints)
     notes = (warning,) if warning else ()
     if policy.needs_profile:
         return profile, notes

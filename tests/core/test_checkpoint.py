@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from headforcing_core.checkpoint.families import check_sigmas, facts_for
-from headforcing_core.checkpoint.fingerprint import shapes_fingerprint, weights_fingerprint
+from headforcing_core.checkpoint.fingerprint import shapes_fingerprints, weights_fingerprint
 from headforcing_core.checkpoint.wan_weights import unwrap
 
 
@@ -76,7 +76,7 @@ def test_a_fingerprint_changes_with_a_name_a_shape_a_type_and_a_value() -> None:
     ]
     prints = {weights_fingerprint(each) for each in (base, *others)}
     assert len(prints) == 5 and weights_fingerprint(dict(reversed(base.items()))) in prints
-    assert shapes_fingerprint({"a": (4,)}).startswith("shapes:")
+    assert shapes_fingerprints({"a": (4,)})[0].startswith("shapes:")
 
 
 @pytest.mark.parametrize(
