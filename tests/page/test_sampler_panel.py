@@ -419,6 +419,7 @@ def test_a_warning_stays_on_the_node_until_it_runs_again(opened: Opened) -> None
     opened.make_tiny(0.5, 71)
     opened.say("head_forcing.warning", prompt_id=run(opened), text=warning)
     expect(shown).to_have_text(warning)
+    assert opened.colour(shown) not in (opened.theme("--input-text"), opened.theme("--descrip-text"))
     opened.screenshot("warning")
     saved = page.tab.evaluate("() => app.graph.serialize().nodes.find((node) => node.id === 5).widgets_values")
     assert len(saved) == 10  # those of the schema alone
