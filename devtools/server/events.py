@@ -30,7 +30,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Preview:
-    """One live picture: the node that it belongs to (empty when ComfyUI did not say) and an encoded image."""
+    """One live picture: the node that it is shown on (empty when ComfyUI did not say) and an encoded image."""
 
     node_id: str
     image: bytes
@@ -55,4 +55,4 @@ def _parse_binary(message: bytes) -> Event | Preview | None:
     if kind == _TEXT:
         return Event("progress_text", {"node_id": head, "text": body.decode("utf-8")})
     metadata = cast(dict[str, object], json.loads(head))
-    return Preview(str(metadata.get("node_id", "")), body)
+    return Preview(str(metadata.get("display_node_id", "")), body)

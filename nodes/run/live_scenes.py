@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from textwrap import shorten
@@ -39,8 +38,6 @@ _NO_CUT = (
     "positions have none. Use another transition."
 )
 
-log = logging.getLogger(__name__)
-
 
 class LiveScenes:
     """The `segments` of one run, which become more when somebody types a prompt; each is written down with the run.
@@ -76,7 +73,7 @@ class LiveScenes:
     def listening(self) -> Iterator[None]:
         """While this lasts, live prompts reach the run, and the page knows."""
         try:
-            with opened(self._mailbox, self._status.node_id):
+            with opened(self._mailbox, self._status.shown_id):
                 self._show(self._mailbox.is_open, self._run.finished.chunks)
                 yield
         finally:
@@ -110,12 +107,12 @@ class LiveScenes:
             f"went on without: {prompt.text}"
         )
         self.notes.append(note)
-        log.warning("Head forcing: %s", note)
-        self._status.say(note)
-        self._show(self._mailbox.is_open, prompt.chunk)
+        self._status.warn(note)
+        self._show(self._mailbox.is_open, prompt.chunk, failed=True)
 
-    def _show(self, is_open: bool, chunk: int) -> None:
-        self._status.send_event(EVENT, {"chunk": chunk, "open": is_open, "schedule": self.schedule_text})
+    def _show(self, is_open: bool, chunk: int, failed: bool = False) -> None:
+        told = {"chunk": chunk, "open": is_open, "failed": failed, "schedule": self.schedule_text}
+        self._status.send_event(EVENT, told)
 
 
 def _check_text(text: Conditioning, usual: Conditioning) -> None:

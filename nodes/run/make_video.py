@@ -57,12 +57,12 @@ class VideoJob:
 
 
 def make_outputs(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes) -> RunOutputs:
-    """Make the chunks that are not there yet. Whatever ends it early, every finished chunk is in `run` and in the file
-    of `stream`, and the model is as it was found."""
-    request, run, stream = job.request, job.run, job.stream
+    """Make the chunks that are not there yet. Whatever ends it early, every finished chunk is in its run and in its
+    video, and the model is as it was found."""
+    request, run = job.request, job.run
     started = perf_counter()
     latent = _empty_latent(request)
-    with _closing(stream, run) as failures:
+    with _closing(job) as failures:
         chunks, beside = _make_chunks(job, heads, noise, live, latent)
     taken = perf_counter() - started
     log.info("Head forcing: %d chunks in %.1f s, history %.2f GB", len(chunks), taken, chunks[-1].kv_bytes / 1e9)
@@ -90,7 +90,7 @@ def kept_outputs(job: VideoJob, told: RunSummary) -> RunOutputs:
     """The outputs of a run that was whole before, without a step."""
     request, run, stream = job.request, job.run, job.stream
     latent = _empty_latent(request)
-    with _closing(stream, run) as failures:
+    with _closing(job) as failures:
         _put_prefix(job, latent)
         for chunk in range(run.finished.chunks):
             first = request.video.prefix_frames + chunk * request.video.chunk_frames
@@ -150,16 +150,16 @@ def _put(latent: Tensor, frames: slice, made: Tensor, stream: VideoStream | None
 
 
 @contextmanager
-def _closing(stream: VideoStream | None, run: Run) -> Iterator[list[str]]:
+def _closing(job: VideoJob) -> Iterator[list[str]]:
     """Gives what holds sentences on what failed around the video, once it is closed. Nothing that fails there takes the
     place of what ended the run."""
     failures: list[str] = []
     try:
         yield failures
     finally:
-        if stream is not None:
-            stream.close()
-            settling = run.settle_video(stream)
-            failures += [*filter(None, [stream.failure]), *settling]
-            for failure in settling:  # an interrupted run has no report
-                log.warning("Head forcing: %s", failure)
+        if job.stream is not None:
+            job.stream.close()
+            settling = job.run.settle_video(job.stream)
+            failures += [*filter(None, [job.stream.failure]), *settling]
+            for failure in failures:  # an interrupted run has no report
+                job.status.warn(failure)

@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import comfy.model_management
+from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
+
+_WARNING = "head_forcing.warning"
 
 log = logging.getLogger(__name__)
 
@@ -20,12 +23,22 @@ class NodeStatus:
 
     node_id: str | None
 
+    @property
+    def shown_id(self) -> str | None:
+        """The id of the node in the page: a loop, or another node that expands, runs copies of it under other ids."""
+        return None if self.node_id is None else get_progress_state().dynprompt.get_display_node_id(self.node_id)
+
     def say(self, text: str) -> None:
-        """Write a line on the node."""
+        """Write a line on the node, in place of the last one."""
         server = getattr(PromptServer, "instance", None)  # absent when nodes run without a server
-        if server is not None and self.node_id is not None:
+        if server is not None and self.shown_id is not None:
             with _going_on():
-                server.send_progress_text(text, self.node_id, server.client_id)
+                server.send_progress_text(text, self.shown_id, server.client_id)
+
+    def warn(self, text: str) -> None:
+        """Write a sentence on the node that stays there until the node runs again, and into the console log."""
+        log.warning("Head forcing: %s", text)
+        self.send_event(_WARNING, {"text": text})
 
     def checked(self, done: int, chunks: int) -> None:
         """A chunk of a kept run was checked before the run goes on. Raises the host's interrupt."""
@@ -42,7 +55,7 @@ class NodeStatus:
         the node and of its run in the host's queue."""
         server, context = getattr(PromptServer, "instance", None), get_executing_context()
         if server is not None:
-            ids = {"node_id": self.node_id, "prompt_id": None if context is None else context.prompt_id}
+            ids = {"node_id": self.shown_id, "prompt_id": None if context is None else context.prompt_id}
             with _going_on():
                 server.send_sync(event, {**ids, **data}, server.client_id)
 

@@ -111,6 +111,13 @@ class Opened:
             self.page.set_widget(SAMPLER, widget, value)
         self.page.set_widget(POLICY, "preset", "uniform")
 
+    def say(self, event: str, **said: object) -> None:
+        """Let the page hear an event of the sampler, as the server sends it."""
+        self.page.tab.evaluate(
+            "([event, detail]) => app.api.dispatchEvent(new CustomEvent(event, { detail }))",
+            [event, {"node_id": "5", **said}],
+        )
+
     def report(self, run: Run) -> dict:
         """The sampler's report."""
         return json.loads(run.outputs()["6"]["text"][0])
@@ -404,3 +411,37 @@ def test_it_is_drawn_in_the_colours_of_the_theme(opened: Opened, palette: str) -
         assert opened.colour(opened.box) == opened.theme("--input-text")
     finally:
         opened.page.set_theme("dark")
+
+
+def test_a_warning_stays_on_the_node_until_it_runs_again(opened: Opened) -> None:
+    page, warning = opened.page, "The video stopped after 3 of 16 pictures."
+    shown = page.tab.locator(".hf-warning-text")
+    opened.make_tiny(0.5, 71)
+    opened.say("head_forcing.warning", prompt_id=run(opened), text=warning)
+    expect(shown).to_have_text(warning)
+    assert opened.colour(shown) not in (opened.theme("--input-text"), opened.theme("--descrip-text"))
+    opened.screenshot("warning")
+    saved = page.tab.evaluate("() => app.graph.serialize().nodes.find((node) => node.id === 5).widgets_values")
+    assert len(saved) == 10  # those of the schema alone
+    run(opened)  # nothing has changed, so the host takes the node from its cache
+    expect(shown).to_have_text(warning)
+    page.set_widget(SAMPLER, "seed", 73)
+    run(opened)
+    expect(shown).to_have_count(0)
+
+
+def test_the_box_opens_for_every_round_of_a_loop(opened: Opened) -> None:
+    opened.make_tiny(0.5, 74)
+    prompt = run(opened)
+    for is_open in (True, False, True, False):
+        opened.say("head_forcing.scenes", prompt_id=prompt, open=is_open, chunk=0, failed=False, schedule=FOX)
+        expect(opened.panel.locator(".hf-live[open]")).to_have_count(int(is_open))
+
+
+def run(opened: Opened) -> str:
+    """Run the graph; the id of its prompt."""
+    assert opened.page.queue(), opened.page.node_errors()
+    finished = opened.page.wait_for_end(LONGEST_RUN)
+    assert finished.outcome == "success", finished.error()
+    (start,) = finished.details("execution_start")
+    return str(start["prompt_id"])

@@ -11,7 +11,7 @@ from devtools.server.events import Event, Preview
 from devtools.server.loopback import request
 from devtools.server.process import Server
 from tests.server.conftest import SavedLatent, shown
-from tests.server.graphs import sampling
+from tests.server.graphs import node, sampling
 
 SECONDS, CHUNKS = 5.6, 8
 RIVER = "the fox finds a frozen river"
@@ -26,7 +26,7 @@ class SendAfter:
 
     def __call__(self, event: Event | Preview) -> None:
         """Hear one event of the run."""
-        if not isinstance(event, Event) or event.kind != "progress" or event.text("node") != "sampler":
+        if not isinstance(event, Event) or event.kind != "progress" or not event.text("node").endswith("sampler"):
             return
         if self.answer is None and event.data["value"] >= self._step:
             self.answer = self._ask()
@@ -92,6 +92,41 @@ def test_a_wrong_question_is_refused(send, fields: dict[str, object], sentence: 
 def test_without_a_run_nothing_is_taken(send) -> None:
     status, answer = send()
     assert status == 409 and answer["error"].startswith("No run of the Head-Forced Sampler 'sampler' is going.")
+
+
+def test_what_could_not_be_encoded_stays_on_the_node(client: Client, send) -> None:
+    sending = SendAfter(lambda: send(text="(a fox:1e39) in the snow"), 5)
+    result = client.run(sampling(seconds=SECONDS, seed=35), sending)
+    assert result.status == "success" and sending.answer[0] == 200
+    (warning,) = [event for event in result.events if event.kind == "head_forcing.warning"]
+    assert (warning.text("node_id"), warning.text("prompt_id")) == ("sampler", result.prompt_id)
+    assert "could not be encoded" in warning.text("text") and warning.text("text") in json.loads(shown(result))["notes"]
+
+
+def test_a_loop_shows_its_copies_as_the_node_in_the_page(client: Client, send) -> None:
+    """All that a run says and hears goes by the id that the page knows: copies run under ids of their own."""
+    workflow = sampling(seconds=2.0)
+    workflow["loop"] = node("HeadForcingTestLoop", body="sampler", times=2, seed=36)
+    workflow["report"] = node("PreviewAny", source=["loop", 0])
+    good, bad = SendAfter(send, 2), SendAfter(lambda: send(text="(a fox:1e39) in the snow"), 2)
+    heard: list[str] = []
+
+    def on_event(event: Event | Preview) -> None:
+        if isinstance(event, Event) and event.kind == "progress" and "sampler" in event.text("node"):
+            heard.append(event.text("node"))
+            (good if heard[0] == heard[-1] else bad)(event)
+
+    result = client.run(workflow, on_event)
+    assert result.status == "success", result.error
+    assert len(set(heard)) == 2 and "sampler" not in heard
+    assert (good.answer[0], bad.answer[0]) == (200, 200), (good.answer, bad.answer)
+    for kind in ("progress_text", "head_forcing.scenes", "head_forcing.warning"):
+        assert {event.text("node_id") for event in result.events if event.kind == kind} == {"sampler"}, kind
+    assert {preview.node_id for preview in result.previews} == {"sampler"}
+    lines = [event.text("text") for event in result.events if event.kind == "progress_text"]
+    assert sum(RIVER in line for line in lines) > 1  # it was read, and chunks were made of it
+    opened = [event.data["open"] for event in result.events if event.kind == "head_forcing.scenes"]
+    assert (opened[0], opened[-1], opened.count(False)) == (True, False, 2)
 
 
 def test_a_run_of_another_node_does_not_hear_it(client: Client, send) -> None:

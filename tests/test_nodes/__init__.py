@@ -1,4 +1,4 @@
-"""A node for tests only: the stock CLIPLoader takes no text encoder smaller than the real one."""
+"""Nodes for tests only: a loader of text encoders smaller than those that the stock CLIPLoader takes, and a loop."""
 
 import json
 
@@ -8,6 +8,7 @@ import folder_paths
 import torch
 from comfy.text_encoders import wan
 from comfy_api.latest import ComfyExtension, io
+from comfy_execution.graph_utils import GraphBuilder
 
 
 class WanTextEncoder:
@@ -49,12 +50,43 @@ class HeadForcingTestLoadUMT5(io.ComfyNode):
         return io.NodeOutput(clip)
 
 
+class HeadForcingTestLoop(io.ComfyNode):
+    """Run copies of a sampler one after the other, each with the next seed, as a loop of the host does: under ids of
+    their own, shown as the node that stands in the workflow."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The id of the sampler and how often it runs; the last report."""
+        return io.Schema(
+            node_id="HeadForcingTestLoop",
+            display_name="Loop (test)",
+            category="head forcing/test",
+            inputs=[io.String.Input("body"), io.Int.Input("times", min=1), io.Int.Input("seed")],
+            outputs=[io.String.Output()],
+            hidden=[io.Hidden.dynprompt],
+            enable_expand=True,
+        )
+
+    @classmethod
+    def execute(cls, body: str, times: int, seed: int) -> io.NodeOutput:
+        """One copy a round; each goes on with the video of the one before."""
+        graph = GraphBuilder()
+        given, copy = cls.hidden.dynprompt.get_node(body), None
+        for number in range(times):
+            previous = copy
+            copy = graph.node(given["class_type"], f"{number}_{body}", **{**given["inputs"], "seed": seed + number})
+            copy.set_override_display_id(body)
+            if previous is not None:
+                copy.set_input("previous", previous.out(0))
+        return io.NodeOutput(copy.out(3), expand=graph.finalize())
+
+
 class HeadForcingTestNodes(ComfyExtension):
     """The pack of test nodes."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Every node of the pack."""
-        return [HeadForcingTestLoadUMT5]
+        return [HeadForcingTestLoadUMT5, HeadForcingTestLoop]
 
 
 async def comfy_entrypoint() -> HeadForcingTestNodes:

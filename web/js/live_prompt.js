@@ -29,7 +29,8 @@ export class LivePrompt {
   }
 
   hear(detail) {
-    this.hasBegun = this.run?.prompt_id !== detail.prompt_id;
+    const isNext = detail.open && !this.run?.open; // in a loop a node runs several times in one prompt
+    this.hasBegun = this.run?.prompt_id !== detail.prompt_id || isNext;
     this.run = detail;
     this.schedule = detail.schedule ?? "";
     if (this.hasBegun) this.#begin(detail.open);
@@ -49,9 +50,10 @@ export class LivePrompt {
     this.element.open ||= isOpen;
   }
 
-  #follow({ open, chunk }) {
+  #follow({ open, chunk, failed }) {
     const sent = this.sent;
-    if (sent && chunk === sent.chunk) this.message = [`Took over at ${clock(sent.second)}.`, false];
+    if (sent && failed) this.message = [`Could not be read at ${clock(sent.second)}; the video goes on without.`, true];
+    else if (sent && chunk === sent.chunk) this.message = [`Took over at ${clock(sent.second)}.`, false];
     else if (sent && !open) this.message = [`The run ended before ${clock(sent.second)}.`, true];
     if (open && chunk !== sent?.chunk) return;
     this.sent = undefined;

@@ -7,6 +7,7 @@ import { addStyle, element } from "./elements.js";
 import { nodeOf } from "./execution_ids.js";
 import { LivePrompt } from "./live_prompt.js";
 import { addPanel, chain } from "./node_panel.js";
+import { isOfThisWorkflow } from "./own_runs.js";
 
 const NODE = "HeadForcingSampler";
 const SCENES = "head_forcing.scenes";
@@ -14,7 +15,6 @@ const ENDS = ["execution_success", "execution_error", "execution_interrupted"];
 const LOOK_MS = 150; // what has not changed from one look to the next is asked
 
 const panels = new Map(); // by node, of those in a graph
-const ours = new Map(); // by the id of a queued prompt: whether it is of the workflow that was open
 
 function addSamplerPanel(node) {
   const panel = { cost: new CostLine(node), live: new LivePrompt(node) };
@@ -34,22 +34,6 @@ function addSamplerPanel(node) {
 async function hear({ detail }) {
   const panel = panels.get(nodeOf(detail.node_id));
   if (panel && (await isOfThisWorkflow(detail.prompt_id))) panel.live.hear(detail);
-}
-
-// Another workflow, in another tab of the page, may have a sampler of the same id.
-function isOfThisWorkflow(promptId) {
-  if (!ours.has(promptId)) {
-    const id = app.rootGraph.id;
-    ours.set(promptId, workflowOf(promptId).then((workflow) => workflow === id));
-  }
-  return ours.get(promptId);
-}
-
-async function workflowOf(promptId) {
-  const reply = await api.fetchApi("/queue").catch(() => undefined);
-  const queue = await reply?.json();
-  const running = queue?.queue_running.find((entry) => entry[1] === promptId);
-  return running?.[3]?.extra_pnginfo?.workflow?.id;
 }
 
 function listen() {
