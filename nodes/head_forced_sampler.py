@@ -23,8 +23,8 @@ from .inputs import DEFAULT_HEIGHT, DEFAULT_WIDTH
 from .keeping.kept_run import open_run
 from .keeping.wanted_run import FolderRequest, carried_over
 from .request.beginning import Beginning
-from .request.noise_choice import check_noise, make_noise
 from .request.lora_warnings import lora_warnings
+from .request.noise_choice import check_noise, make_noise
 from .request.run_request import RunInputs, settle_run
 from .run.announce_cost import announce_cost
 from .run.head_labels import RunHeads, run_heads

@@ -181,8 +181,9 @@ class ProfileHeads(io.ComfyNode):
         latent_size(width, height)
         label_rule = LabelRule(rule, anchor_fraction, local_fraction, scope, parse_layers(protect_layers), seed)
         facts = facts_of(model)
-        wanted = (facts.fingerprint, label_rule, protocol if rule in MEASURING_RULES else "", sink_frames)
-        found = newest_profile(lambda saved: saved.settings == wanted) if reuse_saved else None
+        made_by = (label_rule, protocol if rule in MEASURING_RULES else "", sink_frames)
+        wanted = [(fingerprint, *made_by) for fingerprint in facts.fingerprints]
+        found = newest_profile(lambda saved: saved.settings in wanted) if reuse_saved else None
         if found is not None:
             name, profile = found
             lines = [

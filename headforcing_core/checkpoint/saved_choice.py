@@ -30,13 +30,12 @@ def saved_choice(header: Mapping[str, str]) -> SavedChoice | None:
         return None
     savers = [node_id for node_id, node in nodes.items() if "filename_prefix" in inputs_of(node)]
     loaders = [inputs_of(node) for saver in savers for node in upstream(nodes, saver, "model") if _is_loader(node)]
-    choices = {
-        SavedChoice(name, family, chunk)
-        for inputs in loaders
-        for name, family, chunk in [[inputs.get("model_name"), inputs.get("family", "auto"), inputs.get("chunk_frames", 0)]]
-        if isinstance(name, str) and isinstance(family, str) and isinstance(chunk, int)
-    }
-    return choices.pop() if len(choices) == 1 and len(loaders) == 1 else None
+    if len(loaders) != 1:
+        return None
+    name, family, chunk = (loaders[0].get(each) for each in SavedChoice._fields)
+    if not (isinstance(name, str) and isinstance(family, str | None) and isinstance(chunk, int | None)):
+        return None  # linked to another node
+    return SavedChoice(name, family or "auto", chunk or 0)
 
 
 def _is_loader(node: Mapping[str, object]) -> bool:

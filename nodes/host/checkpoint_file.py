@@ -48,8 +48,8 @@ def read_tensors(path: str) -> tuple[object, Mapping[str, str]]:
         raise ValueError(f"{name} is empty (0 bytes). The download did not finish. Download the file again.")
     if _is_text(path):
         raise ValueError(
-            f"{name} is a text file, not a checkpoint. It is the list of a model's parts (an index), what stands in for "
-            "a large file until that is fetched (a Git LFS pointer), or a saved web page. Download the file itself."
+            f"{name} is a text file, not a checkpoint. It is the list of a model's parts (an index), what stands in "
+            "for a large file until that is fetched (a Git LFS pointer), or a saved web page. Download the file itself."
         )
     try:
         raw, header = comfy.utils.load_torch_file(path, safe_load=True, return_metadata=True)

@@ -64,7 +64,11 @@ def add_lora(model: ModelPatcher, path: str, strength: float) -> tuple[ModelPatc
     keys = comfy.lora.model_lora_keys_unet(model.model, {})
     lora = lora_in(read_tensors(path)[0], name, _modules(keys))
     try:
-        named = {f"{_OF_MODEL}{module}.{part}": each for module, parts in lora.modules.items() for part, each in parts.items()}
+        named = {
+            f"{_OF_MODEL}{module}.{part}": each
+            for module, parts in lora.modules.items()
+            for part, each in parts.items()
+        }
         patches = comfy.lora.load_lora(named, keys, log_missing=False)
     except KeyError as error:
         raise ValueError(
@@ -142,5 +146,3 @@ def _sample(tensor: Tensor) -> bytes:
     while row.ndim > 1:
         row = row[0]
     return repr((tuple(tensor.shape), row[:_SAMPLED].to(torch.bfloat16).tolist())).encode()
-
-

@@ -71,9 +71,7 @@ def newest_profile(is_wanted: Callable[[HeadProfile], bool]) -> tuple[str, HeadP
 
 def known_profile(facts: ARFacts, layers: int, heads: int) -> tuple[HeadProfile | None, tuple[str, ...]]:
     """The newest saved profile of this checkpoint, if there is one, and sentences for the report."""
-    found = newest_profile(
-        lambda saved: saved.fingerprint in facts.fingerprints and saved.rule.rule == USUAL_RULE.rule
-    )
+    found = newest_profile(lambda saved: saved.fingerprint in facts.fingerprints and saved.rule.rule == USUAL_RULE.rule)
     if found is None:
         return None, ()
     name, profile = found

@@ -76,8 +76,9 @@ class CarriedOver:
 class RunRequest:
     """A run of which everything but the heads is settled. Its policy may need a profile where there is none yet.
 
-    `weight_patches` are hashes of what LoRA adds to the model, today's and those of older versions; `prefix` holds the frames before the first chunk as a
-    LATENT does, `noise` is one of NOISE_MODES, `notes` are sentences for the report.
+    `weight_patches` are hashes of what LoRA adds to the model, today's and then those of older versions; `prefix` holds
+    the frames before the first chunk as a LATENT does, `noise` is one of NOISE_MODES, `notes` are sentences for the
+    report.
     """
 
     model: ModelPatcher
