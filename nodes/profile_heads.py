@@ -16,7 +16,7 @@ from ..headforcing_core.heads.rules import MEASURING_RULES, RULES, SCOPES, Label
 from .host.model import facts_of
 from .input_checks import name_error, size_error
 from .inputs import DEFAULT_HEIGHT, DEFAULT_WIDTH, height_input, seed_input, width_input
-from .profiles.library import USUAL_RULE, newest_profile, profile_file, store_profile
+from .profiles.library import USUAL_RULE, Found, newest_profile, profile_file, store_profile
 from .profiles.measure_on_host import Measurement, describe_profile, make_profile, profile_picture
 from .sockets import CATEGORY, HeadProfileSocket, PromptSchedule, PromptScheduleSocket
 from .status.node_status import NodeStatus
@@ -183,20 +183,22 @@ class ProfileHeads(io.ComfyNode):
         facts = facts_of(model)
         made_by = (label_rule, protocol if rule in MEASURING_RULES else "", sink_frames)
         wanted = [(fingerprint, *made_by) for fingerprint in facts.fingerprints]
-        found = newest_profile(lambda saved: saved.settings in wanted) if reuse_saved else None
-        if found is not None:
-            name, profile = found
-            lines = [
+        found = newest_profile(lambda saved: saved.settings in wanted) if reuse_saved else Found("", None, ())
+        status, name, profile, lines = NodeStatus(cls.hidden.unique_id), found.name, found.profile, [*found.notes]
+        if profile is not None:
+            lines.append(
                 f"Taken from the saved profile {name}; nothing was measured. Turn reuse_saved off to measure again."
-            ]
+            )
         else:
-            name = ""
             texts = _texts(schedule, protocol, rule)
             measurement = Measurement(protocol, label_rule, width, height, sink_frames)
-            profile = make_profile(model, texts, measurement, NodeStatus(cls.hidden.unique_id))
-            lines = []
+            profile = make_profile(model, texts, measurement, status)
         if save_as and profile_file(save_as) != name:
-            lines.append(f"Saved as {store_profile(profile, save_as).name}.")
+            try:
+                lines.append(f"Saved as {store_profile(profile, save_as).name}.")
+            except RuntimeError as error:  # what was measured, for hours perhaps, is not lost for it
+                lines.append(str(error))
+                status.warn(str(error))
         return io.NodeOutput(profile, profile_picture(profile), "\n".join([*describe_profile(profile), *lines]))
 
 

@@ -80,12 +80,12 @@ def marked(
     full: list[str] = []
     for layer in scaled:
         weight, scale, mark = found[f"{layer}.weight"], _scale(found, layer), found.get(f"{layer}{MARK}")
-        if weight.dtype not in _FORMATS or (mark is not None and _format(mark) not in _OF_ONE_NUMBER):
-            continue  # in full already, or in a form of the host's own, which has rules of its own
-        if any(f"{layer}{end}" in found for end in _OF_FORMATS):
+        if mark is not None and _format(mark) not in _OF_ONE_NUMBER:
+            continue  # in a form of the host's own, which has rules of its own
+        if weight.dtype not in _FORMATS or any(f"{layer}{end}" in found for end in _OF_FORMATS):
             raise ValueError(
-                f"{file_name} has two ways of scaling {layer}.weight, of which ComfyUI would use one alone. Download "
-                "the bf16 file of the same model."
+                f"{file_name} has a scale for {layer}.weight that ComfyUI would not use: the weight is stored in full, "
+                "or scaled in a second way besides. Download the bf16 file of the same model."
             )
         if mark is None and _OLD_MARK not in found:
             found[f"{layer}{MARK}"] = _mark({"format": _FORMATS[weight.dtype], "full_precision_matrix_mult": True})

@@ -113,12 +113,12 @@ def _told(beside: Mapping[str, str]) -> tuple[str, ...]:
 
 def _told_small(tensors: Mapping[str, Tensor], full_layers: tuple[str, ...]) -> tuple[str, ...]:
     kept = {layer: form for layer, form in quantization.formats(tensors).items() if layer not in full_layers}
-    told = [f"{len(layers)} layers stay {form} with their scales." for form, layers in grouped(kept).items()]
+    told = [f"Kept as {form} with their scales: {len(layers)} layers." for form, layers in grouped(kept).items()]
     if full_layers:
         small = sum(tensors[f"{layer}.weight"].numel() for layer in full_layers)
         told.append(
-            f"{len(full_layers)} layers are small with more than one scale each, which ComfyUI does not compute with: "
-            f"they were read as bf16, {2 * small / 1e9:.1f} GB where the file has {small / 1e9:.1f}."
+            f"Read as bf16, since ComfyUI does not compute with the way they are scaled: {len(full_layers)} layers, "
+            f"{2 * small / 1e9:.1f} GB where the file has {small / 1e9:.1f}."
         )
     return tuple(told)
 

@@ -68,7 +68,10 @@ def check_place(folder: Path) -> None:
 def own_files(folder: Path) -> dict[str, int]:
     """The files of a run that are there, with their bytes. RuntimeError when one is a link or no plain file, or when
     there are files but no run.json."""
-    entries = {path.name: path.lstat() for path in folder.iterdir()}
+    entries = {}
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # a temporary of the run that has the folder open
+            entries[path.name] = path.lstat()
     for name, found in entries.items():
         if _is_known(name) and not stat.S_ISREG(found.st_mode):
             raise RuntimeError(

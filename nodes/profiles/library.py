@@ -1,13 +1,18 @@
-"""Where head profiles are kept: plain names in the folder `head_profiles` of the host's models folder."""
+"""Where head profiles are kept: plain names in the folder `head_profiles` of the host's models folder, and in folders
+that extra_model_paths.yaml names beside it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import folder_paths
+from safetensors import SafetensorError
 
 from ...headforcing_core.checkpoint.families import ARFacts
+from ...headforcing_core.files.disk_room import reason_of
 from ...headforcing_core.files.plain_names import LONGEST_NAME, check_plain_name
 from ...headforcing_core.heads.profile import HeadProfile
 from ...headforcing_core.heads.profile_file import load_profile, save_profile
@@ -17,7 +22,27 @@ _FOLDER = "head_profiles"
 _SUFFIX = ".safetensors"
 USUAL_RULE = LabelRule()
 
-folder_paths.folder_names_and_paths.setdefault(_FOLDER, ([str(Path(folder_paths.models_dir) / _FOLDER)], {_SUFFIX}))
+log = logging.getLogger(__name__)
+
+
+class Found(NamedTuple):
+    """A saved profile and the name of its file, None if there is none that is wanted; `notes` are sentences for the
+    report on files that were passed over."""
+
+    name: str
+    profile: HeadProfile | None
+    notes: tuple[str, ...]
+
+
+def register_folder() -> None:
+    """Tell the host where profiles are. Folders that it knows by now are from extra_model_paths.yaml; they come after
+    our own, into which profiles are saved."""
+    own = str(Path(folder_paths.models_dir) / _FOLDER)
+    known, _ = folder_paths.folder_names_and_paths.get(_FOLDER, ([], set()))
+    folder_paths.folder_names_and_paths[_FOLDER] = ([own, *(each for each in known if each != own)], {_SUFFIX})
+
+
+register_folder()
 
 
 def profile_names() -> list[str]:
@@ -27,27 +52,37 @@ def profile_names() -> list[str]:
 
 def profile_stamp(name: str) -> str:
     """A text that changes when the file of a saved profile does."""
-    path = folder_paths.get_full_path(_FOLDER, name) if name in profile_names() else None
-    stat = Path(path).stat() if path else None
-    return f"{name} {stat.st_mtime_ns} {stat.st_size}" if stat else name
+    try:
+        stat = _path_of(name).stat()
+    except OSError:
+        return name
+    return f"{name} {stat.st_mtime_ns} {stat.st_size}"
 
 
 def read_profile(name: str) -> HeadProfile:
     """A saved profile by its name in the list. RuntimeError when it is missing or cannot be read."""
-    if name not in profile_names():
+    try:
+        path = _path_of(name)
+    except FileNotFoundError as error:
         raise RuntimeError(
-            f"There is no head profile {name[:LONGEST_NAME]!r} in models/{_FOLDER}. Run Profile Heads with "
+            f"There is no head profile {name[:LONGEST_NAME]!r} in models/{_FOLDER}: {error}. Run Profile Heads with "
             "save_as set, or put the file there and refresh."
-        )
-    return load_profile(Path(folder_paths.get_full_path_or_raise(_FOLDER, name)))
+        ) from error
+    return load_profile(path)
 
 
 def store_profile(profile: HeadProfile, name: str) -> Path:
-    """Save a profile under a plain name. ValueError for any other name."""
+    """Save a profile under a plain name. ValueError for any other name, RuntimeError when the disk does not let it."""
     folder = Path(folder_paths.get_folder_paths(_FOLDER)[0])
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / profile_file(name)
-    save_profile(profile, path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_profile(profile, path)
+    except (OSError, SafetensorError) as error:
+        raise RuntimeError(
+            f"The profile could not be saved as {path.name} in {folder} ({reason_of(error)}). It is used now and lost "
+            "afterwards. Check that folder and the room on its disk, and run again."
+        ) from error
     return path
 
 
@@ -56,24 +91,43 @@ def profile_file(name: str) -> str:
     return check_plain_name("save_as", name).removesuffix(_SUFFIX) + _SUFFIX
 
 
-def newest_profile(is_wanted: Callable[[HeadProfile], bool]) -> tuple[str, HeadProfile] | None:
+def newest_profile(is_wanted: Callable[[HeadProfile], bool]) -> Found:
     """The newest saved profile that is wanted; files that cannot be read are passed over."""
-    paths = [Path(folder_paths.get_full_path_or_raise(_FOLDER, name)) for name in profile_names()]
-    for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+    notes: list[str] = []
+
+    def pass_over(name: str, error: Exception) -> None:
+        notes.append(f"The saved profile {name} was passed over: {reason_of(error)}.")
+        log.warning("Head forcing: %s", notes[-1])
+
+    files: list[tuple[int, Path]] = []
+    for name in profile_names():
+        try:
+            path = _path_of(name)
+            files.append((path.stat().st_mtime_ns, path))
+        except OSError as error:
+            pass_over(name, error)
+    for _, path in sorted(files, key=lambda file: file[0], reverse=True):
         try:
             profile = load_profile(path)
-        except RuntimeError:
+        except RuntimeError as error:
+            pass_over(path.name, error)
             continue
         if is_wanted(profile):
-            return path.name, profile
-    return None
+            return Found(path.name, profile, tuple(notes))
+    return Found("", None, tuple(notes))
 
 
 def known_profile(facts: ARFacts, layers: int, heads: int) -> tuple[HeadProfile | None, tuple[str, ...]]:
     """The newest saved profile of this checkpoint, if there is one, and sentences for the report."""
     found = newest_profile(lambda saved: saved.fingerprint in facts.fingerprints and saved.rule.rule == USUAL_RULE.rule)
-    if found is None:
-        return None, ()
-    name, profile = found
-    profile.check_fits(layers, heads, facts.fingerprints)
-    return profile, (f"Heads from the saved profile {name}.",)
+    if found.profile is None:
+        return None, found.notes
+    found.profile.check_fits(layers, heads, facts.fingerprints)
+    return found.profile, (*found.notes, f"Heads from the saved profile {found.name}.")
+
+
+def _path_of(name: str) -> Path:
+    path = folder_paths.get_full_path(_FOLDER, name) if name in profile_names() else None
+    if path is None:
+        raise FileNotFoundError("the file has gone, or is a link that leads nowhere")
+    return Path(path)

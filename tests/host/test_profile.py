@@ -1,11 +1,15 @@
 """Profile Heads measures what attention really does, and profiles are kept and found again."""
 
 import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from tests.host.conftest import conditioning
+from tests.host.conftest import Pack, conditioning
 
 TOKENS = 48  # of a frame at 128 x 96
 # built into the fixture: tests/fixtures/README.md
@@ -166,3 +170,102 @@ def test_a_damaged_profile_is_refused(pack, tmp_path) -> None:
 def test_an_empty_list_of_profiles_is_an_error_only_when_run(pack) -> None:
     with pytest.raises(RuntimeError, match="no head profile .* yet.*Run Profile Heads"):
         pack.run("HeadForcingLoadProfile", profile_name="(none found)")
+
+
+@pytest.fixture(scope="module")
+def measured(pack, load, profile_heads):
+    """A profile of random_a.safetensors."""
+    return profile_heads(load("random_a.safetensors"))[0]
+
+
+@pytest.fixture
+def library(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty models folder, in which profiles are looked for as when the host has just started."""
+    import folder_paths
+
+    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path / "models"))
+    monkeypatch.delitem(folder_paths.folder_names_and_paths, "head_profiles")
+    pack.module("nodes.profiles.library").register_folder()
+    folder = tmp_path / "models" / "head_profiles"
+    folder.mkdir(parents=True)
+    yield folder
+    folder_paths.filename_list_cache.pop("head_profiles", None)
+
+
+def lead_nowhere(link: Path) -> None:
+    link.symlink_to("/mnt/not/there.safetensors")
+
+
+def lead_round(link: Path) -> None:
+    link.symlink_to(link)
+
+
+def be_a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def be_empty(path: Path) -> None:
+    path.touch()
+
+
+def vanish(path: Path) -> None:
+    """As a file that another program removes once the folder has been listed."""
+    (path.parent / "drive").mkdir()
+    (path.parent / "drive" / path.name).touch()
+    path.symlink_to(path.parent / "drive" / path.name)
+    import folder_paths
+
+    assert path.name in folder_paths.get_filename_list("head_profiles")
+    (path.parent / "drive" / path.name).unlink()
+
+
+@pytest.mark.parametrize("become", [lead_nowhere, lead_round, be_a_pipe, be_empty, vanish])
+def test_a_file_that_cannot_be_read_is_passed_over_with_a_line(
+    pack, load, video, profile_heads, measured, library: Path, become
+) -> None:
+    model = load("random_a.safetensors")
+    pack.module("nodes.profiles.library").store_profile(measured, "good")
+    become(library / "bad.safetensors")
+    report = json.loads(video(model, conditioning(1), seconds=0.5, preset="paper")[3])
+    told = [note for note in report["notes"] if "bad.safetensors" in note]
+    assert len(told) == 1 and told[0].startswith("The saved profile bad.safetensors was passed over: ")
+    assert "Heads from the saved profile good.safetensors." in report["notes"]
+    assert report["profile"]["labels"] == [list(row) for row in measured.labels]
+    said = profile_heads(model, rule="random", reuse_saved=True)[2]
+    assert "profile bad.safetensors was passed over" in said
+    with pytest.raises(RuntimeError, match="bad.safetensors"):
+        pack.run("HeadForcingLoadProfile", profile_name="bad.safetensors")
+    assert pack.nodes["HeadForcingLoadProfile"].fingerprint_inputs("bad.safetensors").startswith("bad.safetensors")
+
+
+@pytest.mark.parametrize("settings", ["", "  is_default: true\n"])
+def test_folders_of_extra_model_paths_are_searched_beside_our_own(
+    pack, load, video, measured, library: Path, monkeypatch: pytest.MonkeyPatch, settings: str
+) -> None:
+    import folder_paths
+    from utils.extra_config import load_extra_path_config
+
+    monkeypatch.delitem(folder_paths.folder_names_and_paths, "head_profiles")
+    extra, profiles = library.parent / "extra", pack.module("nodes.profiles.library")
+    config = library.parent / "extra_model_paths.yaml"
+    config.write_text(f"mine:\n{settings}  head_profiles: {extra}\n", encoding="ascii")
+    load_extra_path_config(str(config))  # the host reads it before it loads packs
+    profiles.register_folder()
+    profiles.register_folder()  # as when the pack is there twice
+    extra.mkdir()
+    (extra / "notes.txt").touch()
+    (extra / "model.pt").touch()
+    profiles.store_profile(measured, "there").rename(extra / "there.safetensors")
+    assert profiles.store_profile(replace(measured, fingerprint="another"), "here") == library / "here.safetensors"
+    (shown,) = pack.nodes["HeadForcingLoadProfile"].define_schema().inputs
+    assert shown.options == ["here.safetensors", "there.safetensors"]
+    report = json.loads(video(load("random_a.safetensors"), conditioning(1), seconds=0.5, preset="paper")[3])
+    assert "Heads from the saved profile there.safetensors." in report["notes"]
+
+
+def test_a_profile_that_cannot_be_saved_is_used_all_the_same(load, profile_heads, library: Path, caplog) -> None:
+    library.rmdir()
+    library.symlink_to("/mnt/not/there")
+    made, _, report = profile_heads(load("self_forcing_dmd.safetensors"), rule="random", save_as="lost")
+    assert made.counts == {"local": 2, "anchor": 3, "memory": 7}
+    assert "could not be saved as lost.safetensors" in report and "could not be saved as lost" in caplog.text

@@ -1,0 +1,178 @@
+"""LoRA files as others publish them: added whole, or told how much of them changes nothing."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tests.fixtures import published
+from tests.host.conftest import conditioning
+
+BASE = "self_forcing_dmd.safetensors"
+TEXT = conditioning(2)
+
+
+@pytest.fixture(scope="module")
+def loras(pack) -> Path:
+    import folder_paths
+
+    return Path(folder_paths.models_dir) / "loras"
+
+
+@pytest.fixture(scope="module")
+def pairs(loras: Path) -> dict[str, Tensor]:
+    """The LoRA of the fixture models under plain module names."""
+    found = load_file(loras / "tiny_lora.safetensors")
+    return {name.removeprefix("diffusion_model."): tensor for name, tensor in found.items()}
+
+
+@pytest.fixture(scope="module")
+def with_lora(pack, loras: Path) -> Callable[..., tuple]:
+    """Load AR Model with a LoRA file of this content: (MODEL, report)."""
+
+    def load(content: object, name: str = "lora.pt", **inputs: object) -> tuple:
+        torch.save(content, loras / name)
+        return pack.run("HeadForcingLoadARModel", model_name=BASE, lora=name, **inputs)
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def latent(video) -> Callable[..., Tensor]:
+    return lambda model: video(model, TEXT, seconds=0.5)[0]["samples"]
+
+
+@pytest.fixture(scope="module")
+def merged(pack, pairs: dict[str, Tensor], latent) -> Tensor:
+    """The video of a checkpoint into which the LoRA is merged."""
+    import folder_paths
+
+    folder = Path(folder_paths.models_dir) / "diffusion_models"
+    weights = load_file(folder / BASE)
+    for name in [name for name in pairs if name.endswith(".lora_A.weight")]:
+        module = name.removesuffix(".lora_A.weight")
+        weights[f"{module}.weight"] += pairs[f"{module}.lora_B.weight"] @ pairs[name]
+    save_file(weights, folder / "self_forcing_merged.safetensors")
+    return latent(pack.run("HeadForcingLoadARModel", model_name="self_forcing_merged.safetensors")[0])
+
+
+def off(found: Tensor, wanted: Tensor) -> float:
+    """Largest difference, in RMS of what is wanted."""
+    return float((found - wanted).abs().max() / wanted.pow(2).mean().sqrt())
+
+
+@pytest.mark.parametrize(
+    "layout",
+    ["longlive", "memflow", "fsdp", "peft_adapter", "diffsynth", "host", "plain", "kohya", "wan_fun", "diffusers"]
+    + ["onetrainer"],
+)
+def test_every_layout_is_the_lora_merged_into_the_weights(layout: str, pairs, with_lora, latent, merged) -> None:
+    model, report = with_lora(published.lora_layouts(pairs)[layout])
+    assert "LoRA lora.pt: 40 of 40 weights changed." in report
+    assert off(latent(model), merged) < 1e-5
+    assert ("Left aside in the file: critic_lora, step." in report) == (layout == "longlive")
+
+
+def test_the_strength_counts_and_none_at_all_is_none(pairs, with_lora, latent, load, merged) -> None:
+    content = published.lora_layouts(pairs)["longlive"]
+    plain = latent(load(BASE))
+    assert torch.equal(latent(with_lora(content, lora_strength=0.0)[0]), plain)
+    assert off(latent(with_lora(content, lora_strength=1.0)[0]), merged) < 1e-5
+    half = latent(with_lora(content, lora_strength=0.5)[0])
+    assert off(half, plain) > 0.05 and off(half, merged) > 0.05
+
+
+def test_alpha_scales_as_where_it_was_trained(pairs, with_lora, latent) -> None:
+    kohya = published.lora_layouts(pairs)["kohya"]
+    assert isinstance(kohya, dict)
+    halved = {name: tensor / 2 if name.endswith("alpha") else tensor for name, tensor in kohya.items()}
+    by_strength = latent(with_lora(kohya, lora_strength=0.5)[0])
+    assert off(latent(with_lora(halved)[0]), by_strength) < 1e-5
+
+
+def of_width(width: int) -> dict[str, Tensor]:
+    """A LoRA for a model of another width."""
+    parts = {"lora_A.weight": (4, width), "lora_B.weight": (width, 4)}
+    names = [f"blocks.{block}.self_attn.{each}" for block in range(4) for each in "qkvo"]
+    return {f"{name}.{part}": torch.randn(size) for name in names for part, size in parts.items()}
+
+
+MISFITS: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]] = {
+    "unknown": (
+        lambda pairs: {f"unet.down.{name}": tensor for name, tensor in pairs.items()},
+        "0 of 40 weights changed; 40 names fit nothing in this model (unet.down.blocks.0.cross_attn.k, ",
+    ),
+    "larger": (lambda pairs: of_width(640), "0 of 16 weights changed; 16 have another size here, so it was made for"),
+    "smaller": (lambda pairs: of_width(128), "0 of 16 weights changed; 16 have another size here, so it was made for"),
+    "deeper": (
+        lambda pairs: pairs | {name.replace("blocks.0.", "blocks.7."): tensor for name, tensor in pairs.items()},
+        "40 of 50 weights changed; 10 names fit nothing in this model (blocks.7.cross_attn.k, ",
+    ),
+    "changed_about": (
+        lambda pairs: {f"blocks.0.ffn.0.lora_{each}.weight": torch.ones(size) for each, size in (("A", (4, 768)), ("B", (384, 4)))},
+        "0 of 1 weights changed; 1 have another size here",
+    ),
+    "lokr": (
+        lambda pairs: {"blocks.0.ffn.0.lokr_w1": torch.ones(8, 8), "blocks.0.ffn.0.lokr_w2": torch.ones(8, 8)},
+        "0 of 1 weights changed; 1 have another size here",
+    ),
+    "diff": (lambda pairs: {"blocks.0.ffn.0.diff": torch.ones(8, 8)}, "0 of 1 weights changed; 1 have another size here"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_what_fits_nothing_is_told_and_ties_no_kept_run(
+    name: str, pairs, with_lora, video, latent, load, caplog
+) -> None:
+    make, told = MISFITS[name]
+    model, report = with_lora(make(pairs))
+    assert told in report and told in caplog.text
+    made = video(model, TEXT, seconds=0.5)
+    found = json.loads(made[3])
+    assert any(told in note for note in found["notes"])
+    if "0 of" in told.split(";")[0] and not told.startswith("40"):
+        assert found["settings"]["weight_patches"] is None
+        assert torch.equal(made[0]["samples"], latent(load(BASE)))
+
+
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        ({"blocks.0.self_attn.q.weight": torch.ones(1)}, "is not a LoRA: it holds blocks.0.self_attn.q.weight"),
+        ([1, 2], "is not a LoRA: it holds list"),
+        ({"generator_lora": {}}, "is not a LoRA: it holds"),
+        ({"blocks.0.ffn.0.lora_B.weight": torch.ones(768, 4)}, r"lacks diffusion_model.blocks.0.ffn.0.lora_A.weight"),
+    ],
+)
+def test_what_is_no_lora_is_refused(with_lora, content: object, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        with_lora(content)
+
+
+def test_the_texts_of_a_lora_are_not_counted(pairs, with_lora) -> None:
+    texts = {"lora_te_text_model_encoder_layers_0_mlp_fc1.lora_up.weight": torch.ones(4, 4)}
+    assert "LoRA lora.pt: 40 of 40 weights changed." in with_lora({**pairs, **texts})[1]
+
+
+def test_a_lora_acts_on_weights_that_are_stored_small(pairs, with_lora, latent, merged) -> None:
+    for dtype in ("fp8_e4m3fn", "fp8_e5m2"):
+        found = latent(with_lora(pairs, weight_dtype=dtype)[0])
+        alike = torch.nn.functional.cosine_similarity(found.flatten(), merged.flatten(), dim=0)
+        assert alike > 0.8
+
+
+def test_a_kept_run_of_a_lora_without_effect_goes_on_under_the_hash_of_before(pairs, with_lora, pack, video) -> None:
+    """0.1.0 hashed all that was to be added, whether it fitted or not."""
+    model = with_lora(of_width(640))[0]
+    name = "lora without effect"
+    video(model, TEXT, seconds=0.5, run_name=name)
+    folder = pack.module("nodes.keeping.output_folder").runs_folder() / name
+    record_json = pack.module("headforcing_core.run_store.record_json")
+    hashes = pack.module("nodes.host.lora_hash").weight_patches_hashes(model)
+    assert hashes[0] is None and len(hashes) == 2
+    written = json.loads((folder / "run.json").read_bytes())
+    assert written["settings"]["weight_patches"] is None
