@@ -77,6 +77,8 @@ def add_lora(model: ModelPatcher, path: str, strength: float) -> tuple[ModelPatc
     changed = model.clone()
     changed.add_patches(patches, strength)
     fit = _fit_of(name, lora, _effects(changed))
+    fitting = {key: [each for each in added if fits_weight(model, key, each)] for key, added in changed.patches.items()}
+    changed.patches = {key: added for key, added in fitting.items() if added}  # the host would try the rest in vain
     fits: tuple[LoraFit, ...] = (*(model.get_attachment(_ATTACHMENT) or ()), fit)
     changed.set_attachments(_ATTACHMENT, fits)
     return changed, fit, lora.notes
@@ -110,7 +112,8 @@ def _modules(keys: Collection[str]) -> tuple[str, ...]:
 def _fit_of(name: str, lora: Lora, effects: Mapping[bytes, bool]) -> LoraFit:
     changed = other_size = 0
     for parts in lora.modules.values():
-        found = [effects[sample] for each in parts.values() if (sample := _sample(each)) in effects]
+        samples = [_sample(each) for each in parts.values() if each.ndim]
+        found = [effects[sample] for sample in samples if sample in effects]
         changed += any(found)
         other_size += bool(found) and not any(found)
     not_added = len(lora.modules) - changed - other_size

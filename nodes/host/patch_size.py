@@ -24,13 +24,14 @@ def changes_weight(patch: Patch) -> bool:
 
 
 def fits_weight(model: ModelPatcher, name: str, patch: Patch) -> bool:
-    """Whether what is to be added has the size of its weight; True where that cannot be told from sizes alone."""
+    """Whether what is to be added has the size of its weight, as the host takes it; True where that cannot be told from
+    sizes alone."""
     _, change, _, offset, _ = patch
     shape = _change_shape(change)
     if offset is not None or shape is None:
         return True
     weight = comfy.utils.get_attr(model.model, name)
-    return math.prod(shape) == weight.numel() and shape[0] == weight.shape[0]
+    return tuple(weight.shape) == shape if isinstance(change, tuple) else weight.numel() == math.prod(shape)
 
 
 def _change_shape(change: object) -> tuple[int, ...] | None:
