@@ -19,6 +19,10 @@ _PARTS = (
     (r"[._]lora\.(up|down)\.weight", r"lora_\1.weight"),
     (r"\.lora_(linear_layer\.)?(up|down|mid)\.weight", r"lora_\2.weight"),
     (
+        r"\.lora_magnitude_vector(\.(?!weight)[^.]+)?(\.weight)?",
+        "dora_scale",
+    ),
+    (
         r"\.(alpha|dora_scale|reshape_weight|diff|diff_b|set_weight|w_norm|b_norm|hada_\w+|lokr_\w+|oft_\w+|\w+_norm)",
         r"\1",
     ),
@@ -65,7 +69,8 @@ def lora_in(raw: object, file_name: str, modules: Collection[str]) -> Lora:
         if module is None or not part:
             unknown[named] = None
         else:
-            changed.setdefault(module, {})[part] = value
+            is_flat = part == "dora_scale" and value.ndim == 1
+            changed.setdefault(module, {})[part] = value[:, None] if is_flat else value  # one number a row
     if found is None or not is_lora:
         holds = named_together(found.held) if found else type(raw).__name__
         raise ValueError(

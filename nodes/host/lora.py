@@ -14,7 +14,7 @@ from torch import Tensor
 from ...headforcing_core.checkpoint.lora_names import Lora, lora_in
 from ...headforcing_core.checkpoint.tensor_names import named_together
 from .checkpoint_file import read_tensors
-from .patch_size import fits_weight
+from .patch_size import fits_weight, patches_of
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -47,7 +47,7 @@ class LoraFit:
         """How much of it changes the model, in words."""
         parts = [f"LoRA {self.name}: {self.changed} of {self.weights} weights changed"]
         if self.other_size:
-            parts.append(f"{self.other_size} have another size here, so it was made for another model")
+            parts.append(f"{self.other_size} have another size here, or stand where ComfyUI changes nothing")
         if self.unknown:
             parts.append(f"{len(self.unknown)} names fit nothing in this model ({named_together(self.unknown)})")
         if self.not_added:
@@ -91,9 +91,7 @@ def added_fits(model: ModelPatcher) -> tuple[LoraFit, ...]:
 
 def named_fits(model: ModelPatcher, paths: Collection[str]) -> tuple[LoraFit, ...]:
     """How LoRA files fit a MODEL that other nodes have added to it in whatever way; files that cannot be read are those
-    nodes' affair. Nothing is known of what is added beside the weights (the host's bypass)."""
-    if model.injections:
-        return ()
+    nodes' affair."""
     effects = _effects(model)
     modules = _modules(comfy.lora.model_lora_keys_unet(model.model, {})) if paths else ()
     fits: list[LoraFit] = []
@@ -103,6 +101,12 @@ def named_fits(model: ModelPatcher, paths: Collection[str]) -> tuple[LoraFit, ..
         except ValueError:
             continue
     return tuple(fits)
+
+
+def unnamed_fit(model: ModelPatcher) -> LoraFit:
+    """How all fits that has been added to the weights of a MODEL, from whatever file."""
+    found = [fits_weight(model, name, patch) for name, patches in patches_of(model).items() for patch in patches]
+    return LoraFit("of another node", len(found), sum(found), found.count(False), (), 0)
 
 
 def _modules(keys: Collection[str]) -> tuple[str, ...]:
@@ -123,7 +127,7 @@ def _fit_of(name: str, lora: Lora, effects: Mapping[bytes, bool]) -> LoraFit:
 def _effects(model: ModelPatcher) -> dict[bytes, bool]:
     """Samples of all tensors that are added to the weights of a MODEL, and whether they fit their weight."""
     effects: dict[bytes, bool] = {}
-    for name, patches in model.patches.items():
+    for name, patches in patches_of(model).items():
         for patch in patches:
             fits = fits_weight(model, name, patch)
             for tensor in _tensors(patch[1]):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ...headforcing_core.checkpoint.fingerprint import hashed_parts
-from .patch_size import changes_weight, fits_weight
+from .patch_size import changes_weight, fits_weight, patches_of
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -22,7 +22,7 @@ def weight_patches_hashes(model: ModelPatcher) -> tuple[str | None, ...]:
     older versions gave for the same, if that was another."""
     changing = {
         name: [patch for patch in patches if changes_weight(patch) and fits_weight(model, name, patch)]
-        for name, patches in model.patches.items()
+        for name, patches in patches_of(model).items()
     }
     now = _hash({name: patches for name, patches in changing.items() if patches})
     before = _hash(model.patches)

@@ -1,10 +1,10 @@
-"""What is to be added to a weight of a MODEL: whether it changes the weight, and whether it has its size."""
+"""What is to be added to the weights of a MODEL, and whether it changes them: the host leaves out what does not fit."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import comfy.utils
 from comfy.weight_adapter import LoHaAdapter, LoKrAdapter, LoRAAdapter
@@ -16,6 +16,20 @@ if TYPE_CHECKING:
     Patch: TypeAlias = tuple[float, object, float, tuple[int, int, int] | None, Callable[[Tensor], Tensor] | None]
     """Strength, what is added, strength of the weight itself, which part of it, and what is made of what is added."""
 
+_BYPASS = "bypass_lora"
+_ROW_SCALE = {LoRAAdapter: 4, LoHaAdapter: 7, LoKrAdapter: 8}  # its place among an adapter's weights
+
+
+def patches_of(model: ModelPatcher) -> dict[str, list[Patch]]:
+    """All that is to be added to each weight, be it to the weight itself or, as the host's bypass does, beside it."""
+    patches = {name: list(each) for name, each in model.patches.items()}
+    for injection in model.injections.get(_BYPASS, ()):
+        for cell in getattr(injection.inject, "__closure__", None) or ():
+            beside = getattr(cell.cell_contents, "adapters", {})  # by module: what is added, and its strength
+            for module, (change, strength) in beside.items():
+                patches.setdefault(f"{module}.weight", []).append((strength, change, 1.0, None, None))
+    return patches
+
 
 def changes_weight(patch: Patch) -> bool:
     """Whether anything is left of a weight's change at its strength."""
@@ -24,14 +38,28 @@ def changes_weight(patch: Patch) -> bool:
 
 
 def fits_weight(model: ModelPatcher, name: str, patch: Patch) -> bool:
-    """Whether what is to be added has the size of its weight, as the host takes it; True where that cannot be told from
-    sizes alone."""
+    """Whether the host can add what is to be added, by its size and place; True where sizes alone do not tell."""
     _, change, _, offset, _ = patch
     shape = _change_shape(change)
+    module_name = name.rpartition(".")[0]
+    if any("." in inner for inner, _ in comfy.utils.get_attr(model.model, module_name).named_parameters()):
+        return False  # of a module that has others in it, which the host passes over
     if offset is not None or shape is None:
         return True
     weight = comfy.utils.get_attr(model.model, name)
-    return tuple(weight.shape) == shape if isinstance(change, tuple) else weight.numel() == math.prod(shape)
+    if isinstance(change, tuple):
+        return tuple(weight.shape) == shape
+    scale = _row_scale(change)
+    if scale is not None and scale.ndim == 1 and scale.numel() != weight.shape[-1]:
+        return False
+    return weight.numel() == math.prod(shape)
+
+
+def _row_scale(change: object) -> Tensor | None:
+    """What DoRA scales the rows of a weight with."""
+    if not isinstance(change, LoRAAdapter | LoHaAdapter | LoKrAdapter):
+        return None
+    return cast("Tensor | None", change.weights[_ROW_SCALE[type(change)]])
 
 
 def _change_shape(change: object) -> tuple[int, ...] | None:

@@ -9,7 +9,7 @@ import folder_paths
 
 from ...headforcing_core.checkpoint.saved_choice import LOADER
 from ...headforcing_core.files.api_workflow import inputs_of, upstream
-from ..host.lora import LORA_FOLDER, added_fits, named_fits
+from ..host.lora import LORA_FOLDER, added_fits, named_fits, unnamed_fit
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -20,7 +20,9 @@ def lora_warnings(model: ModelPatcher, dynprompt: DynamicPrompt | None, node_id:
     """A sentence on each LoRA of which not all changes the MODEL, whatever node has added it."""
     names = dict.fromkeys(_named_before(dynprompt, node_id)) if dynprompt is not None and node_id is not None else ()
     paths = [path for name in names if (path := folder_paths.get_full_path(LORA_FOLDER, name)) is not None]
-    fits = (*added_fits(model), *named_fits(model, paths))
+    fits = [*added_fits(model), *named_fits(model, paths)]
+    if not any(fit.other_size for fit in fits):
+        fits.append(unnamed_fit(model))
     return tuple(fit.told for fit in fits if not fit.is_whole)
 
 

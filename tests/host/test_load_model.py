@@ -21,8 +21,8 @@ GOOD = {  # file: (family, frames a chunk, where the weights are)
     "random_a.safetensors": ("self_forcing", 3, "no outer key"),
 }
 REFUSED = {  # file: (what is wrong, what to do)
-    "bad_lora_only.safetensors": ("is a LoRA", "put a LoRA loader node"),
-    "bad_lora_only.pt": ("is a LoRA", "put a LoRA loader node"),
+    "bad_lora_only.safetensors": ("is a LoRA", "and choose it as lora"),
+    "bad_lora_only.pt": ("is a LoRA", "and choose it as lora"),
     "bad_i2v_36_channels.safetensors": ("image-to-video", "Load a Wan 2.1 text-to-video checkpoint"),
     "bad_vace.safetensors": ("VACE", "Load a Wan 2.1 text-to-video checkpoint"),
     "bad_wan22_5b.safetensors": ("48 latent channels", "Load a Wan 2.1 text-to-video checkpoint"),

@@ -325,3 +325,39 @@ def test_the_family_survives_save_model(files, pack, load, chosen: str) -> None:
     family = {"auto": "causal_forcing_framewise"}.get(chosen, chosen)
     assert (facts.family, facts.chunk_frames) == (family, {"auto": 1}.get(chosen, 3))
     assert f"Family {family}, told by the workflow that the file was saved with" in report
+
+
+def test_what_0_1_0_kept_of_a_tagged_file_goes_on(files, pack, video) -> None:
+    """It took the tags for weights, so its fingerprint was another."""
+    tagged = {**files.weights, "blocks.2.self_attn.comfy_attention.config": torch.ones(3, dtype=torch.uint8)}
+    name = files.put("self_forcing_tagged.safetensors", tagged)
+    model = pack.run("HeadForcingLoadARModel", model_name=name)[0]
+    now, before = pack.module("nodes.host.model").facts_of(model).fingerprints
+    video(model, TEXT, seconds=0.5, run_name="tagged")
+    place = pack.module("nodes.keeping.output_folder").runs_folder() / "tagged" / "run.json"
+    seal = pack.module("headforcing_core.run_store.record_json").seal
+    written = json.loads(place.read_bytes())
+    assert written.pop("sha256") and written["settings"]["fingerprint"] == now
+    for fingerprint in (before, "weights:" + "0" * 64):
+        written["settings"]["fingerprint"] = fingerprint
+        place.write_bytes(seal(json.dumps(written, separators=(",", ":")).encode("ascii")))
+        if fingerprint == before:
+            video(model, TEXT, seconds=0.75, run_name="tagged")
+        else:
+            with pytest.raises(ValueError, match="was made with fingerprint .the checkpoint. 'weights:000"):
+                video(model, TEXT, seconds=0.75, run_name="tagged")
+
+
+def test_a_profile_of_0_1_0_serves_a_tagged_file(files, pack, tmp_path) -> None:
+    tagged = {**files.weights, "blocks.2.self_attn.comfy_attention.config": torch.zeros(2, dtype=torch.uint8)}
+    model = pack.run("HeadForcingLoadARModel", model_name=files.put("self_forcing_tags.safetensors", tagged))[0]
+    facts = pack.module("nodes.host.model").facts_of(model)
+    library = pack.module("nodes.profiles.library")
+    heads = pack.module("headforcing_core.heads.profile")
+    labels = tuple(("local", "anchor", "memory") for _ in range(4))
+    profile = heads.HeadProfile(facts.older_fingerprints[0], "fast", library.USUAL_RULE, labels, None, {})
+    path = library.store_profile(profile, "of_0_1_0")
+    assert library.known_profile(facts, 4, 3)[0] == profile
+    assert profile.check_fits(4, 3, facts.fingerprints) is None
+    path.unlink()
+    assert library.known_profile(facts, 4, 3)[0] is None

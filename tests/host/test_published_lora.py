@@ -106,8 +106,14 @@ MISFITS: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]]
         lambda pairs: {f"unet.down.{name}": tensor for name, tensor in pairs.items()},
         "0 of 40 weights changed; 40 names fit nothing in this model (unet.down.blocks.0.cross_attn.k, ",
     ),
-    "larger": (lambda pairs: of_width(640), "0 of 16 weights changed; 16 have another size here, so it was made for"),
-    "smaller": (lambda pairs: of_width(128), "0 of 16 weights changed; 16 have another size here, so it was made for"),
+    "larger": (
+        lambda pairs: of_width(640),
+        "0 of 16 weights changed; 16 have another size here, or stand where ComfyUI",
+    ),
+    "smaller": (
+        lambda pairs: of_width(128),
+        "0 of 16 weights changed; 16 have another size here, or stand where ComfyUI",
+    ),
     "deeper": (
         lambda pairs: pairs | {name.replace("blocks.0.", "blocks.7."): tensor for name, tensor in pairs.items()},
         "40 of 50 weights changed; 10 names fit nothing in this model (blocks.7.cross_attn.k, ",
@@ -121,6 +127,10 @@ MISFITS: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]]
         "0 of 1 weights changed; 1 have another size here",
     ),
     "diff": (lambda pairs: {"blocks.0.ffn.0.diff": torch.ones(8, 8)}, "0 of 1 weights changed; 1 have another size"),
+    "modulation": (
+        lambda pairs: {"blocks.0.modulation.diff": torch.ones(1, 6, 384)},
+        "0 of 1 weights changed; 1 have another size here, or stand where ComfyUI changes nothing",
+    ),
 }
 
 
@@ -185,3 +195,34 @@ def test_a_kept_run_of_a_lora_without_effect_goes_on_under_the_hash_of_before(lo
         else:
             with pytest.raises(ValueError, match="was made with weight_patches .LoRA. '0000"):
                 video(model, TEXT, seconds=0.75, run_name=name)
+
+
+def test_a_lora_beside_the_weights_counts_as_one_in_them(load, pack, loras: Path) -> None:
+    """The host's bypass computes it in the layers; a kept run is tied to it all the same."""
+    from comfy_extras.nodes_lora_debug import LoraLoaderBypassModelOnly
+
+    hashes = pack.module("nodes.host.lora_hash").weight_patches_hashes
+    lora = pack.module("nodes.host.lora")
+    plain = load(BASE)
+    models = [
+        LoraLoaderBypassModelOnly().load_lora_model_only(plain, "tiny_lora.safetensors", strength)[0]
+        for strength in (1.0, 0.5)
+    ]
+    assert len({hashes(model)[0] for model in (plain, *models)}) == 3
+    assert all(hashes(model)[1:] == (None,) for model in models)  # what 0.1.0 saw of it
+    (fit,) = lora.named_fits(models[0], [str(loras / "tiny_lora.safetensors")])
+    assert fit.is_whole and fit.weights == 40
+
+
+@pytest.mark.parametrize("name", ["dora_scale", "lora_magnitude_vector", "lora_magnitude_vector.default.weight"])
+def test_a_scale_of_rows_is_one_number_a_row(pairs, with_lora, latent, name: str) -> None:
+    """DoRA: of shape (rows,) where PEFT wrote it, which the host takes in (rows, 1) alone."""
+    rows = {module: pairs[f"{module}.lora_B.weight"].shape[0] for module in ("blocks.1.ffn.0", "blocks.1.ffn.2")}
+    flat, column = (
+        {**pairs, **{f"{module}.{name}": torch.full((count, *more), 0.5) for module, count in rows.items()}}
+        for more in ((), (1,))
+    )
+    model, report = with_lora(flat)
+    assert "40 of 40 weights changed." in report
+    assert torch.equal(latent(model), latent(with_lora(column)[0]))
+    assert not torch.equal(latent(model), latent(with_lora(pairs)[0]))

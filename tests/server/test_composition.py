@@ -45,6 +45,51 @@ def test_a_lora_loader_between_changes_the_video(saved_latent: SavedLatent, plai
     assert changed.isfinite().all() and (changed - plain).abs().max() > 0.1
 
 
+@pytest.fixture(scope="module")
+def longlive_lora(comfyui: Server) -> Iterator[str]:
+    """The name of a LoRA file as LongLive is published with."""
+    folder = comfyui.base_directory / "models" / "loras"
+    pairs = safetensors.torch.load_file(folder / "tiny_lora.safetensors")
+    named = {name.replace("diffusion_model.", "base_model.model."): tensor for name, tensor in pairs.items()}
+    path = folder / "longlive_lora.pt"
+    torch.save({"generator_lora": named, "critic_lora": named, "step": 3000}, path)
+    yield path.name
+    path.unlink()
+
+
+def test_a_lora_that_the_node_before_knows_no_name_of_is_told(
+    client: Client, saved_latent: SavedLatent, plain: Tensor, longlive_lora: str
+) -> None:
+    loader = node("LoraLoaderModelOnly", model=["model", 0], lora_name=longlive_lora, strength_model=1.0)
+    told = (
+        f"LoRA {longlive_lora}: 0 of 40 weights changed; 40 were not added by the node that names it; choose it as "
+        "lora of Load AR Model instead."
+    )
+    workflow = between(loader)
+    assert torch.equal(plain, saved_latent(workflow))
+    result = client.run(
+        {**workflow, "sampler": node("HeadForcingSampler", **{**workflow["sampler"]["inputs"], "seed": 7})}
+    )
+    (warning,) = [event for event in result.events if event.kind == "head_forcing.warning"]
+    assert (warning.text("node_id"), warning.text("text")) == ("sampler", told)
+    assert told in json.loads(shown(result))["notes"]
+
+
+def test_the_same_lora_is_added_by_load_ar_model(client: Client, saved_latent: SavedLatent, longlive_lora: str) -> None:
+    workflow = sampling()
+    workflow["model"]["inputs"]["lora"] = longlive_lora
+    good = node("LoraLoaderModelOnly", model=["model", 0], lora_name="tiny_lora.safetensors", strength_model=1.0)
+    assert torch.equal(saved_latent(workflow), saved_latent(between(good)))
+    assert not [event for event in client.run(workflow).events if event.kind == "head_forcing.warning"]
+
+
+@pytest.mark.parametrize("how", [{"strength_model": 0.0}, {"lora_name": "tiny_lora.safetensors"}])
+def test_a_lora_that_is_off_or_fits_is_not_told(client: Client, longlive_lora: str, how: dict[str, object]) -> None:
+    inputs = {"model": ["model", 0], "lora_name": longlive_lora, "strength_model": 1.0, **how}
+    result = client.run(between(node("LoraLoaderModelOnly", **inputs)))
+    assert not [note for note in json.loads(shown(result))["notes"] if "LoRA" in note]
+
+
 def test_a_lora_of_no_strength_changes_nothing(saved_latent: SavedLatent, plain: Tensor) -> None:
     assert torch.equal(
         plain,

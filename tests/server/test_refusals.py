@@ -9,7 +9,10 @@ from tests.server.graphs import SIZE, node, sampling
 
 LOAD_ANOTHER = "Load a Wan 2.1 text-to-video checkpoint of the Self-Forcing kind, for example self_forcing_dmd.pt."
 EMPTY = ("is empty (0 bytes). ", "Download the file again.")
-LORA = ("is a LoRA", "Load the base checkpoint here and put a LoRA loader node with this file after it.")
+LORA = (
+    "is a LoRA",
+    "Choose the base checkpoint as model_name, put this file into models/loras, and choose it as lora.",
+)
 DAMAGED = ("cannot be read", "Download it again.")
 CHECKPOINTS = {  # file: how the message begins after the file's name, and how it ends
     "bad_empty.pt": EMPTY,
@@ -17,7 +20,7 @@ CHECKPOINTS = {  # file: how the message begins after the file's name, and how i
     "bad_i2v_36_channels.safetensors": ("is an image-to-video model", LOAD_ANOTHER),
     "bad_lora_only.pt": LORA,
     "bad_lora_only.safetensors": LORA,
-    "bad_missing_blocks.safetensors": ("is incomplete", "Download the file again."),
+    "bad_missing_blocks.safetensors": ("is incomplete", "Download the file again, as one file."),
     "bad_not_wan.safetensors": ("is not a Wan model", LOAD_ANOTHER),
     "bad_pickle_not_tensors.pt": ("holds no tensors", LOAD_ANOTHER),
     "bad_pickle_object.pt": ("cannot be read", "Use the authors' own file, or one converted to safetensors."),
