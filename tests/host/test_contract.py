@@ -21,7 +21,7 @@ def described(node) -> dict:
     inputs = []
     for given in schema.inputs:
         fields = given.as_dict()
-        files = given.id in ("model_name", "profile_name")  # their options are the files that are there
+        files = given.id in ("model_name", "profile_name", "lora")  # their options are the files that are there
         inputs.append(
             {
                 "id": given.id,

@@ -53,7 +53,7 @@ def test_a_page_names_every_input_with_a_typical_value_and_every_output(page: tu
 def test_a_page_names_every_option(page: tuple) -> None:
     node, text = page
     for each in node.GET_SCHEMA().inputs:
-        options = [] if each.id in ("model_name", "profile_name") else each.as_dict().get("options") or []
+        options = [] if each.id in ("model_name", "profile_name", "lora") else each.as_dict().get("options") or []
         assert [option for option in options if not re.search(rf"\b{option}\b", text)] == [], each.id
 
 
