@@ -226,3 +226,39 @@ def test_a_scale_of_rows_is_one_number_a_row(pairs, with_lora, latent, name: str
     assert "40 of 40 weights changed." in report
     assert torch.equal(latent(model), latent(with_lora(column)[0]))
     assert not torch.equal(latent(model), latent(with_lora(pairs)[0]))
+
+
+@pytest.mark.parametrize(
+    "inputs, told",
+    [
+        ({"lora_name": "deeper.safetensors", "strength_model": 1.0}, True),
+        ({"lora_1": {"on": True, "lora": "deeper.safetensors", "strength": 0.8}}, True),
+        ({"lora_1": {"on": False, "lora": "deeper.safetensors", "strength": 0.8}}, False),
+        ({"lora_name": "deeper.safetensors", "strength_model": 0.0}, False),
+        ({"lora_stack": ["stack", 0]}, True),
+    ],
+)
+def test_a_lora_of_any_node_before_the_sampler_is_told_if_parts_of_it_fit_nothing(
+    pack, load, pairs, loras: Path, inputs: dict[str, object], told: bool
+) -> None:
+    import comfy.sd
+    from comfy_execution.graph import DynamicPrompt
+
+    named = {f"diffusion_model.{name}": tensor for name, tensor in pairs.items()}
+    deeper = named | {name.replace("blocks.0.", "blocks.9."): tensor for name, tensor in named.items()}
+    save_file({name: tensor.clone() for name, tensor in deeper.items()}, loras / "deeper.safetensors")
+    model = comfy.sd.load_lora_for_models(load(BASE), None, deeper, 1.0, 0)[0]
+    prompt = DynamicPrompt(
+        {
+            "model": {
+                "class_type": "HeadForcingLoadARModel",
+                "inputs": {"model_name": BASE, "lora": "deeper.safetensors"},
+            },
+            "stack": {"class_type": "SomeLoraStack", "inputs": {"lora_a": "deeper.safetensors", "strength_a": 1.0}},
+            "power": {"class_type": "SomeLoraLoader", "inputs": {"model": ["model", 0], **inputs}},
+            "sampler": {"class_type": "HeadForcingSampler", "inputs": {"model": ["power", 0]}},
+        }
+    )
+    warnings = pack.module("nodes.request.lora_warnings").lora_warnings(model, prompt, "sampler")
+    expected = "LoRA deeper.safetensors: 40 of 50 weights changed; 10 names fit nothing in this model ("
+    assert [warning.startswith(expected) for warning in warnings] == [True] * told
