@@ -7,6 +7,7 @@ USAGE = """Set up a real ComfyUI with this pack, then show it, test it, serve it
 
     python dev.py demo [--minute] [--comfyui PATH]
     python dev.py test [--comfyui PATH] [pytest arguments ...]
+    python dev.py newest [--comfyui PATH] [pytest arguments ...]
     python dev.py serve [--comfyui PATH]
     python dev.py run [--comfyui PATH] -- COMMAND ...
 """

@@ -1,4 +1,4 @@
-"""The four commands of dev.py."""
+"""The five commands of dev.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from testbed.prompts import Prompt
 
-from .paths import REPOSITORY, cache_folder
+from .paths import REPOSITORY, cache_folder, say
 from .problem import Problem, exit_code_of
 from .server.base_directory import temporary_base_directory
 from .server.process import Server
@@ -21,6 +21,7 @@ from .server.world_workflow import MODEL, TEXT_ENCODER, VAE, WORLD_HEIGHT, WORLD
 from .setup.chromium import ensure_chromium
 from .setup.installation import Installation
 from .setup.lock import exclusive
+from .setup.newer import ensure_newer, install_newest, versions_in
 
 _HOST_PACKAGES = ("torch", "aiohttp")
 _TEST_PACKAGES = (*_HOST_PACKAGES, "pytest", "xdist", "hypothesis", "playwright", "ruff", "basedpyright")
@@ -49,7 +50,7 @@ def _parse(arguments: list[str], description: str) -> tuple[argparse.Namespace, 
         prog="dev.py", description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     commands = parser.add_subparsers(dest="name", required=True)
-    for name in ("demo", "test", "serve", "run"):
+    for name in ("demo", "test", "newest", "serve", "run"):
         command = commands.add_parser(name, allow_abbrev=False)
         command.add_argument("--comfyui", type=Path, metavar="PATH", help="use this ComfyUI instead of the managed one")
     commands.choices["demo"].add_argument("--minute", action="store_true", help="a whole minute of video")
@@ -57,7 +58,7 @@ def _parse(arguments: list[str], description: str) -> tuple[argparse.Namespace, 
         split = arguments.index("--")
         return parser.parse_args(arguments[:split]), arguments[split + 1 :]
     given, rest = parser.parse_known_args(arguments)
-    if rest and given.name != "test":
+    if rest and given.name not in ("test", "newest"):
         parser.error(f"unknown arguments: {' '.join(rest)}")
     return given, rest
 
@@ -67,7 +68,8 @@ def _run(given: argparse.Namespace, rest: list[str]) -> int:
         raise Problem(
             "run was given no command.", "It has nothing to start.", "Write: python dev.py run -- COMMAND ..."
         )
-    packages = {"test": _TEST_PACKAGES, "demo": (*_HOST_PACKAGES, "av")}.get(given.name, _HOST_PACKAGES)
+    has_tests = given.name in ("test", "newest")
+    packages = _TEST_PACKAGES if has_tests else (*_HOST_PACKAGES, "av") if given.name == "demo" else _HOST_PACKAGES
     installation = Installation.ready(given.comfyui, packages)
     if given.name == "serve":
         return _serve(installation)
@@ -76,8 +78,10 @@ def _run(given: argparse.Namespace, rest: list[str]) -> int:
         return _become(rest, variables)
     os.chdir(REPOSITORY)
     python = str(installation.python)
-    if given.name == "test":
-        variables["HEADFORCING_CHROMIUM"] = str(_chromium())
+    if has_tests:
+        newest = given.name == "newest"
+        rest = ["tests/newer", *rest] if newest else rest
+        variables.update(_for_tests(installation.python, newest))
         has_place = any(Path(argument.partition("::")[0]).exists() for argument in rest)
         return _become([python, "-P", "-m", "pytest", *(() if has_place else _ON_ALL_CORES), *rest], variables)
     minute = ["--minute"] if given.minute else []
@@ -95,10 +99,15 @@ def _serve(installation: Installation) -> int:
             raise server.problem(f"ended on its own with exit code {server.wait()}")
 
 
-def _chromium() -> Path:
+def _for_tests(python: Path, newest: bool) -> dict[str, str]:
+    """What tests need beside an installation, as environment variables."""
     cache = cache_folder()
     with exclusive(cache / "lock"):
-        return ensure_chromium(cache)
+        newer = install_newest(cache, python) if newest else ensure_newer(cache, python)
+        chromium = ensure_chromium(cache)
+    if newest:
+        say("  " + ", ".join(f"{name} {version}" for name, version in versions_in(newer).items()))
+    return {"HEADFORCING_CHROMIUM": str(chromium), "HEADFORCING_NEWER": str(newer)}
 
 
 def _become(command: list[str], variables: dict[str, str]) -> int:

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
     from devtools.server.process import Server
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-LONGEST_FIRST = ("page", "server", "host", "testbed", "core", "dev")  # the folders: so that all workers end together
-ON_ONE_WORKER = ("tests/page", "tests/server")  # each with a ComfyUI of its own, started once
+# the folders: so that all workers end together
+LONGEST_FIRST = ("page", "server", "newer", "host", "testbed", "core", "dev")
+ON_ONE_WORKER = ("tests/page", "tests/server", "tests/newer")  # each with a ComfyUI of its own, started once
 
 sys.path.insert(0, str(REPOSITORY))
 
@@ -53,6 +55,11 @@ def require(variable: str) -> Path:
 @pytest.fixture(scope="session")
 def comfyui() -> Iterator["Server"]:
     """One running ComfyUI with the pack and the fixture models, for the server and the page tests alike."""
+    yield from running_comfyui()
+
+
+def running_comfyui(newer: Path | None = None) -> Iterator["Server"]:
+    """A running ComfyUI, with the packages in the folder `newer` in place of those of its environment, if given."""
     require("COMFYUI_PATH")
     fixtures = require("HEADFORCING_FIXTURES")
     from devtools.server.base_directory import temporary_base_directory
@@ -60,7 +67,8 @@ def comfyui() -> Iterator["Server"]:
     from devtools.server.process import Server
     from devtools.setup.installation import Installation
 
-    with temporary_base_directory(fixtures) as folder, Server(Installation.from_environment(), folder) as server:
+    installation = replace(Installation.from_environment(), newer=newer)
+    with temporary_base_directory(fixtures) as folder, Server(installation, folder) as server:
         if not Client(server.url).object_info("HeadForcingSampler"):
             raise server.problem("does not know the nodes of this pack")
         yield server

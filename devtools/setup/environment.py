@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -14,13 +12,12 @@ from pathlib import Path
 
 from ..paths import REQUIREMENTS, python_in, say
 from ..problem import Problem, held_file
-from . import manifest
 from .cpu_only import make_importable
+from .package_folder import damage_of_packages, mark_whole
 from .pip import pip, problem_of_output
 
 NEEDED_BYTES = 5_000_000_000
 _COMPLETE = "complete.json"
-_RECORDS = "*.dist-info/RECORD"
 _FILES = ("constraints.txt", "host.txt", "host-no-deps.txt", "testing.txt")
 
 
@@ -56,29 +53,10 @@ def require_disk_space(folder: Path, free_bytes: int) -> None:
 
 
 def damage_of(folder: Path) -> str:
-    """What is wrong with the environment in `folder`, in a few words; empty when it is whole (a quick look at every
-    file that its packages list: there, and of the listed size)."""
-    records = manifest.read(folder / _COMPLETE)
-    if not records:
-        return "its set-up never finished" if folder.exists() else "it does not exist"
-    if not python_in(folder).exists():
+    """What is wrong with the environment in `folder`, in a few words; empty when it is whole."""
+    if folder.exists() and not python_in(folder).exists():
         return "its python is missing"
-    site_packages = site_packages_of(folder)
-    if damaged := manifest.damaged_files(site_packages, records):
-        return f"{damaged[0]} is missing or changed"
-    for record in records:
-        for name, _, size in csv.reader((site_packages / record).read_text(encoding="utf-8").splitlines()):
-            if not name.endswith(".pyc") and not _has_size(os.path.join(site_packages, name), size):
-                return f"{name} is missing or cut short"
-    return ""
-
-
-def _has_size(path: str, size: str) -> bool:
-    try:
-        found = os.stat(path).st_size
-    except OSError:
-        return False
-    return not size or found == int(size)
+    return damage_of_packages(site_packages_of(folder), folder / _COMPLETE)
 
 
 def site_packages_of(folder: Path) -> Path:
@@ -126,7 +104,5 @@ def _build(folder: Path, log: Path) -> None:
 
 
 def mark_complete(folder: Path) -> None:
-    """Declare an environment whole as it is now: note the RECORD of each of its packages. The last step of a build."""
-    site_packages = site_packages_of(folder)
-    records = {f"{path.parent.name}/RECORD": manifest.sha256_of(path) for path in site_packages.glob(_RECORDS)}
-    manifest.write(folder / _COMPLETE, records)
+    """Declare an environment whole as it is now. The last step of a build."""
+    mark_whole(site_packages_of(folder), folder / _COMPLETE)

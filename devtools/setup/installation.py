@@ -18,11 +18,13 @@ from .lock import exclusive
 
 @dataclass(frozen=True)
 class Installation:
-    """What was set up: the python that runs ComfyUI, ComfyUI's root, and the folder with the fixture models."""
+    """What was set up: the python that runs ComfyUI, ComfyUI's root, the folder with the fixture models, and one with
+    newer packages that ComfyUI finds before those of its python, if any."""
 
     python: Path
     host: Path
     models: Path
+    newer: Path | None = None
 
     @classmethod
     def ready(cls, comfyui: Path | None, packages: tuple[str, ...]) -> Installation:
@@ -54,7 +56,8 @@ class Installation:
 
     def variables(self) -> dict[str, str]:
         """The environment variables of a command that runs in this installation."""
-        return {**_variables(self.python, self.host), "HEADFORCING_FIXTURES": str(self.models)}
+        newer = {"PYTHONPATH": str(self.newer)} if self.newer else {}
+        return {**_variables(self.python, self.host), **newer, "HEADFORCING_FIXTURES": str(self.models)}
 
 
 def _variables(python: Path, host: Path) -> dict[str, str]:

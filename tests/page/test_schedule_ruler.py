@@ -312,7 +312,7 @@ def test_nothing_of_it_is_saved_or_sent(ruler: Ruler, comfyui: Server) -> None:
     """The page with our scripts and the page without them save and send the same."""
     shipped = cast(dict[str, Json], json.loads(WORKFLOW.read_text(encoding="utf-8")))
     with_scripts = saved_and_sent(ruler.page, shipped)
-    assert with_scripts[0] == [node.get("widgets_values") for node in cast(list, shipped["nodes"])]
+    assert with_scripts[0] == [node.get("widgets_values") or [] for node in cast(list, shipped["nodes"])]
     tab = ruler.page.tab.context.new_page()
     tab.route("**/extensions/*head-forcing/**", lambda route: route.abort())
     try:
@@ -329,5 +329,5 @@ def test_nothing_of_it_is_saved_or_sent(ruler: Ruler, comfyui: Server) -> None:
 def saved_and_sent(page: ComfyPage, workflow: Json) -> tuple[Json, Json]:
     """The values that the page saves with a workflow, and what it sends to the host."""
     page.load_workflow(workflow)
-    saved = page.tab.evaluate("() => app.graph.serialize().nodes.map((node) => node.widgets_values)")
+    saved = page.tab.evaluate("() => app.graph.serialize().nodes.map((node) => node.widgets_values ?? [])")
     return saved, page.api_prompt()
