@@ -92,7 +92,10 @@ def test_a_template_opens_as_it_was_saved(opened: Opened, name: str) -> None:
     opened.page.settle()
     now = opened.page.tab.evaluate("() => JSON.parse(JSON.stringify(app.graph.serialize()))")
     assert opened.page.missing_node_types(now) == []
-    assert values(now) == values(saved)
+    for (shown_type, shown), (saved_type, kept) in zip(values(now), values(saved), strict=True):
+        # a stock node may have widgets that this host has and the oldest supported one has not
+        own = shown if shown_type.startswith("HeadForcing") else shown[: len(kept)]
+        assert (shown_type, own) == (saved_type, kept)
 
 
 @pytest.mark.parametrize("node_type", NODES)
@@ -154,7 +157,7 @@ def card(page: ComfyPage, name: str) -> Locator:
     return page.tab.get_by_test_id(f"template-workflow-{name}")
 
 
-def values(workflow: dict) -> list[tuple[str, object]]:
+def values(workflow: dict) -> list[tuple[str, list]]:
     """The type and the widgets' values of every node, in the order of their ids."""
     nodes = sorted(workflow["nodes"], key=lambda node: int(node["id"]))
     return [(node["type"], node.get("widgets_values") or []) for node in nodes]

@@ -312,7 +312,9 @@ def test_nothing_of_it_is_saved_or_sent(ruler: Ruler, comfyui: Server) -> None:
     """The page with our scripts and the page without them save and send the same."""
     shipped = cast(dict[str, Json], json.loads(WORKFLOW.read_text(encoding="utf-8")))
     with_scripts = saved_and_sent(ruler.page, shipped)
-    assert with_scripts[0] == [node.get("widgets_values") or [] for node in cast(list, shipped["nodes"])]
+    for shown, node in zip(cast(list, with_scripts[0]), cast(list, shipped["nodes"]), strict=True):
+        kept = node.get("widgets_values") or []
+        assert shown[: len(kept)] == kept  # a stock node of a newer host may have more
     tab = ruler.page.tab.context.new_page()
     tab.route("**/extensions/*head-forcing/**", lambda route: route.abort())
     try:
