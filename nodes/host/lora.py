@@ -116,7 +116,7 @@ def _modules(keys: Collection[str]) -> tuple[str, ...]:
 def _fit_of(name: str, lora: Lora, effects: Mapping[bytes, bool]) -> LoraFit:
     changed = other_size = 0
     for parts in lora.modules.values():
-        samples = [_sample(each) for each in parts.values() if each.ndim]
+        samples = [_sample(each) for each in parts.values() if each.ndim and each.numel()]
         found = [effects[sample] for sample in samples if sample in effects]
         changed += any(found)
         other_size += bool(found) and not any(found)
@@ -138,7 +138,7 @@ def _effects(model: ModelPatcher) -> dict[bytes, bool]:
 
 def _tensors(value: object) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
-        if value.ndim:
+        if value.ndim and value.numel():
             yield value
     elif isinstance(value, list | tuple):
         for each in value:

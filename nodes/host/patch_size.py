@@ -46,13 +46,13 @@ def fits_weight(model: ModelPatcher, name: str, patch: Patch) -> bool:
         return False  # of a module that has others in it, which the host passes over
     if offset is not None or shape is None:
         return True
-    weight = comfy.utils.get_attr(model.model, name)
+    wanted = tuple(comfy.utils.get_attr(model.model, name).shape)  # a weight may be stored otherwise, as GGUF's are
     if isinstance(change, tuple):
-        return tuple(weight.shape) == shape
+        return wanted == shape
     scale = _row_scale(change)
-    if scale is not None and scale.ndim == 1 and scale.numel() != weight.shape[-1]:
+    if scale is not None and scale.ndim == 1 and scale.numel() != wanted[-1]:
         return False
-    return weight.numel() == math.prod(shape)
+    return math.prod(wanted) == math.prod(shape)
 
 
 def _row_scale(change: object) -> Tensor | None:

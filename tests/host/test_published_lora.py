@@ -149,6 +149,34 @@ def test_what_fits_nothing_is_told_and_ties_no_kept_run(
         assert torch.equal(made[0]["samples"], latent(load(BASE)))
 
 
+def test_a_rank_of_none_changes_nothing(with_lora, load, latent) -> None:
+    nothing = {"blocks.0.ffn.0.lora_A.weight": torch.ones(0, 384), "blocks.0.ffn.0.lora_B.weight": torch.ones(768, 0)}
+    model, report = with_lora(nothing)
+    assert "LoRA lora.pt: 0 of 1 weights changed" in report
+    assert torch.equal(latent(model), latent(load(BASE)))
+
+
+def test_a_weight_that_is_stored_in_another_shape_has_the_size_that_it_says(pairs, with_lora, pack) -> None:
+    """As the weights of GGUF loaders: bytes, which say what they stand for."""
+
+    class Packed(torch.Tensor):
+        @property
+        def shape(self) -> torch.Size:
+            return torch.Size((384, 384))
+
+    model = with_lora(pairs)[0]
+    name = "diffusion_model.blocks.0.self_attn.q.weight"
+    layer = model.get_model_object("diffusion_model.blocks.0.self_attn.q")
+    stored = layer.weight
+    fits_weight = pack.module("nodes.host.patch_size").fits_weight
+    try:
+        layer.weight = torch.nn.Parameter(torch.zeros(384, 408).as_subclass(Packed), requires_grad=False)
+        assert fits_weight(model, name, model.patches[name][0])
+    finally:
+        layer.weight = stored
+    assert not fits_weight(model, name.replace("self_attn.q", "ffn.0"), model.patches[name][0])
+
+
 @pytest.mark.parametrize(
     "content, reason",
     [
