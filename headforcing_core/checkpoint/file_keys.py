@@ -5,7 +5,7 @@ from typing import NamedTuple, TypeAlias
 
 from torch import Tensor
 
-from .tensor_names import named_together, plain_name
+from .tensor_names import is_known_key, named_together, plain_name
 
 _FLAT_KEYS = ("generator_ema", "generator", "generator_lora")  # written out before every name where a file has no keys
 _DEEPEST = 4
@@ -27,7 +27,7 @@ def below_keys(raw: Mapping[object, object], keys: Sequence[str]) -> Found:
     passed: list[str] = []
     aside: dict[str, object] = {}
     while len(passed) < _DEEPEST:
-        key = next((key for key in keys if _under(held, key)), None) or _only_key(held)
+        key = next((key for key in keys if holds_tensors(_under(held, key))), None) or _other_key(held)
         if key is None:
             break
         below = _under(held, key)
@@ -58,9 +58,14 @@ def plainly_named(held: Held, file_name: str) -> dict[str, Tensor]:
 
 def holds_tensors(value: object) -> bool:
     """Whether there are tensors in what stands under a key."""
-    if isinstance(value, Mapping):
-        return any(isinstance(each, Tensor | Mapping) and holds_tensors(each) for each in value.values())
-    return isinstance(value, Tensor)
+    left = [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, Tensor):
+            return True
+        if isinstance(each, Mapping):
+            left.extend(each.values())
+    return False
 
 
 def keys_in_words(aside: Held) -> tuple[str, ...]:
@@ -77,10 +82,13 @@ def _under(held: Held, key: str) -> Held:
     return {name.removeprefix(f"{key}."): value for name, value in held.items() if name.startswith(f"{key}.")}
 
 
-def _only_key(held: Held) -> str | None:
+def _other_key(held: Held) -> str | None:
+    """The key that stands for a model where none of the usual does: rather none of a training's state."""
     if any(isinstance(value, Tensor) for value in held.values()):
         return None
-    return next((key for key, value in held.items() if isinstance(value, Mapping) and holds_tensors(value)), None)
+    found = [(key, value) for key, value in held.items() if isinstance(value, Mapping) and holds_tensors(value)]
+    beside = [(is_known_key(key), not any(isinstance(each, Tensor) for each in value.values())) for key, value in found]
+    return found[beside.index(min(beside))][0] if found else None
 
 
 def _by_key(rest: Held) -> dict[str, object]:

@@ -72,14 +72,15 @@ def marked(
     tensors: dict[str, Tensor], described: Mapping[str, Mapping[str, object]], file_name: str
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The tensors with a mark on every layer that has a scale, and the layers that the host cannot keep small: those
-    with a scale a row or a block, and unmarked int8. ValueError for a small weight without a scale among others that
-    have one, and for a scale that fits no way of scaling its weight."""
+    with a scale a row or a block, unmarked int8, and what is no Linear layer's. ValueError for a small weight without a
+    scale among others that have one, and for a scale that fits no way of scaling its weight."""
     marks = {f"{layer}{MARK}": _mark(each) for layer, each in described.items() if f"{layer}.weight" in tensors}
     found = {**tensors, **marks}
     scaled = _scaled_layers(found)
     full: list[str] = []
     for layer in scaled:
         weight, scale, mark = found[f"{layer}.weight"], _scale(found, layer), found.get(f"{layer}{MARK}")
+        is_old = _OLD_MARK in found and f"{layer}{_SCALES[0]}" not in found  # which the host marks by itself
         if mark is not None and _format(mark) not in _OF_ONE_NUMBER:
             continue  # in a form of the host's own, which has rules of its own
         if weight.dtype not in _FORMATS or any(f"{layer}{end}" in found for end in _OF_FORMATS):
@@ -87,15 +88,18 @@ def marked(
                 f"{file_name} has a scale for {layer}.weight that ComfyUI would not use: the weight is stored in full, "
                 "or scaled in a second way besides. Download the bf16 file of the same model."
             )
-        if mark is None and _OLD_MARK not in found:
+        if mark is None and not is_old:
             found[f"{layer}{MARK}"] = _mark({"format": _FORMATS[weight.dtype], "full_precision_matrix_mult": True})
-        if scale.numel() != 1 or weight.dtype == torch.int8:
-            full.append(layer)
+        if scale.numel() != 1 or weight.dtype == torch.int8 or weight.ndim != 2:
+            full.append(layer)  # the host scales the weights of Linear layers alone
+        elif not is_old:
+            found[f"{layer}{_SCALES[0]}"] = scale
+            found.pop(f"{layer}{_SCALES[1]}", None)
         if _spread(scale, weight) is None:
             raise ValueError(
                 f"{file_name} has a scale of shape {tuple(scale.shape)} for {layer}.weight, whose shape is "
-                f"{tuple(weight.shape)}. It is neither one number, nor one a row or block. Download the bf16 file of "
-                "the same model."
+                f"{tuple(weight.shape)}, as {_called(scale)}. It is neither one fractional number, nor one a row or "
+                "block. Download the bf16 file of the same model."
             )
     _refuse_unscaled(found, set(scaled), file_name)
     return found, tuple(full)
@@ -122,11 +126,12 @@ def _refuse_unscaled(tensors: Mapping[str, Tensor], scaled: Collection[str], fil
     alike = {_any_block(layer) for layer in scaled}
     for name, weight in tensors.items():
         layer = name.removesuffix(".weight")
-        if layer == name or weight.dtype not in _FORMATS or layer in scaled:
+        if layer == name or layer in scaled:
             continue
-        if weight.dtype == torch.int8 or f"{layer}{MARK}" in tensors or _any_block(layer) in alike:
+        is_small = weight.dtype in _FORMATS and (weight.dtype == torch.int8 or _any_block(layer) in alike)
+        if is_small or f"{layer}{MARK}" in tensors:
             raise ValueError(
-                f"{file_name} has no scale for {name}, which is stored as {str(weight.dtype).removeprefix('torch.')}. "
+                f"{file_name} has no scale for {name}, which is stored as {_called(weight)}. "
                 "Without it the numbers have the wrong size. The conversion was not whole. Download the file again."
             )
 
@@ -146,6 +151,8 @@ def _scale(tensors: Mapping[str, Tensor], layer: str) -> Tensor:
 
 def _spread(scale: Tensor, weight: Tensor) -> Tensor | None:
     """A scale of one number, one a row, or one a block, as wide as its weight; None for any other."""
+    if not scale.is_floating_point():
+        return None  # an exponent, such as mxfp8 has
     scale = scale.float()
     if scale.numel() == 1:
         return scale.reshape(())
@@ -163,8 +170,14 @@ def _mark(described: Mapping[str, object]) -> Tensor:
     return torch.tensor(list(json.dumps(dict(described)).encode()), dtype=torch.uint8)
 
 
+def _called(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
 def _format(mark: Tensor) -> str:
+    if mark.dtype != torch.uint8:
+        return "unreadable"
     try:
         return str(json.loads(bytes(mark.tolist())).get("format"))
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError, RecursionError):
         return "unreadable"

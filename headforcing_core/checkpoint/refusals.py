@@ -12,7 +12,7 @@ WANTED = "Load a Wan 2.1 text-to-video checkpoint of the Self-Forcing kind, for 
 _LORA_KEY = re.compile(r"lora_(A|B|up|down)\b|\.lora\.|_lora$")
 _DIFFUSERS_KEY = re.compile(r"condition_embedder\..*|scale_shift_table|blocks\.\d+\.attn[12]\..*|proj_out\..*")
 _UNMERGED_KEY = re.compile(r".*\.base_layer\.(weight|bias)")
-_SHARD = re.compile(r"(\d{1,5})-of-(\d{1,5})\b")
+_SHARD = re.compile(r"(\d{4,5})-of-(\d{4,5})\b")
 _SECOND_KEY = re.compile(
     r"(.*\.)?memory_(weight|bias|modulation|patch_embedding|text_embedding|time_embedding|time_projection|head)(\..*)?"
 )

@@ -42,11 +42,17 @@ _BESIDE = (
     (r"blocks\.\d+\.(cam_injector_layer\d|cam_scale_layer|cam_shift_layer)\..*", "a camera's tensors"),
     (r"(vae|first_stage_model)\..*", "a VAE"),
     (r"(text_encoders?|cond_stage_model|conditioner|clip)\..*", "a text encoder"),
+    (r"clip_vision\..*", "a picture encoder"),
     (r"(model_ema|ema|ema_model)\..*", "averaged weights of another name"),
     (r"(.*\.)?(freqs|freqs_cis|inv_freq|rope\..*)", "tables of rotation, which ComfyUI makes anew"),
+    (r"(model_sampling|denoiser)\..*", "noise levels"),
     (r"(critic|critic_ema|fake_score|real_score|discriminator|cls_pred_head|.*optimizer.*)\..*", "training state"),
 )
-_KNOWN_KEYS = re.compile(r".*(optim|sched|critic|score|discrim|generator|ema|step|epoch|rng|scaler|loss|config|args).*")
+_KNOWN_KEYS = re.compile(
+    r".*(optim|sched|critic|score|discrim|generator|ema|step|epoch|iter|rng|scaler|loss|metric|config|args|hyper"
+    r"|callback|loops).*|(lr|best)(_.*)?",
+    re.DOTALL,
+)
 
 
 def plain_name(name: str) -> str:
@@ -70,13 +76,13 @@ def beside_a_model(name: str) -> str | None:
 
 def is_known_key(key: str) -> bool:
     """Whether something known stands under a key beside the model: other weights of a training, or its state."""
-    return _KNOWN_KEYS.fullmatch(key.lower()) is not None
+    return _KNOWN_KEYS.fullmatch(key.lower()) is not None or beside_a_model(f"{key}.") is not None
 
 
 def named_together(names: Iterable[str]) -> str:
     """A few names in words, for what stands under all of them."""
     names = sorted(names)
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return ", ".join(name[:100] for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def grouped(what_of: Mapping[str, str]) -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
 import comfy.ldm.modules.attention
+import comfy.model_management
 import comfy.sd
 import comfy.utils
 import torch
@@ -37,7 +38,9 @@ _TERMINAL_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 def read_checkpoint(path: str) -> Weights:
     """Read and recognise a checkpoint file, tensors only. ValueError, with the reason, for what cannot be used."""
     raw, header = read_tensors(path)
-    return unwrap(raw, Path(path).name, header)
+    weights = unwrap(raw, Path(path).name, header)
+    refuse_unusual({**weights.tensors, **weights.left_out}, Path(path).name)
+    return weights
 
 
 def read_tensors(path: str) -> tuple[object, Mapping[str, str]]:
@@ -77,6 +80,16 @@ def read_tensors(path: str) -> tuple[object, Mapping[str, str]]:
     return raw, header or {}
 
 
+def refuse_unusual(tensors: Mapping[str, torch.Tensor], file_name: str) -> None:
+    """ValueError for tensors whose numbers do not stand in a row in the file."""
+    for name, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
+            raise ValueError(
+                f"{file_name} holds {name} as a tensor without numbers of its own, or in a form that ComfyUI does not "
+                "load (sparse, or of torch's old quantization). Download a safetensors file of the same."
+            )
+
+
 def load_ar_patcher(path: str, weight_dtype: str, disable_dynamic: bool = False) -> ModelPatcher:
     """A checkpoint file as the host's MODEL. Also what the host calls when it needs the model anew."""
     return patcher_from(read_checkpoint(path), path, weight_dtype, disable_dynamic)
@@ -89,12 +102,20 @@ def patcher_from(weights: Weights, path: str, weight_dtype: str, disable_dynamic
     tensors = in_full(weights.tensors, weights.full_layers)
     if hasattr(comfy.ldm.modules.attention, "ComfyAttention"):  # of hosts that read such tags
         tensors |= {tag: tensor for tag, tensor in weights.left_out.items() if tag.endswith(ATTENTION_TAG)}
-    patcher = comfy.sd.load_diffusion_model_state_dict(
-        tensors,
-        model_options=dict(_DTYPES[weight_dtype]),
-        metadata=_described(weights),
-        disable_dynamic=disable_dynamic,
-    )
+    try:
+        patcher = comfy.sd.load_diffusion_model_state_dict(
+            tensors,
+            model_options=dict(_DTYPES[weight_dtype]),
+            metadata=_described(weights),
+            disable_dynamic=disable_dynamic,
+        )
+    except comfy.model_management.OOM_EXCEPTION:
+        raise  # nothing is wrong with the file
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{name} cannot be loaded by ComfyUI ({' '.join(str(error).split())[:300]}). Tensors are damaged or of "
+            "another architecture. Download the file again, or another checkpoint."
+        ) from error
     if patcher is None:
         raise ValueError(
             f"{name} was not recognised by ComfyUI. Its tensors have Wan names but another "
@@ -106,15 +127,10 @@ def patcher_from(weights: Weights, path: str, weight_dtype: str, disable_dynamic
 
 
 def _described(weights: Weights) -> dict[str, str]:
-    """The head of the file, and in it the two things that the host does not read from the weights."""
+    """The head of the file, with the two things that the host does not read from the weights for a config: it builds
+    the model from whatever stands there."""
     described = {name: text for name, text in weights.header.items() if name != HEADER}  # marked on the layers by now
-    try:
-        config = json.loads(described.get("config", "{}"))
-        transformer = dict(config.get("transformer", {}))
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        config, transformer = {}, {}
-    known = {"causal_ar": True, "text_dim": weights.text_dim}
-    return {**described, "config": json.dumps({**config, "transformer": {**transformer, **known}})}
+    return {**described, "config": json.dumps({"transformer": {"causal_ar": True, "text_dim": weights.text_dim}})}
 
 
 def _check_formats(weights: Weights, name: str) -> None:

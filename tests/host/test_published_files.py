@@ -104,6 +104,27 @@ def test_the_host_s_own_scaled_files_keep_their_fingerprint(files, latent, pack)
     assert pack.module("nodes.host.model").facts_of(model).fingerprints == (weights_fingerprint(old),)
 
 
+@pytest.mark.parametrize("names", ["scale_weight", "scaled_fp8", "scale_weight and header"])
+def test_scales_of_an_old_name_or_with_an_old_mark_are_read(files, latent, names: str) -> None:
+    stored = published.with_scales(files.weights, by="weight", prefix="")
+    header = published.header_for(stored) if "header" in names else None
+    if names.startswith("scale_weight"):
+        stored = {name.replace("weight_scale", "scale_weight"): tensor for name, tensor in stored.items()}
+    else:
+        stored["scaled_fp8"] = torch.zeros(2, dtype=torch.float8_e4m3fn)
+    name = files.put("self_forcing_old_names.safetensors", stored, header=header)
+    assert off(latent(name), latent("self_forcing_bf16.safetensors")) <= 0.2
+
+
+@pytest.mark.parametrize("layer", ["patch_embedding", "head.head", "text_embedding.0", "blocks.0.self_attn.norm_q"])
+def test_a_scale_counts_in_every_kind_of_layer(files, latent, layer: str) -> None:
+    """The host multiplies those of Linear layers alone."""
+    small, scale = published.small(files.weights[f"{layer}.weight"], "weight")
+    with_scale = {**files.weights, f"{layer}.weight": small, f"{layer}.weight_scale": scale}
+    found = latent(files.put("self_forcing_one_layer.safetensors", with_scale))
+    assert off(found, latent(files.put("self_forcing_none.safetensors", files.weights))) < 0.05
+
+
 @pytest.mark.parametrize("layer", ["blocks.0.self_attn.q", "blocks.1.cross_attn.o", "blocks.2.ffn.0", "blocks.3.ffn.2"])
 @pytest.mark.parametrize("by", ["row", "weight"])
 def test_a_scale_that_is_not_there_is_missed(files, load, layer: str, by: str) -> None:
@@ -116,6 +137,10 @@ def test_a_scale_that_is_not_there_is_missed(files, load, layer: str, by: str) -
 
 def _but(weights: Mapping[str, Tensor], **tensors: Tensor) -> dict[str, Tensor]:
     return {**weights, **{name.replace("__", "."): tensor for name, tensor in tensors.items()}}
+
+
+def mark(text: bytes) -> Tensor:
+    return torch.tensor(list(text), dtype=torch.uint8)
 
 
 ONE = torch.ones(1)
@@ -170,9 +195,36 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Tensor]], object], str]] = {
         lambda w: {**w, "blocks.0.ffn.0.weight": torch.zeros(768, 384, dtype=torch.int8)},
         "no scale for blocks.0.ffn.0.weight, which is stored as int8",
     ),
+    "exponents.safetensors": (  # mxfp8 without its marks
+        lambda w: _but(
+            published.with_scales(w, "weight", prefix=""),
+            blocks__0__ffn__0__weight_scale=torch.full((768, 12), 120, dtype=torch.uint8),
+        ),
+        "a scale of shape .768, 12. for blocks.0.ffn.0.weight.*as uint8",
+    ),
+    "mark_alone.safetensors": (
+        lambda w: _but(w, blocks__0__ffn__0__comfy_quant=mark(b'{"format": "float8_e4m3fn"}')),
+        "no scale for blocks.0.ffn.0.weight, which is stored as float32",
+    ),
+    "deep_mark.safetensors": (lambda w: _but(w, blocks__0__ffn__0__comfy_quant=mark(b"[" * 100_000)), "no scale for"),
+    "mark_of_numbers.safetensors": (
+        lambda w: _but(w, blocks__0__ffn__0__comfy_quant=torch.tensor(2**62)),
+        "no scale for",
+    ),
+    "sparse.pt": (lambda w: _but(w, head__modulation=w["head.modulation"].to_sparse()), "holds head.modulation as a"),
+    "meta.pt": (lambda w: _but(w, head__modulation=w["head.modulation"].to("meta")), "holds head.modulation as a"),
+    "other_size.safetensors": (
+        lambda w: _but(w, blocks__0__ffn__0__weight=torch.zeros(7, 5)),
+        "cannot be loaded by ComfyUI .*size mismatch for blocks.0.ffn.0.weight",
+    ),
+    "no_size.safetensors": (
+        lambda w: _but(w, blocks__0__ffn__0__weight=torch.tensor(1.0)),
+        "cannot be loaded by ComfyUI ",
+    ),
     "new_format.safetensors": (
         lambda w: _but(
-            w, blocks__0__ffn__0__comfy_quant=torch.tensor(list(b'{"format": "float3"}'), dtype=torch.uint8)
+            published.with_scales(w, "weight", prefix=""),
+            blocks__0__ffn__0__comfy_quant=mark(b'{"format": "float3"}'),
         ),
         "holds blocks.0.ffn.0.weight as 'float3'.*Update ComfyUI",
     ),
@@ -228,6 +280,56 @@ def test_of_two_models_written_out_flat_the_averaged_one_is_loaded(files, load, 
     name = "diffusion_model.head.modulation"
     assert torch.equal(model.get_model_object(name), files.weights["head.modulation"])
     assert "key generator_ema" in report and "Left aside in the file: generator." in report
+
+
+OF_HOST = {"foo": 1, "in_dim": 36, "image_model": "flux", "disable_unet_model_creation": True}
+
+
+@pytest.mark.parametrize("setting", OF_HOST)
+def test_a_config_in_the_header_does_not_change_what_is_built(files, load, setting: str) -> None:
+    """0.1.0 loaded such files; the host takes every word of it for an argument of the model."""
+    header = {"config": json.dumps({"transformer": {setting: OF_HOST[setting]}})}
+    model = load(files.put("self_forcing_config.safetensors", files.weights, header=header))
+    name = "diffusion_model.head.modulation"
+    assert torch.equal(model.get_model_object(name), files.weights["head.modulation"])
+
+
+BESIDE: dict[str, dict[str, object]] = {
+    "optimizer first": {"optimizer": {"state": {0: {"exp_avg": ONE}}}, "net": ...},
+    "average without weights": {"generator_ema": {"decay": 0.99, "shadow": {}}, "generator": ...},
+    "lightning": {
+        "generator": ...,
+        "callbacks": {"a": {"best": ONE}},
+        "loops": {"x": ONE},
+        "hyper_parameters": {"a": ONE},
+    },
+    "counters": {"model": ..., "iteration": ONE, "lr": ONE, "best_fid": ONE},
+    "encoders": {"model": ..., "vae": {"a": ONE}, "text_encoder": {"a": ONE}, "clip_vision": {"a": ONE}},
+}
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+def test_a_model_is_found_beside_whatever_a_training_keeps(files, load, kind: str) -> None:
+    content = {key: files.weights if value is ... else value for key, value in BESIDE[kind].items()}
+    model = load(files.put("self_forcing_beside.pt", content))
+    name = "diffusion_model.head.modulation"
+    assert torch.equal(model.get_model_object(name), files.weights["head.modulation"])
+
+
+def test_keys_may_stand_in_each_other_at_any_depth(files, pack) -> None:
+    deep: object = ONE
+    for _ in range(5000):
+        deep = {"k": deep}
+    unwrap = pack.module("headforcing_core.checkpoint.wan_weights").unwrap
+    found = unwrap({"model": files.weights, "optimizer": deep}, "x.pt")
+    assert found.notes == ("Left aside in the file: optimizer.",)
+    with pytest.raises(ValueError, match="x.pt holds no tensors"):
+        unwrap({"optimizer": deep}, "x.pt")
+
+
+@pytest.mark.parametrize("name", ["take_1-of-2", "best-2-of-3", "model-00001-of-00001"])
+def test_a_whole_model_is_no_part_by_a_counted_name(files, load, name: str) -> None:
+    assert load(files.put(f"{name}.safetensors", files.weights)) is not None
 
 
 def test_what_stands_beside_a_model_is_named(files, pack) -> None:
