@@ -15,7 +15,7 @@ _OF_TEXTS = re.compile(r"(lora_te\d?_|te\d?\.|text_encoders?\d?\.|conditioner\.)
 _UNDERSCORED = re.compile(r"(lora_unet_+|lora_transformer_|lora_|lycoris_)(.+)")
 # how a name ends: the pattern, and what the host calls that part of a change
 _PARTS = (
-    (r"\.lora_([AB])(\.(?!weight)[^.]+)?(\.weight)?", r"lora_\1.weight"),
+    (r"\.lora_([AB])(\.(?!weight|bias)[^.]+)?(\.weight)?", r"lora_\1.weight"),
     (r"[._]lora\.(up|down)\.weight", r"lora_\1.weight"),
     (r"\.lora_(linear_layer\.)?(up|down|mid)\.weight", r"lora_\2.weight"),
     (
@@ -27,6 +27,7 @@ _PARTS = (
         r"\1",
     ),
 )
+_HALVES = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight"}  # the same under another name
 _DIFFUSERS = (
     (r"self_attn\.([qkv])", r"attn1.to_\1"),
     (r"cross_attn\.([qkv])", r"attn2.to_\1"),
@@ -59,9 +60,14 @@ def lora_in(raw: object, file_name: str, modules: Collection[str]) -> Lora:
     called = _aliases(modules)
     changed: dict[str, dict[str, Tensor]] = {}
     unknown: dict[str, None] = {}
+    first: dict[tuple[str, str], str] = {}
+    of_texts: list[str] = []
     is_lora = False
     for name, value in found.held.items() if found else ():
-        if not isinstance(value, Tensor) or _OF_TEXTS.fullmatch(name):
+        if not isinstance(value, Tensor):
+            continue
+        if _OF_TEXTS.fullmatch(name):
+            of_texts.append(name)
             continue
         named, part = _parted(name)
         is_lora = is_lora or bool(part)
@@ -69,15 +75,28 @@ def lora_in(raw: object, file_name: str, modules: Collection[str]) -> Lora:
         if module is None or not part:
             unknown[named] = None
         else:
+            half = _HALVES.get(part, part)
+            if (module, half) in first:
+                raise ValueError(
+                    f"{file_name} changes {module} twice, by {first[module, half]} and {name}. Which of the two is "
+                    "meant cannot be told. Save one LoRA alone in the file."
+                )
+            first[module, half] = name
             is_flat = part == "dora_scale" and value.ndim == 1
             changed.setdefault(module, {})[part] = value[:, None] if is_flat else value  # one number a row
+    if of_texts and not (is_lora or unknown):
+        raise ValueError(
+            f"{file_name} changes the text encoder alone ({named_together(of_texts)}), which Load AR Model does not "
+            "load. Put Load LoRA between the model that encodes the texts and its use, or choose none."
+        )
     if found is None or not is_lora:
         holds = named_together(found.held) if found else type(raw).__name__
         raise ValueError(
             f"{file_name} is not a LoRA: it holds {holds or 'nothing'}. A LoRA has pairs of tensors with names such as "
             "lora_A and lora_B. Choose another file for lora, or none."
         )
-    return Lora(changed, tuple(unknown), keys_in_words(found.aside))
+    texts = (f"Not used: what the LoRA changes in a text encoder ({named_together(of_texts)}).",) if of_texts else ()
+    return Lora(changed, tuple(unknown), (*keys_in_words(found.aside), *texts))
 
 
 def _parted(name: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...headforcing_core.checkpoint.lora_names import Lora, lora_in
 from ...headforcing_core.checkpoint.tensor_names import named_together
-from .checkpoint_file import read_tensors
+from .checkpoint_file import read_tensors, refuse_unusual
 from .patch_size import fits_weight, patches_of
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class LoraFit:
     @property
     def is_whole(self) -> bool:
         """Whether all of the LoRA changes the model."""
-        return self.changed == self.weights
+        return self.changed == self.weights and not self.other_size
 
     @property
     def told(self) -> str:
@@ -52,7 +52,8 @@ class LoraFit:
             parts.append(f"{len(self.unknown)} names fit nothing in this model ({named_together(self.unknown)})")
         if self.not_added:
             parts.append(
-                f"{self.not_added} were not added by the node that names it; choose it as lora of Load AR Model instead"
+                f"{self.not_added} were not added: half of each is missing, or the node that names the file left it "
+                "out, or does not know its layout, which lora of Load AR Model does"
             )
         return "; ".join(parts) + "."
 
@@ -69,6 +70,12 @@ def add_lora(model: ModelPatcher, path: str, strength: float) -> tuple[ModelPatc
             for module, parts in lora.modules.items()
             for part, each in parts.items()
         }
+        refuse_unusual(named, name)
+        for key, each in named.items():
+            if key.endswith(".alpha") and each.numel() != 1:
+                raise ValueError(
+                    f"{name} is damaged. Its {key} holds {each.numel()} numbers, not one. Download it again."
+                )
         patches = comfy.lora.load_lora(named, keys, log_missing=False)
     except KeyError as error:
         raise ValueError(
@@ -106,7 +113,7 @@ def named_fits(model: ModelPatcher, paths: Collection[str]) -> tuple[LoraFit, ..
 def unnamed_fit(model: ModelPatcher) -> LoraFit:
     """How all fits that has been added to the weights of a MODEL, from whatever file."""
     found = [fits_weight(model, name, patch) for name, patches in patches_of(model).items() for patch in patches]
-    return LoraFit("of another node", len(found), sum(found), found.count(False), (), 0)
+    return LoraFit("or merge of another node", len(found), sum(found), found.count(False), (), 0)
 
 
 def _modules(keys: Collection[str]) -> tuple[str, ...]:
@@ -114,13 +121,13 @@ def _modules(keys: Collection[str]) -> tuple[str, ...]:
 
 
 def _fit_of(name: str, lora: Lora, effects: Mapping[bytes, bool]) -> LoraFit:
-    changed = other_size = 0
+    changed = other_size = not_added = 0
     for parts in lora.modules.values():
-        samples = [_sample(each) for each in parts.values() if each.ndim and each.numel()]
+        samples = [_sample(each) for each in parts.values() if each.ndim]
         found = [effects[sample] for sample in samples if sample in effects]
         changed += any(found)
-        other_size += bool(found) and not any(found)
-    not_added = len(lora.modules) - changed - other_size
+        other_size += not all(found)
+        not_added += not found
     return LoraFit(name, len(lora.modules) + len(lora.unknown), changed, other_size, lora.unknown, not_added)
 
 
@@ -138,7 +145,7 @@ def _effects(model: ModelPatcher) -> dict[bytes, bool]:
 
 def _tensors(value: object) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
-        if value.ndim and value.numel():
+        if value.ndim:
             yield value
     elif isinstance(value, list | tuple):
         for each in value:
@@ -151,5 +158,5 @@ def _sample(tensor: Tensor) -> bytes:
     """What tells a tensor from others, whatever type it has been brought to."""
     row = tensor.detach()
     while row.ndim > 1:
-        row = row[0]
+        row = row[:1].squeeze(0) if row.shape[0] else row.reshape(-1)
     return repr((tuple(tensor.shape), row[:_SAMPLED].to(torch.bfloat16).tolist())).encode()

@@ -21,12 +21,19 @@ def weight_patches_hashes(model: ModelPatcher) -> tuple[str | None, ...]:
     """SHA-256 over what is added to the weights and changes them, strengths included; None when nothing does. Then what
     older versions gave for the same, if that was another."""
     changing = {
-        name: [patch for patch in patches if changes_weight(patch) and fits_weight(model, name, patch)]
+        name: changes
         for name, patches in patches_of(model).items()
+        if (changes := [patch for patch in patches if changes_weight(patch) and fits_weight(model, name, patch)])
     }
-    now = _hash({name: patches for name, patches in changing.items() if patches})
+    now = _hash(changing)
+    if _which(changing) == _which(model.patches):
+        return (now,)  # which is not to be hashed twice
     before = _hash(model.patches)
     return (now,) if now == before else (now, before)
+
+
+def _which(patches: Mapping[str, Sequence[Patch]]) -> dict[str, list[int]]:
+    return {name: [id(patch) for patch in each] for name, each in patches.items()}
 
 
 def _hash(patches: Mapping[str, Sequence[Patch]]) -> str | None:

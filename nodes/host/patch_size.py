@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 import comfy.utils
-from comfy.weight_adapter import LoHaAdapter, LoKrAdapter, LoRAAdapter
+from comfy.weight_adapter import BOFTAdapter, LoHaAdapter, LoKrAdapter, LoRAAdapter, OFTAdapter
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     Patch: TypeAlias = tuple[float, object, float, tuple[int, int, int] | None, Callable[[Tensor], Tensor] | None]
     """Strength, what is added, strength of the weight itself, which part of it, and what is made of what is added."""
 
+_OF_NOTHING = (0,)
 _BYPASS = "bypass_lora"
 _ROW_SCALE = {LoRAAdapter: 4, LoHaAdapter: 7, LoKrAdapter: 8}  # its place among an adapter's weights
 
@@ -44,15 +45,31 @@ def fits_weight(model: ModelPatcher, name: str, patch: Patch) -> bool:
     module_name = name.rpartition(".")[0]
     if any("." in inner for inner, _ in comfy.utils.get_attr(model.model, module_name).named_parameters()):
         return False  # of a module that has others in it, which the host passes over
-    if offset is not None or shape is None:
+    if offset is not None:
         return True
     wanted = tuple(comfy.utils.get_attr(model.model, name).shape)  # a weight may be stored otherwise, as GGUF's are
+    if isinstance(change, OFTAdapter | BOFTAdapter):
+        return _turns_rows(change, wanted[0])
+    if shape is None:
+        return True
     if isinstance(change, tuple):
         return wanted == shape
     scale = _row_scale(change)
-    if scale is not None and scale.ndim == 1 and scale.numel() != wanted[-1]:
+    if scale is not None and not _spreads_over(tuple(scale.shape), wanted):
         return False
     return math.prod(wanted) == math.prod(shape)
+
+
+def _turns_rows(change: OFTAdapter | BOFTAdapter, rows: int) -> bool:
+    blocks, _, limit, _ = cast("tuple[Tensor, object, object, object]", change.weights)
+    if isinstance(change, BOFTAdapter) and limit is None:
+        return False  # which the host cannot do without
+    return math.prod(blocks.shape[-3:-1]) == rows and blocks.shape[-2] == blocks.shape[-1]
+
+
+def _spreads_over(shape: tuple[int, ...], weight: tuple[int, ...]) -> bool:
+    one_each = all(size in (1, whole) for size, whole in zip(reversed(shape), reversed(weight), strict=False))
+    return 0 < len(shape) <= len(weight) and one_each
 
 
 def _row_scale(change: object) -> Tensor | None:
@@ -63,17 +80,35 @@ def _row_scale(change: object) -> Tensor | None:
 
 
 def _change_shape(change: object) -> tuple[int, ...] | None:
-    if isinstance(change, LoRAAdapter | LoHaAdapter):
-        up, down, *_, last = change.weights
-        reshaped = last is not None and isinstance(change, LoRAAdapter)
-        return None if reshaped else (up.shape[0], *down.shape[1:])
+    if isinstance(change, LoRAAdapter):
+        up, down, _, middle, _, whole = change.weights
+        inner = () if middle is None else tuple(middle.shape[2:])
+        shape = (*_product_shape(up, down), *inner)
+        return shape if whole is None or math.prod(whole) == math.prod(shape) else _OF_NOTHING
+    if isinstance(change, LoHaAdapter):
+        up, down, _, other_up, other_down, middle, *_ = change.weights
+        shape = _product_shape(up, down)
+        if middle is not None:
+            return None
+        return shape if shape == _product_shape(other_up, other_down) else _OF_NOTHING
     if isinstance(change, LoKrAdapter):
-        first, second, _, first_up, first_down, second_up, second_down, *_ = change.weights
+        first, second, _, first_up, first_down, second_up, second_down, middle, _ = change.weights
+        if middle is not None:
+            return None
         sizes = [
-            whole.shape if whole is not None else (up.shape[0], down.shape[1])
+            whole.shape if whole is not None else _product_shape(up, down)
             for whole, up, down in ((first, first_up, first_down), (second, second_up, second_down))
         ]
+        if _OF_NOTHING in sizes:
+            return _OF_NOTHING
         return tuple(one * other for one, other in zip(*sizes, strict=True)) if len(sizes[0]) == len(sizes[1]) else None
     if isinstance(change, tuple) and len(change) == 2 and change[0] in ("diff", "set"):
         return tuple(change[1][0].shape)
     return None
+
+
+def _product_shape(up: Tensor | None, down: Tensor | None) -> tuple[int, ...]:
+    """The shape of two factors' product; of nothing for what cannot be multiplied."""
+    if up is None or down is None or up.ndim < 2 or down.ndim < 2 or not math.prod(up.shape[1:]) == down.shape[0] > 0:
+        return _OF_NOTHING
+    return (up.shape[0], *down.shape[1:])

@@ -36,7 +36,11 @@ def _named_before(dynprompt: DynamicPrompt, node_id: str) -> Iterator[str]:
 
 
 def _named_in(inputs: Mapping[str, object], known: set[str]) -> Iterator[str]:
-    strengths = [value for name, value in inputs.items() if "strength" in name and isinstance(value, int | float)]
+    strengths = [
+        value
+        for name, value in inputs.items()
+        if "strength" in name and "clip" not in name and isinstance(value, int | float)
+    ]
     if inputs.get("on") is False or (strengths and not any(strengths)):
         return
     for value in inputs.values():

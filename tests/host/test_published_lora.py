@@ -127,6 +127,54 @@ MISFITS: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]]
         "0 of 1 weights changed; 1 have another size here",
     ),
     "diff": (lambda pairs: {"blocks.0.ffn.0.diff": torch.ones(8, 8)}, "0 of 1 weights changed; 1 have another size"),
+    "ranks": (
+        lambda pairs: {
+            "blocks.0.ffn.0.lora_A.weight": torch.ones(4, 384),
+            "blocks.0.ffn.0.lora_B.weight": torch.ones(768, 8),
+        },
+        "0 of 1 weights changed; 1 have another size here",
+    ),
+    "no_rank": (
+        lambda pairs: {
+            "blocks.0.ffn.0.lora_A.weight": torch.ones(0, 384),
+            "blocks.0.ffn.0.lora_B.weight": torch.ones(768, 0),
+        },
+        "0 of 1 weights changed; 1 have another size here",
+    ),
+    "reshaped": (
+        lambda pairs: {
+            "blocks.0.ffn.0.lora_A.weight": torch.ones(4, 384),
+            "blocks.0.ffn.0.lora_B.weight": torch.ones(776, 4),
+            "blocks.0.ffn.0.reshape_weight": torch.tensor([776, 384]),
+        },
+        "0 of 1 weights changed; 1 have another size here",
+    ),
+    "loha": (
+        lambda pairs: {
+            **{f"blocks.0.ffn.0.hada_w{each}_a": torch.ones(768, 4) for each in "12"},
+            "blocks.0.ffn.0.hada_w1_b": torch.ones(4, 384),
+            "blocks.0.ffn.0.hada_w2_b": torch.ones(5, 384),
+        },
+        "0 of 1 weights changed; 1 have another size here",
+    ),
+    "oft": (
+        lambda pairs: {"blocks.0.ffn.0.oft_blocks": torch.ones(8, 7, 7)},
+        "0 of 1 weights changed; 1 have another size here",
+    ),
+    "dora": (
+        lambda pairs: {**pairs, "blocks.1.ffn.0.dora_scale": torch.ones(5, 1)},
+        "39 of 40 weights changed; 1 have another size here",
+    ),
+    "bias": (
+        lambda pairs: {**pairs, "blocks.1.ffn.0.diff_b": torch.ones(5)},
+        "40 of 40 weights changed; 1 have another size here",
+    ),
+    "peft_bias": (
+        lambda pairs: {**pairs, "blocks.1.ffn.0.lora_B.bias": torch.ones(768)},
+        "40 of 41 weights changed; 1 names fit nothing in this model (blocks.1.ffn.0.lora_B.bias)",
+    ),
+    "half": (lambda pairs: {"blocks.0.ffn.0.lora_A.weight": torch.ones(4, 384)}, "1 were not added: half of each is"),
+    "half_lokr": (lambda pairs: {"blocks.0.ffn.0.lokr_w1": torch.ones(8, 8)}, "0 of 1 weights changed; 1 have another"),
     "modulation": (
         lambda pairs: {"blocks.0.modulation.diff": torch.ones(1, 6, 384)},
         "0 of 1 weights changed; 1 have another size here, or stand where ComfyUI changes nothing",
@@ -177,12 +225,21 @@ def test_a_weight_that_is_stored_in_another_shape_has_the_size_that_it_says(pair
     assert not fits_weight(model, name.replace("self_attn.q", "ffn.0"), model.patches[name][0])
 
 
+A_PAIR = {"blocks.0.ffn.0.lora_A.weight": torch.ones(4, 384), "blocks.0.ffn.0.lora_B.weight": torch.ones(768, 4)}
+
+
 @pytest.mark.parametrize(
     "content, reason",
     [
         ({"blocks.0.self_attn.q.weight": torch.ones(1)}, "is not a LoRA: it holds blocks.0.self_attn.q.weight"),
         ([1, 2], "is not a LoRA: it holds list"),
         ({"generator_lora": {}}, "is not a LoRA: it holds"),
+        ({**A_PAIR, "blocks.0.ffn.0.alpha": torch.ones(2)}, "blocks.0.ffn.0.alpha holds 2 numbers, not one"),
+        ({name: tensor.to_sparse() for name, tensor in A_PAIR.items()}, "as a tensor without numbers of its own"),
+        ({name: tensor.to("meta") for name, tensor in A_PAIR.items()}, "as a tensor without numbers of its own"),
+        (A_PAIR | {name.replace("weight", "b.weight"): tensor for name, tensor in A_PAIR.items()}, "ffn.0 twice, by"),
+        ({**A_PAIR, "lora_unet_blocks_0_ffn_0.lora_down.weight": torch.ones(4, 384)}, "ffn.0 twice, by"),
+        ({"lora_te_text_model_encoder.lora_up.weight": torch.ones(4, 4)}, "changes the text encoder alone"),
         ({"blocks.0.ffn.0.lora_B.weight": torch.ones(768, 4)}, r"lacks diffusion_model.blocks.0.ffn.0.lora_A.weight"),
     ],
 )
@@ -193,7 +250,9 @@ def test_what_is_no_lora_is_refused(with_lora, content: object, reason: str) -> 
 
 def test_the_texts_of_a_lora_are_not_counted(pairs, with_lora) -> None:
     texts = {"lora_te_text_model_encoder_layers_0_mlp_fc1.lora_up.weight": torch.ones(4, 4)}
-    assert "LoRA lora.pt: 40 of 40 weights changed." in with_lora({**pairs, **texts})[1]
+    report = with_lora({**pairs, **texts})[1]
+    assert "LoRA lora.pt: 40 of 40 weights changed." in report
+    assert "Not used: what the LoRA changes in a text encoder (lora_te_text_model_encoder_layers_0_mlp" in report
 
 
 def test_a_lora_acts_on_weights_that_are_stored_small(pairs, with_lora, latent, merged) -> None:
@@ -263,6 +322,7 @@ def test_a_scale_of_rows_is_one_number_a_row(pairs, with_lora, latent, name: str
         ({"lora_1": {"on": True, "lora": "deeper.safetensors", "strength": 0.8}}, True),
         ({"lora_1": {"on": False, "lora": "deeper.safetensors", "strength": 0.8}}, False),
         ({"lora_name": "deeper.safetensors", "strength_model": 0.0}, False),
+        ({"lora_name": "deeper.safetensors", "strength_model": 0.0, "strength_clip": 1.0}, False),
         ({"lora_stack": ["stack", 0]}, True),
     ],
 )

@@ -62,8 +62,8 @@ def test_a_lora_that_the_node_before_knows_no_name_of_is_told(
 ) -> None:
     loader = node("LoraLoaderModelOnly", model=["model", 0], lora_name=longlive_lora, strength_model=1.0)
     told = (
-        f"LoRA {longlive_lora}: 0 of 40 weights changed; 40 were not added by the node that names it; choose it as "
-        "lora of Load AR Model instead."
+        f"LoRA {longlive_lora}: 0 of 40 weights changed; 40 were not added: half of each is missing, or the node that "
+        "names the file left it out, or does not know its layout, which lora of Load AR Model does."
     )
     workflow = between(loader)
     assert torch.equal(plain, saved_latent(workflow))
