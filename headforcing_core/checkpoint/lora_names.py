@@ -87,7 +87,7 @@ def lora_in(raw: object, file_name: str, modules: Collection[str]) -> Lora:
     if of_texts and not (is_lora or unknown):
         raise ValueError(
             f"{file_name} changes the text encoder alone ({named_together(of_texts)}), which Load AR Model does not "
-            "load. Put Load LoRA between the model that encodes the texts and its use, or choose none."
+            "load. Put Load LoRA after the text encoder's loader, or choose none for lora."
         )
     if found is None or not is_lora:
         holds = named_together(found.held) if found else type(raw).__name__

@@ -28,7 +28,7 @@ _SAMPLED = 8  # numbers of a tensor that tell it from others
 @dataclass(frozen=True)
 class LoraFit:
     """Of the weights that a LoRA file changes: how many there are, how many of them this model has in that size, how
-    many it has in another, the names that fit nothing, and how many fit but were not added."""
+    many it has in another, the names that fit nothing, and how many were not added."""
 
     name: str
     weights: int

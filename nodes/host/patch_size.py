@@ -102,8 +102,9 @@ def _change_shape(change: object) -> tuple[int, ...] | None:
         if _OF_NOTHING in sizes:
             return _OF_NOTHING
         return tuple(one * other for one, other in zip(*sizes, strict=True)) if len(sizes[0]) == len(sizes[1]) else None
-    if isinstance(change, tuple) and len(change) == 2 and change[0] in ("diff", "set"):
-        return tuple(change[1][0].shape)
+    if isinstance(change, tuple) and (len(change) == 1 or change[0] in ("diff", "set")):
+        values = cast("tuple[Tensor]", change if len(change) == 1 else change[1])
+        return tuple(values[0].shape)
     return None
 
 

@@ -301,6 +301,16 @@ def test_a_lora_beside_the_weights_counts_as_one_in_them(load, pack, loras: Path
     assert fit.is_whole and fit.weights == 40
 
 
+def test_what_any_node_adds_is_looked_at_by_its_size(pack, load) -> None:
+    """The forms of a change that the host's patcher takes besides LoRA."""
+    unnamed_fit = pack.module("nodes.host.lora").unnamed_fit
+    for shape, is_whole in (((768, 384), True), ((7, 5), False)):
+        for change in ((torch.ones(shape),), ("diff", (torch.ones(shape),)), ("set", (torch.ones(shape),))):
+            model = load(BASE).clone()
+            model.add_patches({"diffusion_model.blocks.0.ffn.0.weight": change}, 1.0)
+            assert unnamed_fit(model).is_whole is is_whole
+
+
 @pytest.mark.parametrize("name", ["dora_scale", "lora_magnitude_vector", "lora_magnitude_vector.default.weight"])
 def test_a_scale_of_rows_is_one_number_a_row(pairs, with_lora, latent, name: str) -> None:
     """DoRA: of shape (rows,) where PEFT wrote it, which the host takes in (rows, 1) alone."""
