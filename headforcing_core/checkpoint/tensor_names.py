@@ -68,6 +68,19 @@ def is_weight(name: str) -> bool:
     return block[2] in _BLOCK_NAMES if block else name in _OUTER_NAMES
 
 
+def block_of(name: str) -> int:
+    """Which block a plain name is of, counted from 0; -1 for none."""
+    block = _BLOCK.fullmatch(name)
+    return int(block[1]) if block else -1
+
+
+def needed_names(layers: int) -> list[str]:
+    """The names without which there is no model of so many layers: all weights but norm3, and no biases."""
+    inner = [name for name in sorted(_BLOCK_NAMES) if not name.endswith(".bias") and not name.startswith("norm3")]
+    outer = [name for name in sorted(_OUTER_NAMES) if not name.endswith(".bias")]
+    return [*outer, *(f"blocks.{block}.{name}" for block in range(layers) for name in inner)]
+
+
 def beside_a_model(name: str) -> str | None:
     """What a tensor is that comes along with a model and is none of its weights, by its plain name; None for a name
     that nothing is known of."""

@@ -1,7 +1,6 @@
 """The model in a checkpoint file: its keys unwrapped, and refused what cannot be used (layouts as the authors publish
 them)."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -11,27 +10,13 @@ from . import quantization
 from .file_keys import Held, below_keys, holds_tensors, keys_in_words, plainly_named
 from .fingerprint import weights_fingerprint
 from .refusals import WANTED, refuse_others, refuse_part
-from .tensor_names import beside_a_model, grouped, is_known_key, is_weight, named_together
+from .tensor_names import beside_a_model, block_of, grouped, is_known_key, is_weight, named_together, needed_names
 
 HEAD_DIM = 128
 
 # generator_ema before generator: where both are there, the moving average is the published model
 _TOP_LEVEL_KEYS = ("generator_ema", "generator", "model", "state_dict")
-_BLOCK_KEY = re.compile(r"blocks\.([0-9]{1,3})\.(.+)")
 _LAYERS_OF_WIDTH = {1536: 30, 5120: 40}  # Wan 2.1 text-to-video of 1.3B and 14B
-_OUTER_TENSORS = (
-    "patch_embedding.weight",
-    "text_embedding.0.weight",
-    "text_embedding.2.weight",
-    "time_embedding.0.weight",
-    "time_embedding.2.weight",
-    "time_projection.1.weight",
-    "head.head.weight",
-    "head.modulation",
-)
-_BLOCK_TENSORS = tuple(
-    f"{part}.{name}.weight" for part in ("self_attn", "cross_attn") for name in ("q", "k", "v", "o", "norm_q", "norm_k")
-) + ("ffn.0.weight", "ffn.2.weight", "modulation")
 
 
 @dataclass(frozen=True)
@@ -125,10 +110,8 @@ def _told_small(tensors: Mapping[str, Tensor], full_layers: tuple[str, ...]) -> 
 
 def _measured(tensors: Mapping[str, Tensor], file_name: str) -> tuple[int, int, int]:
     """Layers, width and width of texts. ValueError for a model that is not whole."""
-    blocks = {int(match.group(1)) for name in tensors if (match := _BLOCK_KEY.fullmatch(name))}
-    layers = max(blocks, default=-1) + 1
-    needed = [*_OUTER_TENSORS, *(f"blocks.{block}.{name}" for block in range(layers) for name in _BLOCK_TENSORS)]
-    missing = [name for name in needed if name not in tensors]
+    layers = 1 + max((block_of(name) for name in tensors), default=-1)
+    missing = [name for name in needed_names(layers) if name not in tensors]
     if missing or not layers:
         raise ValueError(
             f"{file_name} is incomplete. It lacks {len(missing) or 'all'} of its tensors, the first is "
