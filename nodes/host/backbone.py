@@ -24,7 +24,7 @@ from torch import Tensor
 from ...headforcing_core.geometry import LATENT_CHANNELS
 from ...headforcing_core.kv_memory.memory import KVMemory
 from ...headforcing_core.rollout.loop import Recipe
-from .attention import attention_name, preferred_by
+from .attention_choice import attention_name, preferred_by
 from .model import self_attention_of, wan_of
 
 if TYPE_CHECKING:

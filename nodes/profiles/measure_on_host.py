@@ -18,7 +18,7 @@ from ...headforcing_core.kv_memory.memory import KVMemory
 from ...headforcing_core.report.head_map import draw_profile
 from ...headforcing_core.rollout.noise import PerChunkNoise
 from ...headforcing_core.rollout.plan import RolloutPlan, Segment
-from ..host.attention import EXACT
+from ..host.attention_choice import EXACT
 from ..host.backbone import HostBackbone, check_backbone, rotate
 from ..host.conditioning import check_conditioning
 from ..host.device_memory import explaining_out_of_memory
