@@ -71,7 +71,7 @@ class DriftMeter:
     def _begin(self) -> None:
         self._count = 0
         self._values = torch.zeros(6, dtype=torch.float64)
-        self._sum = torch.zeros(())  # of pictures at SIMILARITY_SIDE, on their own device
+        self._sum = torch.zeros(())  # of pictures at SIMILARITY_SIDE
         self._differences: list[Jump] = []
 
     def _end(self) -> None:
@@ -112,7 +112,8 @@ class DriftMeter:
             scale = min(1.0, LONGEST_SIDE / max(height, width))
             self._size = width, height
             self._measured_size = max(1, round(width * scale)), max(1, round(height * scale))
-        rgb = picture[..., :3].float().clamp(0, 1).movedim(-1, 0)[None].contiguous()  # (1, 3, height, width)
+        # on the processor: not every card has float64, nor all of what follows
+        rgb = picture[..., :3].cpu().float().clamp(0, 1).movedim(-1, 0)[None].contiguous()  # (1, 3, height, width)
         wanted = self._measured_size[::-1]
         return rgb if wanted == (height, width) else F.interpolate(rgb, size=wanted, mode="bilinear", antialias=True)
 
@@ -124,7 +125,7 @@ def _values(picture: Tensor) -> Tensor:
     chroma = torch.linalg.vector_norm(colour, dim=1).mean()
     edges = laplacian(lightness, 3, border_type="replicate")
     spread = (lightness.std(correction=0), chroma, edges.var(correction=0))
-    return torch.stack([*lab.mean(dim=(0, 2, 3)), *spread]).double().cpu()
+    return torch.stack([*lab.mean(dim=(0, 2, 3)), *spread]).double()
 
 
 def _similarity(one: Tensor, other: Tensor) -> float:

@@ -17,8 +17,8 @@ class HeadProfile:
     """Which head is local, anchor or memory in one checkpoint.
 
     `masses` is float32 (layers, heads, REGIONS), or None for a rule that measures nothing; `reliability` the split-half
-    rank correlations; `sink_frames` what counted as the sink region. ValueError when labels are ragged or unknown, or
-    the masses have another shape.
+    rank correlations; `sink_frames` what counted as the sink region; `attention` what computed meanwhile, if known.
+    ValueError when labels are ragged or unknown, or the masses have another shape.
     """
 
     fingerprint: str
@@ -28,6 +28,7 @@ class HeadProfile:
     masses: Tensor | None
     reliability: dict[str, float]
     sink_frames: int = 3
+    attention: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         widths = {len(row) for row in self.labels}

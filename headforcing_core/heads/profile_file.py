@@ -25,6 +25,7 @@ def save_profile(profile: HeadProfile, path: Path) -> None:
         "labels": json.dumps(profile.labels),
         "reliability": json.dumps(profile.reliability),
         "sink_frames": str(profile.sink_frames),
+        "attention": json.dumps(profile.attention),
     }
     tensors = {} if profile.masses is None else {"masses": profile.masses.contiguous()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -61,6 +62,7 @@ def load_profile(path: Path) -> HeadProfile:
             masses=masses,
             reliability={str(name): float(value) for name, value in json.loads(described["reliability"]).items()},
             sink_frames=int(described["sink_frames"]),
+            attention=tuple(map(str, json.loads(described.get("attention", "[]")))),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise RuntimeError(

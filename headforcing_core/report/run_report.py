@@ -18,13 +18,15 @@ SHOWN_AROUND = 20
 @dataclass(frozen=True)
 class RunReport(Generic[Text]):
     """What is reported of a run that has made its chunks, in `seconds`: what decided about them, sentences, the
-    `schedule` that makes the same video again, and the most bytes that a chunk took beside the history."""
+    `schedule` that makes the same video again, the `attention` that computed, by name, and the most bytes that a chunk
+    took beside the history."""
 
     settings: Mapping[str, Setting]
     notes: Sequence[str]
     segments: Sequence[Segment[Text]]
     schedule: str | None
     profile: HeadProfile | None
+    attention: Sequence[str]
     chunks: Sequence[Chunk]
     chunk_bytes: int
     seconds: float
@@ -44,9 +46,8 @@ class RunReport(Generic[Text]):
                 "segments": _stretches(self.segments, len(self.chunks)),
                 "schedule": self.schedule,
                 "settings": dict(self.settings),
-                "profile": None
-                if profile is None
-                else {"fingerprint": profile.fingerprint, "rule": profile.rule.rule, "labels": profile.labels},
+                "attention": list(self.attention),
+                "profile": None if profile is None else _profile(profile),
                 "prefix_decisions": [asdict(decision) for decision in self.chunks[0].prefix_decisions],
                 "chunks": [_chunk(chunk) for chunk in shown],
                 "kv_bytes": self.chunks[-1].kv_bytes,
@@ -55,6 +56,15 @@ class RunReport(Generic[Text]):
                 "seconds": round(self.seconds, 3),
             }
         )
+
+
+def _profile(profile: HeadProfile) -> dict[str, object]:
+    return {
+        "fingerprint": profile.fingerprint,
+        "rule": profile.rule.rule,
+        "attention": list(profile.attention),
+        "labels": profile.labels,
+    }
 
 
 def _stretches(segments: Sequence[Segment[Text]], chunks: int) -> list[dict[str, object]]:

@@ -47,7 +47,13 @@ def is_own_file(name: str) -> bool:
 def place_for(root: Path, name: str, on_existing: str) -> Path:
     """The folder for a run, made if it is not there; for `new` one that was not there. RuntimeError when something else
     lies there, or it is a link."""
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise RuntimeError(
+            f"{root} is a file, or a link that leads nowhere. Runs are kept in a folder of that name. Move it away, or "
+            "connect the disk that the link leads to."
+        ) from error
     folder = root / name
     if on_existing == "new":
         return next(each for each in _numbered(folder) if _made(each))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import comfy.model_management
 import comfy.patcher_extension
@@ -24,6 +24,7 @@ from torch import Tensor
 from ...headforcing_core.geometry import LATENT_CHANNELS
 from ...headforcing_core.kv_memory.memory import KVMemory
 from ...headforcing_core.rollout.loop import Recipe
+from .attention_choice import attention_name, preferred_by
 from .model import self_attention_of, wan_of
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class HostBackbone:
         self._model = model.clone()
         self._seed = seed
         self.options: dict[str, object] = {}  # the transformer_options of the pass that is running
+        self.preferred: dict[str, Any] = {}  # what the layer that is running adds for the host's attention
+        self.attentions: list[str] = []  # the names of those that have computed
         self.memory: KVMemory | None = None
         for layer, self_attn in enumerate(self_attention_of(model)):
             name = _FORWARD.format(layer)
@@ -88,7 +91,10 @@ class HostBackbone:
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
         """The host's attention, with whatever kernel or override the artist chose."""
-        return optimized_attention(q, k, v, heads=heads, transformer_options=self.options)
+        name = attention_name(self.options, self.preferred)
+        if name not in self.attentions:
+            self.attentions.append(name)
+        return optimized_attention(q, k, v, heads=heads, transformer_options=self.options, **self.preferred)
 
     @contextmanager
     def reading(self, memory: KVMemory, expected_bytes: int) -> Iterator[None]:
@@ -117,7 +123,7 @@ class HostBackbone:
             yield
         finally:
             self.memory = None
-            self.options = {}
+            self.options = self.preferred = {}
             memory.release()
             self._model.remove_wrappers_with_key(wrapper, _RUN)
             self._take_out()
@@ -173,7 +179,7 @@ def _patched_forward(layer: int, self_attn: WanSelfAttention, original: Callable
         run = options.get(_RUN)
         if not isinstance(run, HostBackbone) or run.memory is None:
             return original(x, freqs, *args, transformer_options=options, **kwargs)
-        run.options = options
+        run.options, run.preferred = options, preferred_by(self_attn)
         per_head = (self_attn.num_heads, self_attn.head_dim)
         q = self_attn.norm_q(self_attn.q(x)).unflatten(2, per_head)
         k = self_attn.norm_k(self_attn.k(x)).unflatten(2, per_head)

@@ -18,6 +18,7 @@ from ...headforcing_core.kv_memory.memory import KVMemory
 from ...headforcing_core.report.head_map import draw_profile
 from ...headforcing_core.rollout.noise import PerChunkNoise
 from ...headforcing_core.rollout.plan import RolloutPlan, Segment
+from ..host.attention_choice import EXACT
 from ..host.backbone import HostBackbone, check_backbone, rotate
 from ..host.conditioning import check_conditioning
 from ..host.device_memory import explaining_out_of_memory
@@ -57,18 +58,18 @@ def make_profile(
     check_backbone(model)
     facts = facts_of(model)
     layers, heads = layers_and_heads(model)
-    rule, masses, reliability = measurement.rule, None, {}
+    rule, masses, reliability, attention = measurement.rule, None, {}, ()
     if rule.rule in MEASURING_RULES:
         for text in texts:
             check_conditioning(text, model, "schedule")
-        recorder = explaining_out_of_memory(
+        recorder, attention = explaining_out_of_memory(
             lambda: _watch(model, texts, measurement, status),
             lambda: _OUT_OF_MEMORY,
         )
         masses, reliability = recorder.masses(), recorder.reliability()
     labels = label_heads(rule, layers, heads, masses)
-    protocol = measurement.protocol if masses is not None else ""
-    return HeadProfile(facts.fingerprint, protocol, rule, labels, masses, reliability, measurement.sink_frames)
+    protocol, sink = measurement.protocol if masses is not None else "", measurement.sink_frames
+    return HeadProfile(facts.fingerprint, protocol, rule, labels, masses, reliability, sink, attention)
 
 
 def describe_profile(profile: HeadProfile) -> list[str]:
@@ -82,6 +83,12 @@ def describe_profile(profile: HeadProfile) -> list[str]:
                 "WARNING: below 0.9 the ranking of heads depends on what was watched. Use more prompts, or the "
                 "protocol paper."
             )
+    other = [name for name in profile.attention if name not in EXACT]
+    if other:
+        lines.append(
+            f"Measured under the attention {', '.join(other)}, which may change what is measured: without it other "
+            "heads may be found."
+        )
     return lines
 
 
@@ -92,7 +99,7 @@ def profile_picture(profile: HeadProfile) -> torch.Tensor:
 
 def _watch(
     model: ModelPatcher, texts: Sequence[Conditioning], measurement: Measurement, status: NodeStatus
-) -> MassRecorder:
+) -> tuple[MassRecorder, tuple[str, ...]]:
     facts, protocol, seed = facts_of(model), measurement.protocol, measurement.rule.seed
     layers, heads = layers_and_heads(model)
     n, size = facts.chunk_frames, latent_size(measurement.width, measurement.height)
@@ -113,4 +120,4 @@ def _watch(
         with backbone.reading(memory, memory.plan.expected_bytes(frame_bytes, HEAD_DIM)):
             measure(backbone, memory, plan, noise, watch, progress.after(done))
         done += plan.chunks
-    return recorder
+    return recorder, tuple(backbone.attentions)

@@ -38,6 +38,12 @@ log = logging.getLogger(__name__)
 _NO_LATENT = torch.empty(0)
 
 
+class _Made(NamedTuple):
+    chunks: list[Chunk]
+    beside: int  # the most bytes that a chunk took beside the history
+    attention: list[str]
+
+
 class RunOutputs(NamedTuple):
     """What a run made: its LATENT with all frames, a picture of what was read, and the report as JSON text."""
 
@@ -63,7 +69,7 @@ def make_outputs(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes)
     started = perf_counter()
     latent = _empty_latent(request)
     with _closing(job) as failures:
-        chunks, beside = _make_chunks(job, heads, noise, live, latent)
+        chunks, beside, attention = _make_chunks(job, heads, noise, live, latent)
     taken = perf_counter() - started
     log.info("Head forcing: %d chunks in %.1f s, history %.2f GB", len(chunks), taken, chunks[-1].kv_bytes / 1e9)
     report = RunReport(
@@ -72,6 +78,7 @@ def make_outputs(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes)
         segments=live.segments,
         schedule=live.schedule_text,
         profile=heads.profile,
+        attention=attention,
         chunks=chunks,
         chunk_bytes=beside,
         seconds=taken,
@@ -100,9 +107,7 @@ def kept_outputs(job: VideoJob, told: RunSummary) -> RunOutputs:
     return RunOutputs(latent, told.timeline, with_notes(told.report, [*run.notes, *failures]))
 
 
-def _make_chunks(
-    job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes, latent: Tensor
-) -> tuple[list[Chunk], int]:
+def _make_chunks(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes, latent: Tensor) -> _Made:
     request, run, stream = job.request, job.run, job.stream
     wanted = replace(request.rollout, finished=run.finished)
     backbone = HostBackbone(request.model, run.seed_for(0))
@@ -126,7 +131,7 @@ def _make_chunks(
                     progress.made(chunk, pictures)
                 beside = max(beside, memory.chunk_bytes)
                 chunks.append(replace(chunk, latent=_NO_LATENT))
-    return chunks, beside
+    return _Made(chunks, beside, backbone.attentions)
 
 
 def _empty_latent(request: RunRequest) -> Tensor:

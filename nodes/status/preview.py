@@ -6,11 +6,14 @@ over and over: the page needs no script for it, and classic nodes and Vue nodes 
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import threading
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
+import latent_preview
 import torch
 from comfy_api.feature_flags import supports_feature
 from comfy_execution.progress import get_progress_state
@@ -21,6 +24,9 @@ from server import PromptServer
 from torch import Tensor
 
 from ...headforcing_core.geometry import TIME_STRIDE
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
 
 MOST_A_SECOND = 8.0
 _LONGEST_SIDE = 384
@@ -106,6 +112,18 @@ def show_on(node_id: str | None) -> Show:
             server.send_sync(BinaryEventTypes.UNENCODED_PREVIEW_IMAGE, image, client)
 
     return show
+
+
+def frame_previewer(model: ModelPatcher) -> latent_preview.LatentPreviewer | None:
+    """What draws one frame of a latent; None when no previews are wanted. Other packs put theirs in place of the
+    host's. One that takes a whole clip and shows it by itself, as that of the Video Helper Suite does, would give a
+    still of a single frame, or nothing: then it is the host's own, if that can be found beneath."""
+    asked = model.load_device, model.model.latent_format
+    found = latent_preview.get_previewer(*asked)
+    drawing = getattr(type(found), "decode_latent_to_preview_image", None)
+    if found is None or drawing is latent_preview.LatentPreviewer.decode_latent_to_preview_image:
+        return found
+    return inspect.unwrap(latent_preview.get_previewer)(*asked)
 
 
 def flipped_pictures(pictures: Tensor, fps: float) -> tuple[list[Image.Image], float]:

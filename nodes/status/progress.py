@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, cast
 
 import comfy.model_management
 import comfy.utils
-import latent_preview
 from PIL import Image
 from torch import Tensor
 
+from ...headforcing_core.files.disk_room import reason_of
 from ...headforcing_core.geometry import VideoShape
 from ...headforcing_core.rollout.loop import Chunk
 from .node_status import NodeStatus
-from .preview import Flipbook, flipped_frames, flipped_pictures, show_on
+from .preview import Flipbook, flipped_frames, flipped_pictures, frame_previewer, show_on
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
+    from latent_preview import LatentPreviewer
 
 
 _LONGEST_PROMPT = 48
@@ -98,7 +99,11 @@ class RunProgress(StepProgress):
         self._prompt_of = prompt_of
         self._began = perf_counter()
         self._remembered = ""
-        self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+        self._previewer: LatentPreviewer | None = None
+        try:
+            self._previewer = frame_previewer(model)
+        except Exception as error:  # a video is not to end for its preview, which other packs make in their own ways
+            self._no_preview(error)
         self._flipbook = Flipbook(show_on(status.node_id))
 
     def made(self, chunk: Chunk, pictures: Tensor | None) -> None:
@@ -113,10 +118,12 @@ class RunProgress(StepProgress):
             if pictures is not None and len(pictures):
                 self._flipbook.turn_to(*flipped_pictures(pictures, self._fps))
             else:
-                self._flipbook.turn_to(*flipped_frames(chunk.latent, self._preview, self._fps))
-        except Exception:  # a video is not to end for its preview, which other packs make in their own ways
-            log.warning("Head forcing: no preview, since one failed", exc_info=True)
-            self._previewer = None
+                drawn, seconds = flipped_frames(chunk.latent, self._preview, self._fps)
+                if not drawn:
+                    raise ValueError(f"{type(self._previewer).__name__} makes no picture of a single frame")
+                self._flipbook.turn_to(drawn, seconds)
+        except Exception as error:
+            self._no_preview(error)
 
     def close(self) -> None:
         """The run has ended, whole or not."""
@@ -129,6 +136,11 @@ class RunProgress(StepProgress):
     def _details(self, chunk: int) -> str:
         prompt = shorten(self._prompt_of(chunk), _LONGEST_PROMPT, placeholder="...")
         return f" | {prompt}{self._remembered}"
+
+    def _no_preview(self, error: Exception) -> None:
+        self._previewer = None
+        log.info("Head forcing: a preview failed", exc_info=error)
+        self._status.warn(f"There is no preview: {reason_of(error)}. The video is made all the same.")
 
     def _preview(self, frame: Tensor) -> Image.Image | None:
         assert self._previewer is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
@@ -49,7 +50,8 @@ def temporary_video() -> Path:
 
 
 class LatentVideo(Input.Video):
-    """A video as its latent and the VAE that decodes it; cut to `pixel_frames` pictures."""
+    """A video as its latent and the VAE that decodes it; cut to `pixel_frames` pictures. Whatever a VIDEO is asked is
+    asked of what it decodes to, by the method of that name: which there are differs between the host's versions."""
 
     def __init__(self, latent: Tensor, vae: VAE | None, pixel_frames: int, fps: float) -> None:
         self._latent = latent
@@ -63,12 +65,7 @@ class LatentVideo(Input.Video):
         return self._decode().get_components()
 
     @override
-    def get_dimensions(self) -> tuple[int, int]:
-        return self._decode().get_dimensions()
-
-    @override
     def save_to(self, *args: object, **kwargs: object) -> None:
-        # the host's own signature, which differs between its versions
         self._decode().save_to(*args, **kwargs)  # type: ignore[arg-type]
 
     @override
@@ -93,3 +90,13 @@ class LatentVideo(Input.Video):
         images = vae.decode(self._latent)
         images = images.reshape(-1, *images.shape[-3:])[: self._pixel_frames]
         return InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=Fraction(self._fps)))
+
+
+def _handed_on(name: str) -> Callable[..., object]:
+    return lambda video, *args, **kwargs: getattr(video._decode(), name)(*args, **kwargs)
+
+
+# The defaults of the host's class would hold all pictures in memory, to count them for example.
+for _name, _member in vars(Input.Video).items():
+    if callable(_member) and not _name.startswith("_") and _name not in vars(LatentVideo):
+        setattr(LatentVideo, _name, _handed_on(_name))

@@ -41,6 +41,7 @@ from headforcing_core.rollout.plan import Segment
 from headforcing_core.run_store import record_json
 from headforcing_core.run_store.chunk_file import most_bytes
 from headforcing_core.run_store.journal import MOST_BYTES, dump_lines, parse_journal
+from headforcing_core.run_store.opening import kept_run
 from headforcing_core.run_store.record import MOST_CHUNKS, ChunkRecord, RunSpec
 from headforcing_core.run_store.record_json import begin_record, parse_record
 from headforcing_core.run_store.store import RunStore
@@ -592,6 +593,27 @@ def test_a_run_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
             RunStore.open(tmp_path / "runs", "fox", make_spec(), on_existing)
     with RunStore.open(tmp_path / "runs", "fox", make_spec(), "new") as store:
         assert store.name == "fox_2"
+
+
+@pytest.mark.parametrize("target", ["/mnt/not/there", "runs", "file"])
+def test_a_place_of_runs_that_leads_nowhere_is_told(tmp_path: Path, target: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "runs").symlink_to(target)
+    for on_existing in ("resume", "new", "replace"):
+        with pytest.raises(RuntimeError, match="runs is a file, or a link that leads nowhere. .*Move it away"):
+            RunStore.open(tmp_path / "runs", "fox", make_spec(), on_existing)
+    assert kept_run(tmp_path / "runs", "fox") is None
+
+
+def test_a_temporary_that_vanishes_while_the_folder_is_listed_is_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another ComfyUI that makes the run renames its temporaries at any time."""
+    keep_run(tmp_path)
+    listed = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda folder: iter([folder / ".run.json.other.7.tmp", *listed(folder)]))
+    found = kept_run(tmp_path, "fox")
+    assert found is not None and found.settings["width"] == 832
 
 
 @pytest.mark.parametrize(

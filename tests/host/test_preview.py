@@ -1,5 +1,6 @@
 """The moving preview: which pictures, how fast, until when."""
 
+import functools
 import threading
 import time
 
@@ -98,9 +99,111 @@ def test_without_a_decoder_every_frame_gives_a_picture_a_quarter_second_long(pre
     assert len(pictures) == 3 and each == 0.25 and seen == [(1, 16, 1, 6, 8)] * 3
 
 
+@pytest.fixture
+def shown(pack, monkeypatch: pytest.MonkeyPatch) -> list[Image.Image]:
+    """The pictures that a run turns to, all frames of each chunk; previews are wanted."""
+    import comfy.cli_args
+    from latent_preview import LatentPreviewMethod
+
+    pictures: list[Image.Image] = []
+    book = pack.module("nodes.status.preview").Flipbook
+    monkeypatch.setattr(book, "turn_to", lambda self, turned, seconds: pictures.extend(turned))
+    monkeypatch.setattr(comfy.cli_args.args, "preview_method", LatentPreviewMethod.Auto)
+    return pictures
+
+
+def put_in_animated_previews(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """As the pack Video Helper Suite does with its animated previews on: in place of the host's previewer stands one
+    that shows as many frames of what it is given as are due by the clock, by messages of its own, and gives nothing
+    back. Returns how many frames each message had."""
+    import latent_preview
+
+    sent: list[int] = []
+    original = latent_preview.get_previewer
+
+    class Animated(latent_preview.LatentPreviewer):
+        def __init__(self) -> None:
+            self.shown_until = 0.0
+
+        def decode_latent_to_preview_image(self, preview_format: str, x0: torch.Tensor) -> None:
+            due = int((time.time() - self.shown_until) * 4)
+            if due > 0:
+                self.shown_until = time.time() + 0.25
+                sent.append(min(due, x0.shape[2]))
+
+    @functools.wraps(original)
+    def get_previewer(device: object, latent_format: object) -> latent_preview.LatentPreviewer | None:
+        return original(device, latent_format) and Animated()
+
+    monkeypatch.setattr(latent_preview, "get_previewer", get_previewer)
+    return sent
+
+
+def test_the_preview_moves_beside_the_animated_previews_of_another_pack(
+    load, video, shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.host.conftest import conditioning
+
+    model = load("self_forcing_dmd.safetensors")
+    video(model, conditioning(1), seconds=1.2)
+    alone = [picture.tobytes() for picture in shown]
+    assert len(alone) == len(set(alone)) == 6  # every frame of two chunks
+    shown.clear()
+    sent = put_in_animated_previews(monkeypatch)
+    video(model, conditioning(1), seconds=1.2)
+    assert [picture.tobytes() for picture in shown] == alone and sent == []
+
+
+def test_a_previewer_that_draws_one_frame_otherwise_is_kept(
+    load, video, shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As packs do that bring a better decoder."""
+    import latent_preview
+
+    from tests.host.conftest import conditioning
+
+    class Better(latent_preview.LatentPreviewer):
+        def decode_latent_to_preview(self, x0: torch.Tensor) -> Image.Image:
+            assert x0.shape[2] == 1
+            return Image.new("RGB", (2, 2), "green")
+
+    monkeypatch.setattr(latent_preview, "get_previewer", lambda device, latent_format: Better())
+    video(load("self_forcing_dmd.safetensors"), conditioning(1), seconds=0.5)
+    assert [picture.getpixel((0, 0)) for picture in shown] == [(0, 128, 0)] * 3
+
+
+def test_no_previews_are_made_beside_another_pack_when_none_are_wanted(
+    load, video, shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import comfy.cli_args
+    from latent_preview import LatentPreviewMethod
+
+    from tests.host.conftest import conditioning
+
+    sent = put_in_animated_previews(monkeypatch)
+    monkeypatch.setattr(comfy.cli_args.args, "preview_method", LatentPreviewMethod.NoPreviews)
+    video(load("self_forcing_dmd.safetensors"), conditioning(1), seconds=0.5)
+    assert shown == [] == sent
+
+
+def test_a_previewer_that_cannot_be_made_does_not_end_the_run(
+    load, video, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import latent_preview
+
+    from tests.host.conftest import conditioning
+
+    def refuse(device: object, latent_format: object) -> None:
+        raise RuntimeError("Unsupported preview type")
+
+    monkeypatch.setattr(latent_preview, "get_previewer", refuse)
+    video(load("self_forcing_dmd.safetensors"), conditioning(1), seconds=0.5)
+    assert "There is no preview: Unsupported preview type." in caplog.text
+
+
 @pytest.mark.parametrize("made", [None, RuntimeError("no preview today")])
 def test_a_previewer_of_another_pack_that_makes_nothing_does_not_end_the_run(
-    pack, load, video, monkeypatch: pytest.MonkeyPatch, made: Exception | None
+    pack, load, video, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, made: Exception | None
 ) -> None:
     import latent_preview
 
@@ -116,4 +219,6 @@ def test_a_previewer_of_another_pack_that_makes_nothing_does_not_end_the_run(
 
     monkeypatch.setattr(latent_preview, "get_previewer", lambda device, latent_format: Other())
     video(load("self_forcing_dmd.safetensors"), conditioning(1), seconds=1.2)
-    assert Other.calls == (6 if made is None else 1)  # a frame each; after an error none
+    assert Other.calls == (3 if made is None else 1)  # a frame each; then no more
+    reason = "Other makes no picture of a single frame" if made is None else "no preview today"
+    assert caplog.text.count(f"There is no preview: {reason}.") == 1
