@@ -11,7 +11,7 @@ from playwright.sync_api import Locator
 from devtools.server.process import Server
 from headforcing_core.geometry import chunk_start_second, nearest_chunk
 from headforcing_core.rollout.transitions import TRANSITIONS
-from headforcing_core.schedule import parse_schedule
+from headforcing_core.schedule.reading import parse_schedule
 from tests.conftest import REPOSITORY
 from tests.page.page import ComfyPage, Json
 
