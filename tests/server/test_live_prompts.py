@@ -53,7 +53,7 @@ def test_a_prompt_sent_while_a_run_goes_on_is_in_its_video_and_its_report(
     result = client.run(sampling(seconds=SECONDS, seed=31), sending)
     assert result.status == "success", result.error
     status, answer = sending.answer
-    assert (status, answer["replaced"]) == (200, False) and 2 <= answer["chunk"] < CHUNKS
+    assert (status, answer["replaced"], answer["notes"]) == (200, False, []) and 2 <= answer["chunk"] < CHUNKS
     report = json.loads(shown(result))
     assert [(segment["prompt"], segment["chunks"][0], segment["live"]) for segment in report["segments"]] == [
         ("a red fox in deep snow", 0, False),
@@ -87,6 +87,21 @@ def test_a_prompt_sent_while_a_run_goes_on_is_in_its_video_and_its_report(
 def test_a_wrong_question_is_refused(send, fields: dict[str, object], sentence: str) -> None:
     status, answer = send(**fields)
     assert status == 400 and sentence in answer["error"]
+
+
+@pytest.mark.parametrize("text", [f"[5s] {RIVER}", f"0s: a fox\n5s: {RIVER}"])
+def test_a_prompt_with_a_time_of_its_own_is_refused(send, text: str) -> None:
+    status, answer = send(text=text)
+    assert status == 409 and answer["error"].endswith("Send one prompt without times, or put this into Prompt Schedule.")
+
+
+def test_what_does_nothing_in_a_live_prompt_is_told(client: Client, send) -> None:
+    sending = SendAfter(lambda: send(text=f"{RIVER} // later\n<lora:x:1>"), 5)
+    result = client.run(sampling(seconds=SECONDS, seed=35), sending)
+    report = json.loads(shown(result))
+    (note,) = sending.answer[1]["notes"]
+    assert note.startswith("The live prompt: '<lora:x:1>' loads nothing") and note in report["notes"]
+    assert report["segments"][1]["prompt"] == f"{RIVER} <lora:x:1>"
 
 
 def test_without_a_run_nothing_is_taken(send) -> None:
