@@ -36,6 +36,14 @@ def choice_of_times(text: str) -> str | None:
     return None
 
 
+def choice_notes(text: str) -> tuple[str, ...]:
+    """A sentence on the choices of a text that the page will draw, if there are any."""
+    text = without_comments(text)
+    found = [shown for choice in _choices(text) if "|" in (shown := text[choice.begin : choice.end])]
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return (f"{shown_line(found[0])}{more} is drawn when you press Run.",) if found else ()
+
+
 def _choices(text: str) -> Iterator[_Choice]:
     """The outermost choices, read as the page reads them: an escaped brace is none, and one that is never closed goes
     on to the end."""

@@ -48,7 +48,6 @@ _HABITS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
 )
 _CHOICE = re.compile(r"\{[^{}]{0,400}\|[^{}]{0,400}\}")
-_DRAWN = "is drawn when you press Run"
 _NOT_DRAWN = (
     "is read as it stands. Choices are drawn by the page, in the text box of Prompt Schedule, and by nothing else"
 )
@@ -66,10 +65,10 @@ _PARTS = re.compile(rf"\b{_PART}", re.IGNORECASE)
 
 
 def prompt_notes(prompt: str, where: str, is_drawn: bool = False) -> Iterator[str]:
-    """A sentence for every habit of another tool in a prompt, which `where` names. `is_drawn` says that the page still
-    draws its choices."""
+    """A sentence for every habit of another tool in a prompt, which `where` names; of choices none if `is_drawn`: the
+    page still draws them."""
     sentence = _NOT_READ.sub(lambda found: " " if found[0][0] in '"\u201c' else found[0], prompt)
-    for habit, told in (*_HABITS, (_CHOICE, _DRAWN if is_drawn else _NOT_DRAWN)):
+    for habit, told in (*_HABITS, *((_CHOICE, _NOT_DRAWN),) * (not is_drawn)):
         found = list(habit.finditer(sentence))
         if found:
             more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""

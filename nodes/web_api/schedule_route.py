@@ -19,7 +19,7 @@ from ...headforcing_core.checkpoint.families import AUTO, FAMILIES, facts_for
 from ...headforcing_core.files.strict_json import Fields, Json
 from ...headforcing_core.geometry import MOST_FPS, MOST_SECONDS, PIXEL_STEP, TRAINED_FRAMES, VideoShape
 from ...headforcing_core.rollout.transitions import TRANSITIONS
-from ...headforcing_core.schedule.choices import choice_of_times
+from ...headforcing_core.schedule.choices import choice_notes, choice_of_times
 from ...headforcing_core.schedule.reading import parse_schedule
 from ...headforcing_core.schedule.scenes import Scene, ScheduleError, place_scenes
 
@@ -61,7 +61,7 @@ def answer(asked: Fields) -> dict[str, Json]:
         "chunk_frames": facts.chunk_frames,
         "end_second": None if endless else (video.pixel_frames - video.pixel_frames_after(0)) / video.fps,
         "notes": list(notes),
-        "habits": [note for scene in scenes for note in scene.notes],
+        "habits": [*(choice_notes(text) if is_drawn else ()), *(note for scene in scenes for note in scene.notes)],
     }
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headforcing_core.rollout.transitions import TRANSITIONS
-from headforcing_core.schedule.choices import choice_of_times
+from headforcing_core.schedule.choices import choice_notes, choice_of_times
 from headforcing_core.schedule.reading import parse_schedule, read_live_prompt, read_prompt
 from headforcing_core.schedule.scenes import Scene, ScheduleError, write_schedule
 
@@ -232,9 +232,11 @@ def test_a_choice_inside_of_a_prompt_decides_about_no_time(text: str) -> None:
     assert choice_of_times(text) is None
 
 
-def test_while_the_page_has_not_drawn_yet_a_choice_is_told_as_one() -> None:
-    (scene,) = parse_schedule("a {red|blue} fox", TRANSITIONS, is_drawn=True)
-    assert scene.notes == ("The prompt: '{red|blue}' is drawn when you press Run.",)
+def test_while_the_page_has_not_drawn_yet_choices_are_told_as_such() -> None:
+    text = r"[0s] a {red|{white|grey}} fox, {a|b} \{c|d\} // {e|f}"
+    assert choice_notes(text) == ("{red|{white|grey}} (and 1 more) is drawn when you press Run.",)
+    assert parse_schedule(text, TRANSITIONS, is_drawn=True)[0].notes == ()
+    assert choice_notes(r"a {big} \{red|blue\} fox") == ()
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,9 @@ def test_a_wrong_question_is_refused(send, fields: dict[str, object], sentence: 
 @pytest.mark.parametrize("text", [f"[5s] {RIVER}", f"0s: a fox\n5s: {RIVER}"])
 def test_a_prompt_with_a_time_of_its_own_is_refused(send, text: str) -> None:
     status, answer = send(text=text)
-    assert status == 409 and answer["error"].endswith("Send one prompt without times, or put this into Prompt Schedule.")
+    assert status == 409 and answer["error"].endswith(
+        "Send one prompt without times, or put this into Prompt Schedule."
+    )
 
 
 def test_what_does_nothing_in_a_live_prompt_is_told(client: Client, send) -> None:

@@ -50,7 +50,12 @@ SCHEDULES = {  # what is wrong: (text, number of the line that is shown, what is
     "not a time": ("[0s] a red fox\n[soon] a river", 2, "[soon], which is not a time", "[12s] a river"),
     "a number alone": ("[0s] a red fox\n[12] a river", 2, "[12], which is not a time", NUMBER),
     "75 seconds in a minute": ("[0s] a red fox\n[0:75] a river", 2, "[0:75], which is not a time", "[12s] a river"),
-    "unclosed bracket": ("[0s] a red fox\n[12s a river", 2, "opens a scene with [ but never closes it", "[12s] a river"),
+    "unclosed bracket": (
+        "[0s] a red fox\n[12s a river",
+        2,
+        "opens a scene with [ but never closes it",
+        "[12s] a river",
+    ),
     "unknown transition": (
         "[0s] a red fox\n[12s fade] a river",
         2,

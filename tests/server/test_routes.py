@@ -94,7 +94,7 @@ def test_the_schedule_route_tells_over_how_many_chunks_a_scene_fades_if_the_text
 @pytest.mark.parametrize(
     ("text", "is_drawn", "told"),
     [
-        ("[0s] a {red|blue} fox", True, "The scene at 0 s: '{red|blue}' is drawn when you press Run."),
+        ("[0s] a {red|blue} fox", True, "{red|blue} is drawn when you press Run."),
         ("[0s] a {red|blue} fox", False, "The scene at 0 s: '{red|blue}' is read as it stands."),
         ("// film\n[0s] a fox // <lora:x:1>\n__hat__", True, "The scene at 0 s: '__hat__' is read as it stands"),
     ],
