@@ -142,3 +142,8 @@ def test_a_live_prompt_has_its_notes_in_the_report_and_its_braces_in_the_schedul
     typist.at = {}
     again = make(report["schedule"], 2.7)[1]
     assert [segment["prompt"] for segment in again["segments"]] == [FOX, "a {red|blue} fox"]
+
+
+def test_weights_of_words_act_so_nothing_is_told_of_them(clip) -> None:
+    plain, weighted = (clip.encode_from_tokens(clip.tokenize(text)) for text in ("a red fox", "a (red:1.5) fox"))
+    assert plain.shape == weighted.shape and not torch.equal(plain, weighted)
