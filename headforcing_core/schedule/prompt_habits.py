@@ -14,7 +14,7 @@ from .written_text import Line
 _HABITS: tuple[tuple[re.Pattern[str], str], ...] = (
     (
         re.compile(r"<\s?(?:lora|lyco|lycoris|loha|hypernet|lora_block)\s?:[^<>]{1,200}>", re.IGNORECASE),
-        "loads nothing and is read as words. A LoRA is loaded by a node, before the sampler",
+        "loads nothing and is read as words. A LoRA is an input of Load AR Model",
     ),
     (
         re.compile(r"(?<!\w)__[a-zA-Z0-9][\w /.*-]{0,80}?__(?!\w)"),

@@ -251,8 +251,7 @@ def test_a_live_prompt_is_read_as_a_scene_is() -> None:
     prompt, notes = read_live_prompt(f"\ufeff{RIVER} // later\n<lora:x:1>")
     assert prompt == f"{RIVER} <lora:x:1>"
     assert notes == (
-        "The live prompt: '<lora:x:1>' loads nothing and is read as words. A LoRA is loaded by a node, before the "
-        "sampler.",
+        "The live prompt: '<lora:x:1>' loads nothing and is read as words. A LoRA is an input of Load AR Model.",
     )
 
 

@@ -61,8 +61,7 @@ def as_read_before(pack: Pack, clip) -> Callable[[str], object]:
 def test_notes_stand_in_both_reports(pack: Pack, clip, make) -> None:
     text = f"[0s] {FOX} <lora:fox:1>\n[0.5s] {RIVER}\n5s: a city"
     notes = [
-        "The scene at 0 s: '<lora:fox:1>' loads nothing and is read as words. A LoRA is loaded by a node, before the "
-        "sampler.",
+        "The scene at 0 s: '<lora:fox:1>' loads nothing and is read as words. A LoRA is an input of Load AR Model.",
         "The scene at 0.5 s: line 3, '5s: a city', begins no scene: its time is not in brackets. Write it like [5s].",
     ]
     schedule, report = pack.run("HeadForcingPromptSchedule", clip=clip, text=text)
