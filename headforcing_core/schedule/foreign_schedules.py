@@ -11,16 +11,19 @@ from .written_text import Line
 
 _QUOTES = str.maketrans("\u201c\u201d\u201e\u2018\u2019", '"""\'\'')
 _ARROW = re.compile(rf"\s*({CLOCK})\s*-->\s*{CLOCK}.*")  # of SRT and WebVTT
-_KEY = re.compile(r"""(?:^|[,{(\[])\s?["']?(\d{1,7})["']? ?: ?["'(\[`]+([^"'`]*)""")  # 0: "...", 24: "..."
+_KEY = re.compile(  # 0: "...", 24: "..."
+    r"""(?:^|[,{(\[])\s?["']?(\d{1,7})["']? ?: ?(?:[(\[]?"([^"]*)|[(\[]?'([^']*)|`([^`]*)|[(\[]([^)\]]*))"""
+)
 _JSON = re.compile(r"""\{? ?["'][\w .-]{1,40}["'] ?: ?["'{\[\d]""")
 _BEFORE = r"(?:(?:[-*+>\u2022]|\d{1,3}[.)])\s+)?[*_`]{0,3}(?:(?:at|from|time|second|t)\b\s*[:=]?\s*)?[(<{@]?\s*"
+_DRESS = r"[*_`]{0,3}"  # of Markdown
+_DIVIDES = r"(?:[:=|)>@\u2192]|-+>?)"
 _LINE = re.compile(
-    rf"{_BEFORE}({TIME})(?:{TO}{TIME})?(\s*[)>}}]?[*_`]{{0,3}}\s*(?:[:=|)>,\u2192]|-+>?)?[*_`]{{0,3}}\s*)(\S.*)",
-    re.IGNORECASE,
+    rf"{_BEFORE}({TIME})(?:{TO}{TIME})?(\s*[)>}}]?{_DRESS}\s*(?:,|{_DIVIDES})?{_DRESS}\s*)(\S.*)", re.IGNORECASE
 )
+_KNOWN_TIME = rf"(?:{CLOCK}|{WITH_UNIT})"
 _TIMED = re.compile(
-    rf"{_BEFORE}(?:{CLOCK}|{WITH_UNIT})(?:{TO}(?:{CLOCK}|{WITH_UNIT}))?\s*[)>}}]?[*_`]{{0,3}}\s*(?:[:=|)>\u2192]|-+>?)[*_`]{{0,3}}\s",
-    re.IGNORECASE,
+    rf"{_BEFORE}{_KNOWN_TIME}(?:{TO}{_KNOWN_TIME})?\s*[)>}}]?{_DRESS}\s*{_DIVIDES}{_DRESS}\s", re.IGNORECASE
 )
 _RANGE_TIME = re.compile(rf"{TIME}{TO}{TIME}", re.IGNORECASE)
 _PIPE = re.compile(r"(?:^|\s)\|(?:\s|$)")
@@ -88,24 +91,26 @@ def _subtitles(lines: Sequence[Line]) -> _Found | None:
 
 
 def _key_frames(lines: Sequence[Line]) -> _Found | None:
-    cues = [_Cue(line.number, key[1], key[2]) for line in lines for key in _KEY.finditer(line.text)]
-    first = " ".join(line.text for line in lines[:2])
-    if cues and _KEY.match(first.lstrip("{ ")):
+    cues = [
+        _Cue(line.number, key[1], "".join(key.groups("")[1:])) for line in lines for key in _KEY.finditer(line.text)
+    ]
+    begun = [line for line in lines if _KEY.match(line.text.lstrip("{ "))]  # a prompt for all of them may stand above
+    if begun and (begun[0] in lines[:1] or len(begun) > 1 or int(cues[0].time) == 0):
         return _Found("counts frames, as batch prompt schedules do", cues)
-    if _JSON.match(first):
+    if _JSON.match(" ".join(line.text for line in lines[:2])):
         return _Found("is JSON", [_Cue(lines[0].number, "0s", "a red fox in deep snow")])
     return None
 
 
 def _timed_lines(lines: Sequence[Line]) -> _Found | None:
     found = [(line.number, match) for line in lines if (match := _LINE.match(line.text)) and _is_apart(match)]
-    if not found or found[0][0] != lines[0].number:
+    if not found:
         return None
     cues = [_Cue(number, _time(match), match[3]) for number, match in found]
     seconds = [seconds_of(cue.time) for cue in cues]
     rises = all(before < after for before, after in zip(seconds, seconds[1:], strict=False))
-    is_marked, begins = bool(found[0][1][2].strip()), seconds[0] == 0
-    if not rises or is_marked + begins + (len(cues) > 1) < 2:
+    is_marked, begins, is_first = bool(found[0][1][2].strip(" ,")), seconds[0] == 0, found[0][0] == lines[0].number
+    if not rises or is_marked + begins + (len(cues) > 1) < (2 if is_first else 3):
         return None
     if all(is_bare(cue.time) for cue in cues):
         return _Found("counts frames, as prompt travel does", cues) if begins else None
@@ -115,7 +120,7 @@ def _timed_lines(lines: Sequence[Line]) -> _Found | None:
 def _is_apart(line: re.Match[str]) -> bool:
     """Whether what follows the time is a prompt: not `16:9`, `4k`, `3 foxes`."""
     if is_bare(line[1]) and not _RANGE_TIME.search(line[0][: line.start(2)]):
-        return line[2].strip() in (":", "=") and (line[2].endswith(" ") or line[3][0] in "\"'(")
+        return line[2].strip() in ("@", ":", "=") and (line[2].endswith((" ", "@")) or line[3][0] in "\"'(")
     return bool(line[2]) and not line[3][0].isdigit()
 
 

@@ -31,7 +31,8 @@ _HABITS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (
         re.compile(
-            r"\[(?=[^\[\]]{0,300}[^\W\d_])[^\[\]|]{1,300}(?<!\d):\s?\d{1,4}(?:\.\d{1,4})?\s?\]"
+            r"\[(?=[^\[\]]{0,300}[^\W\d_])[^\[\]|]{1,300}(?<!\d):\s?\d{1,4}(?:\.\d{1,4})?(?:,\s?\d[\d.]{0,5})?\s?\]"
+            r"|\[[^\[\]|]{1,200}:\s?\d?\.\d{1,4}\s?:[^\[\]|]{1,200}\]"
             r"|\[[^\[\]|]{1,200}(?:\|[^\[\]|]{1,200}){1,20}\]"
         ),
         "is read as words: a prompt changes only where a scene begins, on a line that begins with its time, as in [5s]",
