@@ -61,6 +61,7 @@ _PIPE = re.compile(r"\s\|\s")
 _MANY_WORDS = 3  # on both sides of one pipe; more than one pipe are none of an ordinary sentence
 _NO_COMMENT = re.compile(r"\s*#{1,6}\s")
 _PART = r"(?:scene|shot|clip|part|segment|prompt)\s?#?\d{1,3}\s?[.:)\-\u2013\u2014]"
+_ADDRESS = re.compile(r"^(?:(?!//|/\*)[^\n])*?\b(\w{2,20}://\S{0,40})", re.MULTILINE)
 _LIST = re.compile(rf"\s*(?:\*\*)?(?:\d{{1,3}}[.):]|[-*+\u2022]|{_PART})(?:\*\*)?\s+\S", re.IGNORECASE)
 _PARTS = re.compile(rf"\b{_PART}", re.IGNORECASE)
 
@@ -81,6 +82,13 @@ def prompt_notes(prompt: str, where: str, is_drawn: bool = False) -> Iterator[st
     parts = _PIPE.split(_NOT_READ.sub(" ", prompt))
     if len(parts) > 2 or (len(parts) == 2 and all(len(part.split()) >= _MANY_WORDS for part in parts)):
         yield f"{where}: '|' divides nothing and is read as a sign. Another scene begins with a time, as in [5s]."
+
+
+def address_notes(text: str) -> Iterator[str]:
+    """A sentence on an address in a text, of which a comment makes a stump."""
+    if address := _ADDRESS.search(text):
+        shown = address[1].partition("//")[0]
+        yield f"Of {address[1]!r} only {shown!r} is read: // begins a comment, as in ComfyUI's own prompt box."
 
 
 def line_notes(lines: Sequence[Line], where: str, is_scene: bool) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..geometry import DEFAULT_FPS
 from .foreign_schedules import check_foreign
-from .prompt_habits import line_notes, prompt_notes
+from .prompt_habits import address_notes, line_notes, prompt_notes
 from .scenes import Scene, ScheduleError, shown_line, shown_prompt, written_second
 from .times import Times, is_bare, plain_signs, read_times
 from .written_text import JOINERS, Line, read_lines
@@ -51,13 +51,15 @@ def parse_schedule(text: str, transitions: Collection[str], is_drawn: bool = Fal
         )
     if not headers:
         check_foreign(lines)
-        return (Scene(0.0, None, whole, None, notes=_notes(lines, whole, "The prompt", is_drawn)),)
+        notes = (*address_notes(text), *_notes(lines, whole, "The prompt", is_drawn))
+        return (Scene(0.0, None, whole, None, notes=notes),)
     scenes: list[Scene] = []
     ends = [*(place for place, _ in headers[1:]), len(lines)]
     for (place, header), end in zip(headers, ends, strict=True):
         scene = _scene(lines[place:end], header, scenes, transitions)
         notes = _notes(lines[place:end], scene.prompt, f"The scene at {scene.start_second:g} s", is_drawn, header)
         scenes.append(replace(scene, notes=notes))
+    scenes[0] = replace(scenes[0], notes=(*address_notes(text), *scenes[0].notes))
     _check_before(lines[: headers[0][0]], scenes[0])
     _check_order(scenes, {line.number: line.text for line in lines})
     return tuple(scenes)
@@ -84,7 +86,7 @@ def read_live_prompt(text: str) -> tuple[str, tuple[str, ...]]:
         shown = next(line.text for line in lines if line.number == error.line)
         raise ScheduleError(error.line, f"The live prompt is a schedule: {shown_line(shown)!r}. {send}") from None
     prompt = _prompt([line.text for line in lines])
-    return prompt, _notes(lines, prompt, "The live prompt", False)
+    return prompt, (*address_notes(text), *_notes(lines, prompt, "The live prompt", False))
 
 
 def _header(line: str) -> _Header | None:

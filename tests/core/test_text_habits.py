@@ -114,6 +114,8 @@ TOLD = {
     "Scene 1: a fox. Scene 2: a river": "its parts are one prompt together",
     "- a fox\n- a river": "its parts are one prompt together",
     "# Fox\na fox": "A comment begins with //",
+    "// https://x.org\n[0s] a sign, https://fox.org/a\n[5s] b": "Of 'https://fox.org/a' only 'https:' is read",
+    "a screen with http://fox": "Of 'http://fox' only 'http:' is read",
     f"[0s] {FOX} [5s] {RIVER}": "'[5s]' begins no scene inside of a line",
     f"[0s] {FOX}\n5s: {RIVER}": "line 2, '5s: a frozen river', begins no scene",
     f"[0s] {FOX}\n00:05 - {RIVER}": "line 2, '00:05 - a frozen river', begins no scene",
@@ -291,26 +293,7 @@ def test_choices_of_any_text_are_looked_for(text: str) -> None:
     assert found is None or found.startswith("{")
 
 
-SIGNS_OF_SYNTAX = [
-    "[",
-    "{",
-    "{|",
-    "/*",
-    "/",
-    "_",
-    " ",
-    "\n",
-    "\r",
-    "\u200d",
-    "[a:",
-    "0:",
-    '"',
-    "|",
-    " | ",
-    "- ",
-    "<lora:",
-    "#",
-]
+SIGNS_OF_SYNTAX = (*'[{/_ \n\r\u200d"|#a', "{|", "/*", "[a:", "0:", " | ", "- ", "<lora:", "http://")
 
 
 @pytest.mark.parametrize("sign", SIGNS_OF_SYNTAX)
