@@ -11,7 +11,8 @@ from typing_extensions import override
 from ..headforcing_core.checkpoint.families import FAMILIES
 from ..headforcing_core.geometry import DEFAULT_FPS, chunk_start_second, nearest_chunk
 from ..headforcing_core.rollout.transitions import TRANSITIONS
-from ..headforcing_core.schedule import MOST_SOFT_CHUNKS, Scene, parse_schedule
+from ..headforcing_core.schedule.reading import MOST_SOFT_CHUNKS, parse_schedule
+from ..headforcing_core.schedule.scenes import Scene
 from .sockets import CATEGORY, PromptSchedule, PromptScheduleSocket
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class PromptScheduleNode(io.ComfyNode):
                 io.String.Input(
                     "text",
                     multiline=True,
+                    dynamic_prompts=True,
                     default=_EXAMPLE,
                     tooltip="The scenes. Each begins at the chunk nearest to its time and lasts until the next. Long, "
                     "detailed prompts give the best picture.",
@@ -115,4 +117,4 @@ def _report(scenes: Sequence[Scene], transition: str) -> str:
         before = chunk
     if scenes[-1].end_second is not None:
         lines.append(f"The last scene runs to the end of the video, not just to {scenes[-1].end_second:g} s.")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(note for scene in scenes for note in scene.notes)])

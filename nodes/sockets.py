@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from ..headforcing_core.schedule import Scene
+from ..headforcing_core.schedule.scenes import Scene
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -13,6 +14,7 @@ from .record import OF_POLICY, RunRecord, RunSpec, Seeds
 from .record_json import begin_record
 
 _LONGEST_SHOWN = 100
+_LONGEST_SCHEDULE = 4000
 # settings that no input is called by: what they are, and how to get the one of before
 _FROM_NODES = {
     "fingerprint": ("fingerprint (the checkpoint)", "Load the checkpoint of that run"),
@@ -23,10 +25,12 @@ _ANEW = "set on_existing_run to new (another folder) or replace (delete the run 
 
 @dataclass(frozen=True)
 class Difference:
-    """The first chunk that a kept run and the wanted one do not share, and what is different there, in words."""
+    """The first chunk that a kept run and the wanted one do not share, what is different there, in words, and whether
+    that is of scenes."""
 
     chunk: int
     what: str
+    is_of_scenes: bool = True
 
 
 def wanted_seeds(kept: Seeds, seed: int, from_chunk: int) -> Seeds:
@@ -86,17 +90,25 @@ def first_difference(kept: RunRecord, wanted: RunRecord, chunks: int) -> Differe
     return first if first is not None and first.chunk < chunks else None
 
 
-def differing(name: str, finished: int, difference: Difference, from_chunk: int) -> ValueError:
-    """The error for finished chunks that would have to be other ones."""
+def differing(name: str, finished: int, difference: Difference, from_chunk: int, schedule: str) -> ValueError:
+    """The error for finished chunks that would have to be other ones; `schedule` is the text of their scenes, or empty
+    when they have none."""
     beginning = f"Chunk {difference.chunk} of the run {name!r} {difference.what}"
+    back = ""
+    if difference.is_of_scenes and schedule:
+        text = f":\n{schedule}" if len(schedule) <= _LONGEST_SCHEDULE else ", from its run.json"
+        back = (
+            " To set it back, also where a choice such as {red|blue} was drawn another way, put the texts of the run "
+            f"into Prompt Schedule{text}"
+        )
     if from_chunk >= 0:
         return ValueError(
             f"{beginning}, but from_chunk is {from_chunk}. The chunks before from_chunk stay as they are. Set "
-            f"from_chunk to {difference.chunk} or less, or set it back."
+            f"from_chunk to {difference.chunk} or less, or set it back.{back}"
         )
     return ValueError(
         f"{beginning}. {finished} chunks are finished and stay as they are. Set it back to go on, set from_chunk to "
-        f"{difference.chunk} to make the chunks from there on anew (the take before is kept), or {_ANEW}."
+        f"{difference.chunk} to make the chunks from there on anew (the take before is kept), or {_ANEW}.{back}"
     )
 
 
@@ -105,7 +117,7 @@ def _seed_difference(kept: RunRecord, wanted: RunRecord) -> Difference | None:
         before, now = kept.seed_at(chunk), wanted.seed_at(chunk)
         if before != now:
             parts = f" (its seeds are {_shown_seeds(kept.seeds)})" if len(kept.seeds) > 1 else ""
-            return Difference(chunk, f"has seed {before}, now it would be {now}{parts}")
+            return Difference(chunk, f"has seed {before}, now it would be {now}{parts}", is_of_scenes=False)
     return None
 
 
@@ -120,7 +132,8 @@ def _segment_difference(kept: RunRecord, wanted: RunRecord) -> Difference | None
             ways = f"takes over by {_shown_way(before)}, now by {_shown_way(now)}"
             return Difference(now.first_chunk, f"begins the scene {_shown(now.prompt)}, which {ways}")
         if before.text != now.text:
-            what = f"has the prompt {_shown(before.prompt)}, now it would be {_shown(now.prompt)}"
+            shown = _shown_apart(before.prompt, now.prompt)
+            what = f"has the prompt {shown[0]}, now it would be {shown[1]}"
             if before.prompt == now.prompt:
                 what = f"has the prompt {_shown(now.prompt)}, which is now another text, or encoded otherwise"
             return Difference(now.first_chunk, what)
@@ -170,6 +183,14 @@ def _shown_seeds(seeds: Seeds) -> str:
 def _shown_way(segment: Segment[str]) -> str:
     over = f" over {segment.soft_chunks} chunks" if TRANSITIONS[segment.transition].fades else ""
     return f"{segment.transition}{over}"
+
+
+def _shown_apart(before: str, now: str) -> tuple[str, str]:
+    """Two texts, long ones from where they differ."""
+    same = len(os.path.commonprefix([before, now]))
+    begin = max(0, same - _LONGEST_SHOWN // 4) if max(len(before), len(now)) > _LONGEST_SHOWN else 0
+    dots = "..." if begin else ""
+    return _shown(dots + before[begin:]), _shown(dots + now[begin:])
 
 
 def _shown(value: Setting) -> str:

@@ -103,7 +103,8 @@ def _go_on(folder: Path, spec: RunSpec, files: Mapping[str, int], from_chunk: in
     shared = min(listed, spec.chunks)
     difference = first_difference(kept, wanted, shared)
     if difference is not None and (from_chunk < 0 or difference.chunk < from_chunk):
-        raise differing(name, listed, difference, from_chunk)
+        schedule = spec.written(kept.segments) if spec.written is not None else ""
+        raise differing(name, listed, difference, from_chunk, schedule)
     if difference is not None:
         shared = difference.chunk
     finished, damage = _good_chunks(ledger, folder, spec.chunk_shape, shared, on_check)

@@ -1,7 +1,7 @@
 """What is written down of a kept run: everything that decided about its chunks, and the chunks themselves
 (method.md section 8; docs/files.md)."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -37,6 +37,8 @@ class RunSpec:
     `prefix_hash` the SHA-256 of what is committed before chunk 0, or None; `chunks` how many the video has;
     `chunk_shape` (1, channels, frames, height, width) of each, in model space.
 
+    `written` gives the text for Prompt Schedule of the segments of a kept run, empty if they are from none.
+
     For runs of older versions: `meant_before` says of a setting that such a run lacks what it meant then;
     `older_settings` what older versions wrote where today's value stands, and `older_prefix_hashes` for the beginning.
     """
@@ -51,6 +53,7 @@ class RunSpec:
     meant_before: Mapping[str, Setting] = field(default_factory=dict)
     older_settings: Mapping[str, Collection[Setting]] = field(default_factory=dict)
     older_prefix_hashes: tuple[str, ...] = ()
+    written: Callable[[tuple[Segment[str], ...]], str] | None = None
 
 
 @dataclass(frozen=True)

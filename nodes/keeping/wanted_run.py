@@ -13,7 +13,7 @@ from ...headforcing_core.heads.rules import LabelRule
 from ...headforcing_core.run_store.opening import kept_run
 from ...headforcing_core.run_store.record import OF_POLICY, RunProfile, RunSpec
 from ..request.run_request import CarriedOver
-from ..request.run_scenes import recorded
+from ..request.run_scenes import kept_schedule, recorded
 from .output_folder import runs_folder
 
 if TYPE_CHECKING:
@@ -50,19 +50,18 @@ def carried_over(folder: FolderRequest, seed: int, fingerprints: Collection[str]
     kept = kept_run(runs_folder(), folder.name) if folder.name and folder.on_existing == "resume" else None
     if kept is None:
         return CarriedOver()
-    typed = tuple(segment for segment in kept.segments if segment.live)
     goes_on = from_chunk < 0 or (from_chunk, seed) in kept.seeds
-    live = typed if goes_on else tuple(segment for segment in typed if segment.first_chunk < from_chunk)
-    left_out = len(typed) - len(live)
+    scenes = tuple(segment for segment in kept.segments if goes_on or segment.first_chunk < from_chunk)
+    left_out = sum(segment.live for segment in kept.segments) - sum(segment.live for segment in scenes)
     notes = (f"Live prompts from chunk {from_chunk} on are left out ({left_out}), since it is made anew.",) * bool(
         left_out
     )
     meant = {name: value for name, value in _MEANT_BEFORE.items() if name not in kept.settings}
     if kept.profile is None or kept.settings.get("fingerprint") not in fingerprints:
-        return CarriedOver(None, live, notes, meant)
+        return CarriedOver(None, scenes, notes, meant)
     rule = LabelRule(kept.profile.rule)
     profile = HeadProfile(kept.profile.fingerprint, "", rule, kept.profile.labels, None, {})
-    return CarriedOver(profile, live, notes, meant)
+    return CarriedOver(profile, scenes, notes, meant)
 
 
 def run_spec(request: RunRequest) -> RunSpec:
@@ -82,6 +81,7 @@ def run_spec(request: RunRequest) -> RunSpec:
             "weight_patches": request.weight_patches[1:],
         },
         older_prefix_hashes=beginning[1:],
+        written=lambda segments: kept_schedule(segments, video.start_second),
     )
 
 

@@ -52,11 +52,11 @@ class RunInputs:
 
 @dataclass(frozen=True)
 class CarriedOver:
-    """What a kept run that goes on brings along: the labels that it was made with, the prompts typed meanwhile, what
-    the settings meant that its version did not have, and sentences for the report."""
+    """What a kept run that goes on brings along: the labels that it was made with, its scenes, those typed meanwhile
+    among them, what the settings meant that its version did not have, and sentences for the report."""
 
     profile: HeadProfile | None = None
-    live: tuple[Segment[str], ...] = ()
+    scenes: tuple[Segment[str], ...] = ()
     notes: tuple[str, ...] = ()
     meant: Mapping[str, Setting] = field(default_factory=dict)
 
@@ -146,7 +146,7 @@ def settle_run(inputs: RunInputs, carried: CarriedOver) -> RunRequest:
             "The model was not loaded by Load AR Model, so it cannot be known whether its weights are AR-trained: "
             f"taken as {facts.family}, {facts.chunk_frames} frames a chunk."
         )
-    segments, told = run_scenes(model, inputs.schedule, inputs.positive, carried.live, video)
+    segments, told = run_scenes(model, inputs.schedule, inputs.positive, carried.scenes, video)
     notes.extend(told)
     fitted = fit_policy(policy, video.chunk_frames, facts.trained_frames, video.frames)
     check_transitions(segments, policy.rope)

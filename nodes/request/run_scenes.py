@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from textwrap import shorten
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -11,7 +13,8 @@ import torch
 from ...headforcing_core.geometry import VideoShape
 from ...headforcing_core.rollout.plan import Segment, with_segment
 from ...headforcing_core.rollout.transitions import TRANSITIONS
-from ...headforcing_core.schedule import Scene, place_scenes, write_schedule
+from ...headforcing_core.schedule.reading import read_prompt
+from ...headforcing_core.schedule.scenes import Scene, place_scenes, write_schedule
 from ..host.conditioning import check_conditioning
 from ..sockets import PromptSchedule
 
@@ -22,18 +25,19 @@ if TYPE_CHECKING:
     from ..sockets import Conditioning
 
 _POSITIVE = "(the positive input)"
+_SHOWN = 200  # characters
 
 
 def run_scenes(
     model: ModelPatcher,
     schedule: PromptSchedule | None,
     positive: Conditioning | None,
-    kept_live: Sequence[Segment[str]],
+    kept: Sequence[Segment[str]],
     video: VideoShape,
 ) -> tuple[tuple[Segment[Conditioning], ...], tuple[str, ...]]:
-    """Put the scenes of a schedule on chunks, or take the one text; `kept_live` were typed while the same run was made
-    before, and are part of it. Also returns sentences for the report. ValueError unless exactly one of schedule and
-    positive can be used."""
+    """Put the scenes of a schedule on chunks, or take the one text. `kept` are the scenes of the same run as it was
+    made before: it goes on under its own reading of a text, and those that were typed are part of it. Also returns
+    sentences for the report. ValueError unless exactly one of schedule and positive can be used."""
     if (schedule is None) == (positive is None):
         given = "Neither schedule nor positive is" if schedule is None else "Both schedule and positive are"
         raise ValueError(
@@ -46,6 +50,7 @@ def run_scenes(
         return (Segment(0, positive, prompt=_POSITIVE),), ()
     nearest = [video.nearest_chunk(scene.start_second) for scene in schedule.scenes]
     placed, notes = place_scenes(schedule.scenes, video.chunks, video.start_second, nearest)
+    notes = (*notes, *(note for _, scene in placed for note in scene.notes))
     texts = schedule.conditionings[: len(placed)]
     for text in texts:
         check_conditioning(text, model, "schedule")
@@ -59,9 +64,13 @@ def run_scenes(
         )
         for (chunk, scene), text in zip(placed, texts, strict=True)
     )
+    segments, told = _as_read_before(segments, schedule, {segment.first_chunk: segment.prompt for segment in kept})
+    notes = (*notes, *told)
     # a live prompt that begins on a chunk of the schedule was pasted into it
     begun = {segment.first_chunk for segment in segments}
-    added = [live for live in kept_live if live.first_chunk < video.chunks and live.first_chunk not in begun]
+    added = [
+        scene for scene in kept if scene.live and scene.first_chunk < video.chunks and scene.first_chunk not in begun
+    ]
     for live in added:
         text = schedule.encode(live.prompt)
         segment = Segment(live.first_chunk, text, live.transition, live.soft_chunks, live.prompt, live=True)
@@ -72,7 +81,28 @@ def run_scenes(
     return segments, notes
 
 
-def schedule_text(segments: Sequence[Segment[Conditioning]], start_second: Callable[[int], float]) -> str:
+def _as_read_before(
+    segments: tuple[Segment[Conditioning], ...], schedule: PromptSchedule, before: Mapping[int, str]
+) -> tuple[tuple[Segment[Conditioning], ...], tuple[str, ...]]:
+    """The segments under the prompts of `before`, by chunk, where those are the same texts as an older version read
+    them: with comments and invisible characters."""
+    read = {
+        segment.first_chunk: replace(segment, text=schedule.encode(prompt), prompt=prompt)
+        for segment in segments
+        if (prompt := before.get(segment.first_chunk, segment.prompt)) != segment.prompt
+        and read_prompt(prompt) == segment.prompt
+    }
+    notes = tuple(
+        f"Chunk {chunk} goes on under its text as the version that began the run read it: "
+        f"{shorten(repr(segment.prompt), _SHOWN)}"
+        for chunk, segment in read.items()
+    )
+    return tuple(read.get(segment.first_chunk, segment) for segment in segments), notes
+
+
+def schedule_text(
+    segments: Sequence[Segment[Conditioning]] | Sequence[Segment[str]], start_second: Callable[[int], float]
+) -> str:
     """The text for Prompt Schedule that makes the same video again; `start_second` gives that of a chunk."""
     return write_schedule(
         [
@@ -86,6 +116,12 @@ def schedule_text(segments: Sequence[Segment[Conditioning]], start_second: Calla
             for segment in segments
         ]
     )
+
+
+def kept_schedule(segments: Sequence[Segment[str]], start_second: Callable[[int], float]) -> str:
+    """As `schedule_text`, of what is written down of segments; empty under one `positive`."""
+    written = all(segment.prompt != _POSITIVE for segment in segments)
+    return schedule_text(segments, start_second) if written else ""
 
 
 def recorded(segments: Sequence[Segment[Conditioning]], are_written: bool) -> tuple[Segment[str], ...]:

@@ -15,12 +15,14 @@ class NotNow(Exception):
 
 
 class LivePrompt(NamedTuple):
-    """A prompt in one line, how it takes over, on which chunk, and at which second of the video that is."""
+    """A prompt in one line, how it takes over, on which chunk, at which second of the video that is, and sentences on
+    what of it does nothing."""
 
     text: str
     transition: str
     chunk: int
     second: float
+    notes: tuple[str, ...] = ()
 
 
 class Mailbox:
@@ -49,7 +51,7 @@ class Mailbox:
         """Whether a prompt can still be left."""
         return not self._refusal and self._next_chunk() < self._chunks
 
-    def put(self, text: str, transition: str) -> tuple[LivePrompt, bool]:
+    def put(self, text: str, transition: str, notes: tuple[str, ...] = ()) -> tuple[LivePrompt, bool]:
         """Leave a prompt for the next chunk on which no scene begins; returns it, and whether it took the place of one
         that waited. NotNow when the run cannot take it."""
         with self._lock:
@@ -63,7 +65,7 @@ class Mailbox:
                     "could take over. Make a longer video, or put the prompt into the schedule."
                 )
             replaced = self._waiting is not None
-            self._waiting = LivePrompt(text, transition, chunk, self._start_second(chunk))
+            self._waiting = LivePrompt(text, transition, chunk, self._start_second(chunk), notes)
             return self._waiting, replaced
 
     def take(self, chunk: int) -> LivePrompt | None:

@@ -95,6 +95,7 @@ class LiveScenes:
             segment = Segment(chunk, text, prompt.transition, schedule.soft_chunks, prompt.text, live=True)
             self.segments = with_segment(self.segments, segment)
             self._run.note_segments(self.segments)
+            self.notes += prompt.notes
             self._show(self._mailbox.is_open, chunk)
             return segment
         self._without(prompt, reason)  # after the handler, since the exception holds what was allocated

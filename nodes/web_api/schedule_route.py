@@ -1,12 +1,14 @@
 """POST /head_forcing/schedule: where the scenes of a text fall, for the ruler under it.
 
-Asked: `text` and `transition` of a Prompt Schedule; `seconds` (null: no end is known), `fps` and `beginning` (which of
-its inputs a video goes on from) of the sampler; `model_name`, `family` and `chunk_frames` of the loader.
+Asked: `text` and `transition` of a Prompt Schedule, and `is_drawn`: whether the page will draw the choices of the text,
+as it does of the node's own text box; `seconds` (null: no end is known), `fps` and `beginning` (which of its inputs a
+video goes on from) of the sampler; `model_name`, `family` and `chunk_frames` of the loader.
 
 Answered: {"scenes": [{"line", "asked_second", "start_second", "chunk", "transition", "soft_chunks", "prompt"}],
-"chunk_frames", "end_second", "notes": [text]}, or {"error": {"line", "message"}} for a text that cannot be played,
-where line 0 is the whole text. `transition` is null for the first scene, `soft_chunks` where the text gives none,
-`end_second` without `seconds`. A scene that begins at `end_second` or later is not shown.
+"chunk_frames", "end_second", "notes": [text], "habits": [text]}, where habits are what of the text does nothing; or
+{"drawn": choice} when a choice that is still to be drawn decides about times; or {"error": {"line", "message"}} for a
+text that cannot be played, where line 0 is the whole text. `transition` is null for the first scene, `soft_chunks`
+where the text gives none, `end_second` without `seconds`. A scene that begins at `end_second` or later is not shown.
 """
 
 from __future__ import annotations
@@ -17,15 +19,18 @@ from ...headforcing_core.checkpoint.families import AUTO, FAMILIES, facts_for
 from ...headforcing_core.files.strict_json import Fields, Json
 from ...headforcing_core.geometry import MOST_FPS, MOST_SECONDS, PIXEL_STEP, TRAINED_FRAMES, VideoShape
 from ...headforcing_core.rollout.transitions import TRANSITIONS
-from ...headforcing_core.schedule import Scene, ScheduleError, parse_schedule, place_scenes
+from ...headforcing_core.schedule.choices import choice_notes, choice_of_times
+from ...headforcing_core.schedule.reading import parse_schedule
+from ...headforcing_core.schedule.scenes import Scene, ScheduleError, place_scenes
 
-FIELDS = ("text", "transition", "seconds", "fps", "beginning", "model_name", "family", "chunk_frames")
+FIELDS = ("text", "is_drawn", "transition", "seconds", "fps", "beginning", "model_name", "family", "chunk_frames")
 _PREFIX_FRAMES = {"none": 0, "start_image": 1, "previous": 1}  # of a latent, any number puts chunks at the same times
 
 
 def answer(asked: Fields) -> dict[str, Json]:
     """Where the scenes fall, or the error of the text. ValueError for a field of the wrong type or range."""
     text, transition = asked.text("text"), asked.choice("transition", tuple(TRANSITIONS))
+    is_drawn = asked.flag("is_drawn")
     facts, _ = facts_for(
         asked.text("model_name"),
         asked.choice("family", (AUTO, *FAMILIES)),
@@ -43,8 +48,10 @@ def answer(asked: Fields) -> dict[str, Json]:
         _PREFIX_FRAMES[beginning],
         beginning == "start_image",
     )
+    if is_drawn and (choice := choice_of_times(text)) is not None:
+        return {"drawn": choice}
     try:
-        scenes = parse_schedule(text, TRANSITIONS)
+        scenes = parse_schedule(text, TRANSITIONS, is_drawn)
         nearest = [video.nearest_chunk(scene.start_second) for scene in scenes]
         _, notes = place_scenes(scenes, video.chunks, video.start_second, nearest)
     except ScheduleError as error:
@@ -54,6 +61,7 @@ def answer(asked: Fields) -> dict[str, Json]:
         "chunk_frames": facts.chunk_frames,
         "end_second": None if endless else (video.pixel_frames - video.pixel_frames_after(0)) / video.fps,
         "notes": list(notes),
+        "habits": [*(choice_notes(text) if is_drawn else ()), *(note for scene in scenes for note in scene.notes)],
     }
 
 

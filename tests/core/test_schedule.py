@@ -6,12 +6,14 @@ from hypothesis import strategies as st
 
 from headforcing_core.geometry import chunk_start_second, nearest_chunk
 from headforcing_core.rollout.transitions import TRANSITIONS
-from headforcing_core.schedule import MOST_SOFT_CHUNKS, Scene, parse_schedule, place_scenes, write_schedule
+from headforcing_core.schedule.reading import MOST_SOFT_CHUNKS, parse_schedule
+from headforcing_core.schedule.scenes import Scene, place_scenes, write_schedule
 
 BAD = {
     "": "The schedule is empty",
     " \n ": "The schedule is empty",
-    "a fox\n[0s] b": "Schedule line 1 has text before the first scene: 'a fox'. Write it like: [0s] a fox",
+    "a fox\n[0s] b": "Schedule line 1 has text before the first scene, which begins at 0: 'a fox'. Write it like: // a "
+    "fox; or put it behind [0s]",
     "[5s] a": "line 1 starts the first scene at 5 s, not at 0: '[5s] a'. Write it like: [0s] a",
     "[0s] a\n[0s] b": "line 2 starts at 0 s, but the scene above it starts at 0 s",
     "[0s] a\n[9s] b\n[7s] c": "line 3 starts at 7 s, but the scene above it starts at 9 s",
@@ -24,12 +26,11 @@ BAD = {
     "[0s] a\n[1:75] b": "line 2 begins with [1:75], which is not a time",
     "[-1s] a": "line 1 begins with [-1s], which is not a time",
     "[0s] a\n[12s fade] b": "line 2 names the transition 'fade'; known are recache, flush, soft, cut",
-    "[0s] a\n[12-20s fade] b": "known are recache, flush, soft, cut: '[12-20s fade] b'. Write it like: "
-    "[12-20s cut] a city",
+    "[0s] a\n[12-20s fade] b": "known are recache, flush, soft, cut: '[12-20s fade] b'. Write it like: [12-20s cut] b",
     "[0s] a\n[12s cut 6] b": "line 2 gives cut a number of chunks; only soft fades over chunks: '[12s cut 6] b'. "
-    "Write it like: [12s cut] a city",
+    "Write it like: [12s cut] b",
     "[0s] a\n[12-20s soft 0] b": "line 2 fades over 0 chunks; soft takes 1 to 64: '[12-20s soft 0] b'. Write it like: "
-    "[12-20s soft 4] a city",
+    "[12-20s soft 4] b",
     "[0s] a\n[12s soft 65] b": "line 2 fades over 65 chunks; soft takes 1 to 64",
     "[0s] a\n[12s soft six] b": "line 2 begins with [12s soft six], which is not a time",
     "[0s] a\n[12s 6] b": "line 2 begins with [12s 6], which is not a time",

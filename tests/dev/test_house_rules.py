@@ -11,8 +11,8 @@ CORE_FLOORS = (
     ("report",),
     ("run_store", "heads", "drift"),
     ("rollout",),
-    ("policy", "checkpoint"),
-    ("kv_memory", "files", "geometry", "schedule"),
+    ("policy", "checkpoint", "schedule"),
+    ("kv_memory", "files", "geometry"),
 )
 NODES_FLOORS = (
     ("__init__",),

@@ -10,7 +10,7 @@ from devtools.server import world_workflow
 from devtools.server.tiny_workflow import load, only_node
 from devtools.server.world_workflow import MINUTE, MODEL, SHORT, TEXT_ENCODER, VAE, Story, link_world, on_world
 from headforcing_core.rollout.transitions import TRANSITIONS
-from headforcing_core.schedule import parse_schedule
+from headforcing_core.schedule.reading import parse_schedule
 from testbed.prompts import every_prompt
 from testbed.world import HEIGHT, WIDTH
 

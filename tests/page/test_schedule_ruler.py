@@ -11,7 +11,7 @@ from playwright.sync_api import Locator
 from devtools.server.process import Server
 from headforcing_core.geometry import chunk_start_second, nearest_chunk
 from headforcing_core.rollout.transitions import TRANSITIONS
-from headforcing_core.schedule import parse_schedule
+from headforcing_core.schedule.reading import parse_schedule
 from tests.conftest import REPOSITORY
 from tests.page.page import ComfyPage, Json
 
@@ -151,12 +151,12 @@ def test_it_follows_what_is_typed(ruler: Ruler) -> None:
 
 
 def test_an_error_is_marked_at_its_line_and_goes_when_it_is_mended(ruler: Ruler) -> None:
-    text = "[0s] a red fox\n[6s soft] a river\n[soon] a city\n[15s] rain"
+    text = "/* my\nfilm */\n[0s] a red fox\n[6s soft] a river\n[soon] a city\n[15s] rain"
     with pytest.raises(ValueError) as error:
         parse_schedule(text, TRANSITIONS)
     ruler.box.fill(text)
     ruler.wait_for(str(error.value))
-    assert (ruler.marked_line(), ruler.bars()) == (3, [])
+    assert (ruler.marked_line(), ruler.bars()) == (5, [])
     ruler.screenshot("error")
     ruler.box.fill(text.replace("soon", "12s"))
     ruler.wait_for("chunks of 3 frames")
@@ -264,17 +264,23 @@ def test_a_graph_loaded_anew_shows_its_own_text_as_after_an_undo(ruler: Ruler) -
     assert (ruler.element.count(), ruler.marked_line(), len(ruler.bars())) == (1, 0, 4)
 
 
-def test_a_text_from_a_primitive_node_is_shown_too(ruler: Ruler) -> None:
+def link_text(ruler: Ruler, text: str) -> None:
+    """Let the text come from a primitive node."""
     ruler.page.tab.evaluate(
-        """() => {
+        """(value) => {
           const text = LiteGraph.createNode('PrimitiveStringMultiline');
           app.graph.add(text);
           text.pos = [0, 450];
-          text.widgets[0].value = '[0s] a harbour\\n[9s] the same at night';
+          text.widgets[0].value = value;
           const schedule = app.graph.getNodeById('2');
           text.connect(0, schedule, schedule.inputs.findIndex((input) => input.name === 'text'));
-        }"""
+        }""",
+        text,
     )
+
+
+def test_a_text_from_a_primitive_node_is_shown_too(ruler: Ruler) -> None:
+    link_text(ruler, "[0s] a harbour\n[9s] the same at night")
     ruler.element.get_by_role("button", name="the same at night").wait_for()
 
 
@@ -288,6 +294,47 @@ def test_a_text_that_only_a_run_knows_is_said_so(ruler: Ruler) -> None:
         }"""
     )
     ruler.wait_for("The text comes from another node.")
+
+
+def sent_text(ruler: Ruler) -> str:
+    """The text that the page sends for the schedule."""
+    return cast(dict, ruler.page.api_prompt())["2"]["inputs"]["text"]
+
+
+def test_choices_and_comments_are_drawn_as_in_the_hosts_prompt_box(ruler: Ruler) -> None:
+    ruler.box.fill("// my film\n[0s] a {red|blue|{white|grey}} fox /* no\nriver */\n[6s cut] \\{red|blue\\}")
+    ruler.wait_for("{red|blue|{white|grey}} is drawn when you press Run. chunks of 3 frames")
+    assert [bar.label for bar in ruler.bars()] == [
+        "Line 2, 0 s, chunk 0: a {red|blue|{white|grey}} fox",
+        "Line 4, 5.81 s (asked: 6 s), chunk 8, cut: {red|blue}",
+    ]
+    sent = {sent_text(ruler) for _ in range(60)}
+    colours = ("red", "blue", "white", "grey")
+    assert sent == {f"\n[0s] a {colour} fox \n[6s cut] {{red|blue}}" for colour in colours}
+    ruler.screenshot("choices")
+
+
+def test_a_choice_that_decides_about_times_is_told(ruler: Ruler) -> None:
+    ruler.box.fill("[0s] a fox\n[{5|8}s] a river")
+    ruler.wait_for("Drawn when you press Run: {5|8} decides about times.")
+    assert (ruler.bars(), ruler.marked_line()) == ([], 0)
+    assert sent_text(ruler) in {f"[0s] a fox\n[{second}s] a river" for second in (5, 8)}
+
+
+def test_what_does_nothing_in_a_text_is_told_under_it(ruler: Ruler) -> None:
+    ruler.box.fill("\n".join(f"[{3 * n}s] a fox <lora:fox:{n}>" for n in range(6)))
+    ruler.wait_for("The scene at 0 s: '<lora:fox:0>' loads nothing and is read as words.")
+    assert len(ruler.bars()) == 6
+    assert ruler.element.evaluate("(element) => element.offsetHeight") == RULER_PIXELS
+    ruler.screenshot("habits")
+    ruler.box.fill(TEXT)
+    ruler.page.tab.locator(".hf-ruler:not(.hf-ruler-habits)").wait_for(timeout=10_000)
+
+
+def test_choices_of_another_node_are_told_as_what_they_are(ruler: Ruler) -> None:
+    link_text(ruler, "[0s] a {red|blue} fox // x")
+    ruler.wait_for("The scene at 0 s: '{red|blue}' is read as it stands.")
+    ruler.element.get_by_role("button", name="chunk 0: a {red|blue} fox").wait_for()
 
 
 @pytest.mark.parametrize("text", [TEXT, "[0s] a\n[soon]" + " b" * 500, "no headers", ""])

@@ -49,15 +49,18 @@ def send(comfyui: Server) -> Callable[..., tuple[int, dict]]:
 def test_a_prompt_sent_while_a_run_goes_on_is_in_its_video_and_its_report(
     client: Client, send, saved_latent: SavedLatent
 ) -> None:
-    sending = SendAfter(lambda: send(text=f"  {RIVER}\n"), 5)
+    prompt = f"{RIVER} <lora:x:1>"
+    sending = SendAfter(lambda: send(text=f"  {prompt} // later\n"), 5)
     result = client.run(sampling(seconds=SECONDS, seed=31), sending)
     assert result.status == "success", result.error
     status, answer = sending.answer
     assert (status, answer["replaced"]) == (200, False) and 2 <= answer["chunk"] < CHUNKS
     report = json.loads(shown(result))
+    (note,) = answer["notes"]
+    assert note.startswith("The live prompt: '<lora:x:1>' loads nothing") and note in report["notes"]
     assert [(segment["prompt"], segment["chunks"][0], segment["live"]) for segment in report["segments"]] == [
         ("a red fox in deep snow", 0, False),
-        (RIVER, answer["chunk"], True),
+        (prompt, answer["chunk"], True),
     ]
     told = [event.data for event in result.events if event.kind == "head_forcing.scenes"]
     assert [(each["node_id"], each["prompt_id"], each["open"]) for each in told] == [
@@ -67,7 +70,7 @@ def test_a_prompt_sent_while_a_run_goes_on_is_in_its_video_and_its_report(
     ]
     assert [each["schedule"] == report["schedule"] for each in told] == [False, True, True]
     lines = [event.text("text") for event in result.events if event.kind == "progress_text"]
-    assert f"reading the live prompt: {RIVER}" in lines
+    assert f"reading the live prompt: {prompt}" in lines
     again = client.run(sampling(report["schedule"], seconds=SECONDS, seed=31))
     assert [segment["chunks"] for segment in json.loads(shown(again))["segments"]] == [
         segment["chunks"] for segment in report["segments"]
@@ -87,6 +90,14 @@ def test_a_prompt_sent_while_a_run_goes_on_is_in_its_video_and_its_report(
 def test_a_wrong_question_is_refused(send, fields: dict[str, object], sentence: str) -> None:
     status, answer = send(**fields)
     assert status == 400 and sentence in answer["error"]
+
+
+@pytest.mark.parametrize("text", [f"[5s] {RIVER}", f"0s: a fox\n5s: {RIVER}"])
+def test_a_prompt_with_a_time_of_its_own_is_refused(send, text: str) -> None:
+    status, answer = send(text=text)
+    assert status == 409 and answer["error"].endswith(
+        "Send one prompt without times, or put this into Prompt Schedule."
+    )
 
 
 def test_without_a_run_nothing_is_taken(send) -> None:

@@ -32,23 +32,35 @@ CHECKPOINTS = {  # file: how the message begins after the file's name, and how i
 }
 UNREADABLE = ["bad_pickle_object.pt", "bad_text_file.pt", "bad_truncated.pt", "bad_truncated.safetensors"]
 RIGHT = "[12s] the fox finds a frozen river"
+NUMBER = "[12s] a river; or [0.75s], if 12 counts frames at 16 fps"
 SCHEDULES = {  # what is wrong: (text, number of the line that is shown, what is said of it, a right line)
-    "text before the first scene": ("a red fox\n[0s] a river", 1, "text before the first scene", "[0s] a red fox"),
+    "text before the first scene": ("a red fox\n[6s] a river", 1, "text before the first scene", "[0s] a red fox"),
+    "a title": (
+        "my film\n[0s] a river",
+        1,
+        "text before the first scene, which begins at 0",
+        "// my film; or put it behind [0s]",
+    ),
     "first scene not at 0": ("\n[3s] a red fox", 2, "at 3 s, not at 0", "[0s] a red fox"),
     "unsorted": ("[0s] a red fox\n[12s] a river\n[6s] a city", 3, "starts at 12 s", "[24s] a city"),
     "two at one time": ("[0s] a red fox\n[0:05] a river\n[5s] a city", 3, "starts at 5 s", "[17s] a city"),
     "overlapping ranges": ("[0-12s] a red fox\n[8-20s] a river", 2, "ends at 12 s", "[12s] a river"),
     "gap between ranges": ("[0-12s] a red fox\n[15s] a river", 2, "ends at 12 s", "[12s] a river"),
     "backward range": ("[0s] a red fox\n[12-10s] a river", 2, "ends at 10 s, not after its start", "[12-24s] a river"),
-    "not a time": ("[0s] a red fox\n[soon] a river", 2, "[soon], which is not a time", RIGHT),
-    "a number alone": ("[0s] a red fox\n[12] a river", 2, "[12], which is not a time", RIGHT),
-    "75 seconds in a minute": ("[0s] a red fox\n[0:75] a river", 2, "[0:75], which is not a time", RIGHT),
-    "unclosed bracket": ("[0s] a red fox\n[12s a river", 2, "opens a scene with [ but never closes it", RIGHT),
+    "not a time": ("[0s] a red fox\n[soon] a river", 2, "[soon], which is not a time", "[12s] a river"),
+    "a number alone": ("[0s] a red fox\n[12] a river", 2, "[12], which is not a time", NUMBER),
+    "75 seconds in a minute": ("[0s] a red fox\n[0:75] a river", 2, "[0:75], which is not a time", "[12s] a river"),
+    "unclosed bracket": (
+        "[0s] a red fox\n[12s a river",
+        2,
+        "opens a scene with [ but never closes it",
+        "[12s] a river",
+    ),
     "unknown transition": (
         "[0s] a red fox\n[12s fade] a river",
         2,
         "'fade'; known are recache, flush, soft, cut",
-        "[12s cut] a city at night, rain",
+        "[12s cut] a river",
     ),
     "no prompt": ("[0s] a red fox\n[12s]\n\n[14s] a river", 2, "has no prompt", "[12s] a red fox in deep snow"),
 }

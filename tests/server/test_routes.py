@@ -12,6 +12,7 @@ from devtools.server.process import Server
 
 QUESTION = {
     "text": "[0s] a red fox\n[12s cut] a river\n[40s] a city",
+    "is_drawn": True,
     "transition": "recache",
     "seconds": 20.0,
     "fps": 16.0,
@@ -28,6 +29,7 @@ BEYOND_BOUNDS = {
     "a length is a word": {**QUESTION, "seconds": "20"},
     "a length is not positive": {**QUESTION, "seconds": 0},
     "a length is beyond ten hours": {**QUESTION, "seconds": 36001},
+    "a flag is a number": {**QUESTION, "is_drawn": 1},
     "a rate is true": {**QUESTION, "fps": True},
     "a rate is zero": {**QUESTION, "fps": 0},
     "a family is unknown": {**QUESTION, "family": "vace"},
@@ -76,6 +78,7 @@ def test_the_schedule_route_tells_where_scenes_fall(comfyui: Server) -> None:
             "The scene at 12 s begins at 11.81 s (chunk 16).",
             "The scene at 40 s begins after the end of the video and is not shown.",
         ],
+        "habits": [],
     }
 
 
@@ -86,6 +89,25 @@ def test_the_schedule_route_tells_over_how_many_chunks_a_scene_fades_if_the_text
         scene(2, 12.0, 11.8125, 16, "soft", "b", soft_chunks=6),
         scene(3, 40.0, 40.3125, 54, "soft", "c"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_drawn", "told"),
+    [
+        ("[0s] a {red|blue} fox", True, "{red|blue} is drawn when you press Run."),
+        ("[0s] a {red|blue} fox", False, "The scene at 0 s: '{red|blue}' is read as it stands."),
+        ("// film\n[0s] a fox // <lora:x:1>\n__hat__", True, "The scene at 0 s: '__hat__' is read as it stands"),
+    ],
+)
+def test_habits_are_told_beside_the_scenes(comfyui: Server, text: str, is_drawn: bool, told: str) -> None:
+    (habit,) = ask(comfyui, QUESTION, text=text, is_drawn=is_drawn)["habits"]
+    assert habit.startswith(told)
+
+
+def test_a_choice_that_decides_about_times_is_told_in_place_of_scenes(comfyui: Server) -> None:
+    text = "[0s] a fox\n[{5|8}s] a river"
+    assert ask(comfyui, QUESTION, text=text) == {"drawn": "{5|8}"}
+    assert ask(comfyui, QUESTION, text=text, is_drawn=False)["error"]["line"] == 2
 
 
 def test_the_chunk_is_that_of_the_loader(comfyui: Server) -> None:

@@ -52,9 +52,13 @@ export class LivePrompt {
 
   #follow({ open, chunk, failed }) {
     const sent = this.sent;
-    if (sent && failed) this.message = [`Could not be read at ${clock(sent.second)}; the video goes on without.`, true];
-    else if (sent && chunk === sent.chunk) this.message = [`Took over at ${clock(sent.second)}.`, false];
-    else if (sent && !open) this.message = [`The run ended before ${clock(sent.second)}.`, true];
+    if (sent && failed) {
+      this.message = [`Could not be read at ${clock(sent.second)}; the video goes on without.`, true];
+    } else if (sent && chunk === sent.chunk) {
+      this.message = [[`Took over at ${clock(sent.second)}.`, ...sent.notes].join(" "), false];
+    } else if (sent && !open) {
+      this.message = [`The run ended before ${clock(sent.second)}.`, true];
+    }
     if (open && chunk !== sent?.chunk) return;
     this.sent = undefined;
     if (!open && this.opened && !this.box.value) this.element.open = false;
@@ -99,7 +103,7 @@ export class LivePrompt {
     try {
       this.sent = await this.#asked(question);
       const instead = this.sent.replaced ? ", instead of the one that waited" : "";
-      this.message = [`Takes over at ${clock(this.sent.second)}${instead}.`, false];
+      this.message = [[`Takes over at ${clock(this.sent.second)}${instead}.`, ...this.sent.notes].join(" "), false];
       if (this.run?.open) this.#follow(this.run); // it may have taken over before the answer was here
       this.box.select(); // what is typed next takes its place
     } catch (error) {

@@ -38,13 +38,14 @@ export class RulerView {
   }
 
   /** Show where the scenes fall. `print` is the small print. */
-  show({ scenes, end_second: end, notes }, print) {
+  show({ scenes, end_second: end, notes, habits }, print) {
     const last = scenes[scenes.length - 1].start_second;
     const late = end !== null && last >= end;
     const length = end === null || late ? Math.max(last * BEYOND, end ?? SHORTEST) : end;
     this.body.replaceChildren(axis(length), this.#bars(scenes, end, length));
     if (late) this.body.append(this.#end(end, length));
-    this.#tell(print, notes.join("\n"));
+    this.#tell([...habits, print].join(" "), [...habits, ...notes].join("\n"));
+    this.element.classList.toggle("hf-ruler-habits", habits.length > 0);
   }
 
   /** Show what is wrong; a click on it goes to its line. */
@@ -63,6 +64,7 @@ export class RulerView {
   #tell(text, notes, failed = false) {
     this.errorLine = 0;
     this.element.classList.toggle("hf-ruler-failed", failed);
+    this.element.classList.remove("hf-ruler-habits");
     this.element.classList.toggle("hf-ruler-scenes", this.body.childElementCount > 0);
     if (this.status.textContent !== text) this.status.textContent = text;
     this.status.title = notes;

@@ -15,6 +15,7 @@ export function scheduleQuestion(node) {
   const loader = sampler && upstream(sampler, "model", LOADER);
   const question = {
     text: valueOf(node, "text"),
+    is_drawn: !isLinked(node, "text"), // as the host draws the choices of a text box, and of no other node
     transition: textOr(valueOf(node, "transition"), "recache"),
     seconds: sampler ? numberOr(valueOf(sampler, "seconds"), null) : null,
     fps: sampler ? numberOr(valueOf(sampler, "fps"), FPS) : FPS,

@@ -58,6 +58,7 @@ class ScheduleRuler {
     try {
       const answer = await ask(ROUTE, question);
       if (answer.error) return () => this.show(answer.error.line, "fail", answer.error);
+      if (answer.drawn) return () => this.show(0, "say", `Drawn when you press Run: ${answer.drawn} decides about times.`);
       return () => this.show(0, "show", answer, print(answer, question, hasSampler, hasLoader));
     } catch (error) {
       return () => this.show(0, "fail", { line: 0, message: error.message });
