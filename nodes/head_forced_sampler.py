@@ -90,7 +90,7 @@ class HeadForcedSampler(io.ComfyNode):
             check_vae(vae)
         elif takes_video:
             raise ValueError(NO_VAE)
-        levels = None if sigmas is None else tuple(float(sigma) for sigma in sigmas)
+        levels = None if sigmas is None else tuple(sigmas.flatten().tolist())
         if levels is not None:
             check_sigmas(levels)
         beginning = Beginning(start_image, previous, vae)

@@ -24,6 +24,8 @@ from torch import Tensor
 from ...headforcing_core.geometry import LATENT_CHANNELS
 from ...headforcing_core.kv_memory.memory import KVMemory
 from ...headforcing_core.rollout.loop import Recipe
+from ...headforcing_core.rollout.passes import CLEAN
+from .guidance import without_guidance
 from .model import self_attention_of, wan_of
 
 if TYPE_CHECKING:
@@ -137,7 +139,13 @@ class HostBackbone:
         ) -> Tensor:
             cast("dict[str, object]", extra_args["model_options"]["transformer_options"])[_RUN] = self
             each = x.new_ones([x.shape[0]])
-            finished.append(recipe(lambda x, sigma: model(x, sigma * each, **extra_args), x, sigmas))
+            # what is kept of a finished chunk must be of the pass over it, not of one that a guidance adds after it
+            unguided = {**extra_args, "model_options": without_guidance(extra_args["model_options"])}
+
+            def predict(x: Tensor, sigma: Tensor) -> Tensor:
+                return model(x, sigma * each, **(unguided if sigma is CLEAN else extra_args))
+
+            finished.append(recipe(predict, x, sigmas))
             return finished[0]
 
         guider = comfy.samplers.CFGGuider(self._model)

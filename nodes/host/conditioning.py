@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 
+from .finite import check_finite
 from .model import text_width
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ..sockets import Conditioning
 
 _LIMITS = {"start_percent", "end_percent", "area", "mask", "control", "gligen", "hooks"}
+_OF_ENCODERS = {"pooled_output", "attention_mask"}  # what text encoders give along; Wan reads the text alone
 _MORE_TOKENS = {"time_dim_concat", "context_latents", "reference_latents", "reference_latent", "concat_latent_image"}
 
 
@@ -44,6 +46,19 @@ def check_conditioning(conditioning: Conditioning, model: ModelPatcher, name: st
             f"{name} is a text of shape {tuple(text.shape)}, the model reads (1, tokens, {wanted}). It was "
             "made by another text encoder, or in a batch. Use CLIPLoader with umt5_xxl, type wan."
         )
+    check_finite([text], name, "Start ComfyUI with --fp32-text-enc, or load another file of the text encoder.")
+
+
+def told_of_unread(conditioning: Conditioning, name: str) -> tuple[str, ...]:
+    """A sentence for the report when a CONDITIONING carries what a text-to-video model does not read."""
+    options = cast("dict[str, object]", conditioning[0][1])
+    unread = sorted(key for key in options.keys() - _OF_ENCODERS if options[key] is not None)
+    if not unread:
+        return ()
+    return (
+        f"{name} carries {', '.join(unread)}. A Wan 2.1 text-to-video model reads the text alone, so this changes "
+        "nothing.",
+    )
 
 
 def mix_conditioning(old: Conditioning, new: Conditioning, share: float) -> Conditioning:
