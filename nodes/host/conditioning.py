@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from ..sockets import Conditioning
 
-_LIMITS = {"start_percent", "end_percent", "area", "mask", "control", "gligen", "hooks"}
+_LIMITS = {"start_percent", "end_percent", "area", "mask"}
+_STEERED = {"control", "gligen"}
+_HOOKS = "hooks"
 _OF_ENCODERS = {"pooled_output", "attention_mask"}  # what text encoders give along; Wan reads the text alone
 _MORE_TOKENS = {"time_dim_concat", "context_latents", "reference_latents", "reference_latent", "concat_latent_image"}
 
@@ -33,6 +35,17 @@ def check_conditioning(conditioning: Conditioning, model: ModelPatcher, name: st
         raise ValueError(
             f"{name} carries {', '.join(limited)}. With four steps a chunk, texts cannot be limited in time "
             "or area. Connect the text encoder directly."
+        )
+    steered = sorted(_STEERED & options.keys())
+    if steered:
+        raise ValueError(
+            f"{name} carries {', '.join(steered)}. What steers a whole video does not fit its chunks. Take the "
+            "ControlNet or GLIGEN node out, and connect the text encoder directly."
+        )
+    if _HOOKS in options:
+        raise ValueError(
+            f"{name} carries hooks, as of a LoRA that begins or ends between the steps. A chunk is made under one set "
+            "of weights. Take Set CLIP Hooks out, and put the LoRA on the model, with a LoRA loader."
         )
     added = sorted(_MORE_TOKENS & options.keys())
     if added:
