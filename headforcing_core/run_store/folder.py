@@ -50,7 +50,7 @@ def place_for(root: Path, name: str, on_existing: str) -> Path:
     lies there, or it is a link."""
     blocked = next((each for each in (root, *root.absolute().parents) if each.is_symlink() or each.exists()), root)
     if os.path.lexists(blocked) and not blocked.is_dir():  # the system would say that it exists
-        what = "a link that leads nowhere, as to a disk that is not there" if blocked.is_symlink() else "a file"
+        what = "a link to no folder, as to a disk that is not there" if blocked.is_symlink() else "a file"
         raise RuntimeError(
             f"{blocked.name} is {what}, where the folder of runs should be: {blocked}. Nothing can be kept there. "
             "Connect that disk, move it away, or leave run_name empty."
