@@ -25,7 +25,7 @@ from ...headforcing_core.geometry import LATENT_CHANNELS
 from ...headforcing_core.kv_memory.memory import KVMemory
 from ...headforcing_core.rollout.loop import Recipe
 from ...headforcing_core.rollout.passes import CLEAN
-from .guidance import without_guidance
+from .guidance import check_attention_patches, without_guidance
 from .model import self_attention_of, wan_of
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def check_backbone(model: ModelPatcher) -> None:
             "The model has context windows. They cut the video across the chunk loop. Remove the context "
             "windows node before the sampler."
         )
+    check_attention_patches(model)
 
 
 def foreign_patches(model: ModelPatcher) -> bool:

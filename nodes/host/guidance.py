@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, cast
 
 from comfy.model_sampling import CONST, ModelSamplingDiscreteFlow
@@ -24,6 +25,20 @@ _PLACES = "diffusion_model.rope_embedder"
 def without_guidance(model_options: Mapping[str, object]) -> dict[str, object]:
     """A MODEL's options under which a step is one pass of the model; transformer options are the same object."""
     return {name: value for name, value in model_options.items() if name not in _GUIDANCE}
+
+
+def check_attention_patches(model: ModelPatcher) -> None:
+    """ValueError for a patch of self-attention that is called as in picture models, which the first step would hit."""
+    options = cast("Mapping[str, Mapping[str, list[Callable[..., object]]]]", model.model_options)
+    patches = cast("Mapping[str, list[Callable[..., object]]]", options["transformer_options"].get("patches", {}))
+    for patch in patches.get("attn1_patch", ()):
+        try:
+            inspect.signature(patch).bind({})
+        except TypeError as error:
+            raise ValueError(
+                "A node before the sampler patches attention as in picture models, as ToMe does. Wan calls its patches "
+                "in another way. Take that node out."
+            ) from error
 
 
 def told_of_nodes_between(model: ModelPatcher) -> tuple[str, ...]:

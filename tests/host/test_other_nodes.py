@@ -190,6 +190,28 @@ def test_a_model_without_other_nodes_is_told_nothing(made, model) -> None:
     assert not any(note.startswith("Another node") for note in made(model)[1])
 
 
+class _Patch:
+    """A patch of attention that is an object, as Wan calls it."""
+
+    def __call__(self, args: dict) -> Tensor:
+        return args["x"]
+
+
+def test_a_patch_of_picture_models_is_refused_before_the_first_step(pack, made, model) -> None:
+    merging = _of_host("nodes_tomesd", "TomePatchModel", model, ratio=0.3)
+    with pytest.raises(ValueError, match="patches attention as in picture models, as ToMe does. .* Take that node out"):
+        made(merging)
+    with pytest.raises(ValueError, match="patches attention as in picture models"):
+        pack.run("HeadForcingProfileHeads", model=merging, rule="random")
+
+
+@pytest.mark.parametrize("patch", [_Patch(), lambda args, strength=1.0: args["x"], lambda *args: args[0]["x"]])
+def test_patches_that_wan_can_call_are_called(made, model, plain, patch) -> None:
+    patched = model.clone()
+    patched.set_model_patch(patch, "attn1_patch")
+    assert torch.equal(made(patched)[0], plain)
+
+
 def _without_options(model):
     """A MODEL whose blocks are called without transformer options, as TeaCache's copy of the host's loop does."""
     clone = model.clone()
