@@ -64,8 +64,9 @@ def check_conditioning(conditioning: Conditioning, model: ModelPatcher, name: st
 
 def told_of_unread(conditioning: Conditioning, name: str) -> tuple[str, ...]:
     """A sentence for the report when a CONDITIONING carries what a text-to-video model does not read."""
-    options = cast("dict[str, object]", conditioning[0][1])
-    unread = sorted(key for key in options.keys() - _OF_ENCODERS if options[key] is not None)
+    known = _OF_ENCODERS | _LIMITS | _STEERED | _MORE_TOKENS | {_HOOKS}  # all but the first are refused
+    carried = [cast("dict[str, object]", options) for _, options in conditioning]
+    unread = sorted({key for each in carried for key in each.keys() - known if each[key] is not None})
     if not unread:
         return ()
     return (

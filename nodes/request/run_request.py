@@ -19,7 +19,6 @@ from ...headforcing_core.rollout.plan import RolloutPlan, Segment, check_transit
 from ...headforcing_core.run_store.record import OF_POLICY
 from ..host.backbone import foreign_patches
 from ..host.conditioning import mix_conditioning
-from ..host.guidance import told_of_nodes_between
 from ..host.lora_hash import weight_patches_hashes
 from ..host.model import facts_of, latent_in, layers_and_heads
 from ..profiles.library import known_profile
@@ -166,7 +165,6 @@ def settle_run(inputs: RunInputs, carried: CarriedOver) -> RunRequest:
         notes.append(
             "Another node has replaced the model's self-attention; during this run the memory takes its place."
         )
-    notes.extend(told_of_nodes_between(model))
     patches = weight_patches_hashes(model)
     prefix = inputs.beginning.samples(video.width, video.height)
     frames = None if prefix is None else latent_in(model, prefix)

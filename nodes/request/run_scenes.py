@@ -12,7 +12,7 @@ from ...headforcing_core.geometry import VideoShape
 from ...headforcing_core.rollout.plan import Segment, with_segment
 from ...headforcing_core.rollout.transitions import TRANSITIONS
 from ...headforcing_core.schedule import Scene, place_scenes, write_schedule
-from ..host.conditioning import check_conditioning, told_of_unread
+from ..host.conditioning import check_conditioning
 from ..sockets import PromptSchedule
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def run_scenes(
     if schedule is None:
         assert positive is not None
         check_conditioning(positive, model, "positive")
-        return (Segment(0, positive, prompt=_POSITIVE),), told_of_unread(positive, "positive")
+        return (Segment(0, positive, prompt=_POSITIVE),), ()
     nearest = [video.nearest_chunk(scene.start_second) for scene in schedule.scenes]
     placed, notes = place_scenes(schedule.scenes, video.chunks, video.start_second, nearest)
     texts = schedule.conditionings[: len(placed)]
