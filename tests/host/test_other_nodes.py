@@ -155,7 +155,7 @@ def test_a_node_that_does_nothing_in_a_chunk_loop_is_told_of(made, model, plain,
     assert [note.startswith(begins) for note in notes].count(True) == 1
 
 
-def test_another_embedding_of_places_is_told_of(made, model, plain) -> None:
+def test_another_embedding_of_places_is_told_of(made, model) -> None:
     from comfy.ldm.flux.layers import EmbedND
 
     other = model.clone()
@@ -174,7 +174,6 @@ SAMPLINGS = {
     "ModelSamplingFlux": ({"max_shift": 1.15, "base_shift": 0.5, "width": 832, "height": 480}, True),
     "ModelSamplingAuraFlow": ({"shift": 3.0}, True),
     "ModelSamplingDiscrete": ({"sampling": "lcm", "zsnr": False}, True),
-    "ModelSamplingStableCascade": ({"shift": 2.0}, True),
 }
 
 
@@ -260,11 +259,10 @@ PAST_MEMORY = {
 
 
 @pytest.mark.parametrize("case", PAST_MEMORY)
-def test_a_pass_that_goes_past_the_memory_ends_the_run(made, model, plain, case: str) -> None:
+def test_a_pass_that_goes_past_the_memory_ends_the_run(made, model, case: str) -> None:
     past, said = PAST_MEMORY[case]
     with pytest.raises(RuntimeError, match=f"A chunk was made past the memory: {said}.*TeaCache.*Take out the node"):
         made(past(model))
-    assert torch.equal(made(model)[0], plain)
 
 
 def test_heads_are_not_measured_past_the_memory(pack, model) -> None:
