@@ -16,7 +16,9 @@ from ..headforcing_core.policy.cache_policy import CachePolicy
 from ..headforcing_core.policy.presets import PRESETS
 from .host.backbone import check_backbone
 from .host.chunk_decoder import can_stream
+from .host.conditioning import told_of_unread
 from .host.device_memory import explaining_out_of_memory, free_bytes
+from .host.guidance import told_of_nodes_between
 from .host.model import facts_of
 from .input_checks import name_error, size_error
 from .inputs import DEFAULT_HEIGHT, DEFAULT_WIDTH
@@ -90,7 +92,7 @@ class HeadForcedSampler(io.ComfyNode):
             check_vae(vae)
         elif takes_video:
             raise ValueError(NO_VAE)
-        levels = None if sigmas is None else tuple(float(sigma) for sigma in sigmas)
+        levels = None if sigmas is None else tuple(sigmas.flatten().tolist())
         if levels is not None:
             check_sigmas(levels)
         beginning = Beginning(start_image, previous, vae)
@@ -102,7 +104,11 @@ class HeadForcedSampler(io.ComfyNode):
         check_noise(noise, video, continues=previous is not None, is_kept=bool(run_name))
         carried = carried_over(folder, seed, facts.fingerprints)
         policy = policy or PRESETS["paper"]
-        warnings = lora_warnings(model, cls.hidden.dynprompt, status.node_id)
+        warnings = (
+            *lora_warnings(model, cls.hidden.dynprompt, status.node_id),
+            *told_of_nodes_between(model),
+            *told_of_unread(positive or [], "positive"),
+        )
         for warning in warnings:
             status.warn(warning)
         inputs = RunInputs(model, schedule, positive, beginning, video, levels, policy, profile, seed, noise, warnings)

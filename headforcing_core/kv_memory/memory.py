@@ -46,6 +46,7 @@ class KVMemory:
         self._rotate = rotate
         self._observer = observer
         self._captured: dict[int, Tensor] = {}
+        self._reached: set[int] = set()
         self._layers: list[dict[str, HeadBuffer]] = [{} for _ in plan.labels]
         self._held: dict[str, tuple[int, ...]] = {EVERY_HEAD: ()}
         self._read_frames: dict[str, ReadFrames] = {}
@@ -69,6 +70,11 @@ class KVMemory:
         """Bytes beside the history's K and V: the chunk's own slots, and the unturned temporal pairs of all keys."""
         return sum(self._bytes(buffer, self.plan.chunk_frames) + buffer.unturned.nbytes for buffer in self._buffers())
 
+    @property
+    def missed_layers(self) -> tuple[int, ...]:
+        """Layers whose attention has not come by since `begin`: what they read and wrote is not of this chunk."""
+        return tuple(layer for layer in range(len(self.plan.labels)) if layer not in self._reached)
+
     def held(self, group: str) -> tuple[int, ...]:
         """Ids of the frames that a group holds, in time order."""
         return self._held[group]
@@ -77,6 +83,7 @@ class KVMemory:
         """Say what the next passes read: positions of the chunk's frames, and per group the number of the oldest held
         frame that is read and the positions from that one on."""
         self._chunk_positions = tuple(chunk_positions)
+        self._reached.clear()
         self._read_frames = {
             group: ReadFrames(len(self._held[group]), first, (*positions, *chunk_positions))
             for group, (first, positions) in history.items()
@@ -91,6 +98,7 @@ class KVMemory:
         (1, tokens, 1, pairs, 2, 2), of which only the spatial pairs are used.
         """
         frames = len(self._chunk_positions)
+        self._reached.add(layer)
         plain, v = k.unflatten(1, (frames, -1)), v.unflatten(1, (frames, -1))  # frame by frame
         if layer in self.plan.capture:
             self._captured[layer] = plain

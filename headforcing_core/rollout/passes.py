@@ -17,6 +17,9 @@ from .noise import Noise
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 """(x, sigma) -> x0, the clean chunk as the model sees it now: (batch, channels, frames, height, width)."""
+CLEAN = torch.zeros(())
+"""The noise level under which a finished chunk is seen. It is always this tensor, so that a backbone can tell such a
+pass without asking the device."""
 OnStep = Callable[[int, int, Tensor], None]
 """(chunk, step, x0), after every denoising step."""
 Frames = Mapping[str, tuple[int, ...]]
@@ -62,6 +65,7 @@ class Denoise:
             x = x0
             if self.levels[step + 1]:
                 x = (1.0 - following) * x0 + following * self.noise.fresh(self.chunk, step, x0)
+        _check_reached(model.memory)
         if self.commit_context is not None:
             _commit(model, x, self.layout, self.commit_context)
         return x
@@ -99,4 +103,16 @@ class Recache:
 
 def _commit(model: Model, clean: Tensor, layout: Layout, context: str) -> None:
     layout.begin(model.memory, context)
-    model.predict(clean, torch.zeros((), device=clean.device))
+    model.predict(clean, CLEAN)
+    _check_reached(model.memory)
+
+
+def _check_reached(memory: KVMemory) -> None:
+    missed = memory.missed_layers
+    if missed:
+        layers = f"{len(missed)} of {len(memory.plan.labels)} layers, the first is layer {missed[0]}"
+        raise RuntimeError(
+            f"A chunk was made past the memory: {layers}, never read it. Another node runs the model's layers in its "
+            "own way, or leaves some out (TeaCache and nodes that skip layers do), and the video would forget its "
+            "past. Take out the node between the loader and the sampler that does so; what was made before is sound."
+        )

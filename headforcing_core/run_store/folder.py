@@ -1,5 +1,6 @@
 """The folder of one kept run: its place, the names in it, and what may lie there."""
 
+import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
@@ -47,13 +48,14 @@ def is_own_file(name: str) -> bool:
 def place_for(root: Path, name: str, on_existing: str) -> Path:
     """The folder for a run, made if it is not there; for `new` one that was not there. RuntimeError when something else
     lies there, or it is a link."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
+    blocked = next((each for each in (root, *root.absolute().parents) if each.is_symlink() or each.exists()), root)
+    if os.path.lexists(blocked) and not blocked.is_dir():  # the system would say that it exists
+        what = "a link to no folder, as to a disk that is not there" if blocked.is_symlink() else "a file"
         raise RuntimeError(
-            f"{root} is a file, or a link that leads nowhere. Runs are kept in a folder of that name. Move it away, or "
-            "connect the disk that the link leads to."
-        ) from error
+            f"{blocked.name} is {what}, where the folder of runs should be: {blocked}. Nothing can be kept there. "
+            "Connect that disk, move it away, or leave run_name empty."
+        )
+    root.mkdir(parents=True, exist_ok=True)
     folder = root / name
     if on_existing == "new":
         return next(each for each in _numbered(folder) if _made(each))

@@ -24,7 +24,9 @@ from torch import Tensor
 from ...headforcing_core.geometry import LATENT_CHANNELS
 from ...headforcing_core.kv_memory.memory import KVMemory
 from ...headforcing_core.rollout.loop import Recipe
+from ...headforcing_core.rollout.passes import CLEAN
 from .attention_choice import attention_name, preferred_by
+from .guidance import check_attention_patches, without_guidance
 from .model import self_attention_of, wan_of
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ def check_backbone(model: ModelPatcher) -> None:
             "The model has context windows. They cut the video across the chunk loop. Remove the context "
             "windows node before the sampler."
         )
+    check_attention_patches(model)
 
 
 def foreign_patches(model: ModelPatcher) -> bool:
@@ -143,7 +146,13 @@ class HostBackbone:
         ) -> Tensor:
             cast("dict[str, object]", extra_args["model_options"]["transformer_options"])[_RUN] = self
             each = x.new_ones([x.shape[0]])
-            finished.append(recipe(lambda x, sigma: model(x, sigma * each, **extra_args), x, sigmas))
+            # what is kept of a finished chunk must be of the pass over it, not of one that a guidance adds after it
+            unguided = {**extra_args, "model_options": without_guidance(extra_args["model_options"])}
+
+            def predict(x: Tensor, sigma: Tensor) -> Tensor:
+                return model(x, sigma * each, **(unguided if sigma is CLEAN else extra_args))
+
+            finished.append(recipe(predict, x, sigmas))
             return finished[0]
 
         guider = comfy.samplers.CFGGuider(self._model)

@@ -10,9 +10,13 @@ import comfy.utils
 from torch import Tensor
 
 from ...headforcing_core.geometry import LATENT_CHANNELS, latent_size
+from ..host.finite import check_finite
 
 if TYPE_CHECKING:
     from comfy.sd import VAE
+
+_FRAMES_AT_ONCE = 16
+_COLOURS = (3, 4)  # the fourth, how far a picture covers what is behind it, is never read
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Beginning:
                 raise ValueError(
                     "start_image is connected without vae. The image cannot be encoded. Connect the Wan 2.1 VAE."
                 )
-            if self.start_image.ndim != 4 or self.start_image.shape[-1] < 3 or 0 in self.start_image.shape:
+            if self.start_image.ndim != 4 or self.start_image.shape[-1] not in _COLOURS or 0 in self.start_image.shape:
                 raise ValueError(
                     f"start_image has shape {tuple(self.start_image.shape)}. An image is (batch, height, width, 3 "
                     "colours). Connect Load Image or another node that gives a picture."
@@ -82,6 +86,11 @@ def _sha256(tensor: Tensor) -> str:
 
 
 def _check(samples: Tensor, name: str, width: int, height: int) -> None:
+    if not isinstance(samples, Tensor):  # the host's models of video and sound have both in one
+        raise ValueError(
+            f"{name} is a {type(samples).__name__}, of a model that makes video and sound together. A Wan 2.1 video "
+            "is one tensor. Connect a latent of Wan 2.1."
+        )
     wanted = (LATENT_CHANNELS, *latent_size(width, height))
     fits = samples.ndim == 5 and samples.shape[0] == 1 and samples.shape[2] >= 1
     if not fits or (samples.shape[1], *samples.shape[3:]) != wanted:
@@ -89,3 +98,6 @@ def _check(samples: Tensor, name: str, width: int, height: int) -> None:
             f"{name} has shape {tuple(samples.shape)}. At {width} x {height} a Wan 2.1 video is (1, {wanted[0]}, "
             f"frames, {wanted[1]}, {wanted[2]}). Set width and height to those of the video, and use the Wan 2.1 VAE."
         )
+    check_finite(
+        samples.split(_FRAMES_AT_ONCE, dim=2), name, "Start ComfyUI with --fp32-vae, or make it anew in another type."
+    )

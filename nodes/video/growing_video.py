@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import comfy.cli_args
+import torch
 from torch import Tensor
 
 from ...headforcing_core.files.disk_room import reason_of
@@ -64,7 +65,7 @@ class VideoStream:
         if self.failure is not None or not missing:
             return None
         try:
-            pictures = self._decoder.decode(latent)[:missing]
+            pictures = _of_three_colours(self._decoder.decode(latent)[:missing])
             self._finish_encoding()
             self._encoding = self._thread.submit(self._writer.append, pictures)
         except Exception as error:
@@ -111,6 +112,22 @@ class VideoStream:
             )
         log.warning("Head forcing: %s", failure, exc_info=error)
         self.failure = self.failure or failure
+
+
+def _of_three_colours(pictures: Tensor) -> Tensor:
+    """RuntimeError for what a VAE made that is no picture."""
+    channels = pictures.shape[-1]
+    if channels not in (3, 4):  # the fourth is how far a picture covers what is behind it
+        raise RuntimeError(
+            f"the VAE makes {channels} channels, and a picture has 3. One that enlarges needs the node it came with, "
+            "behind the latent output; here load wan_2.1_vae.safetensors"
+        )
+    if not bool(torch.isfinite(pictures).all()):
+        raise RuntimeError(
+            "the VAE came out with NaN or infinity, which would be black pictures. Start ComfyUI with --fp32-vae, or "
+            "load another VAE file"
+        )
+    return pictures[..., :3]
 
 
 def workflow_metadata(prompt: object, extra_pnginfo: Mapping[str, object] | None) -> dict[str, str]:

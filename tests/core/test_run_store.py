@@ -584,6 +584,30 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
         RunStore.open(tmp_path, "fox", make_spec())
 
 
+@pytest.mark.parametrize("blocked", ["root", "above"])
+@pytest.mark.parametrize("what", ["a dead link", "a file", "a link to a file"])
+def test_a_place_that_is_no_folder_is_told_as_what_it_is(tmp_path: Path, what: str, blocked: str) -> None:
+    root = tmp_path / "output" / "runs"
+    place = root if blocked == "root" else root.parent
+    place.parent.mkdir(exist_ok=True)
+    (tmp_path / "notes.txt").write_text("mine")
+    if what == "a file":
+        place.write_text("mine")
+    else:
+        place.symlink_to(tmp_path / ("unplugged" if what == "a dead link" else "notes.txt"))
+    said = "a link to no folder" if place.is_symlink() else "a file"
+    with pytest.raises(RuntimeError, match=f"^{place.name} is {said}.* leave run_name empty."):
+        RunStore.open(root, "fox", make_spec())
+    assert place.is_symlink() or place.read_text() == "mine"
+
+
+def test_a_root_that_is_a_link_to_a_folder_is_as_good_as_one(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "runs").symlink_to(tmp_path / "elsewhere")
+    with RunStore.open(tmp_path / "runs", "fox", make_spec()) as run:
+        assert run.folder.resolve().parent == (tmp_path / "elsewhere").resolve()
+
+
 def test_a_run_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
     folder = keep_run(tmp_path / "elsewhere")
     (tmp_path / "runs").mkdir()
