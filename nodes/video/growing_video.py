@@ -65,7 +65,7 @@ class VideoStream:
         if self.failure is not None or not missing:
             return None
         try:
-            pictures = _of_three_colours(self._decoder.decode(latent)[:missing])
+            pictures = three_colours(self._decoder.decode(latent)[:missing])
             self._finish_encoding()
             self._encoding = self._thread.submit(self._writer.append, pictures)
         except Exception as error:
@@ -114,8 +114,8 @@ class VideoStream:
         self.failure = self.failure or failure
 
 
-def _of_three_colours(pictures: Tensor) -> Tensor:
-    """RuntimeError for what a VAE made that is no picture."""
+def three_colours(pictures: Tensor) -> Tensor:
+    """The colours of decoded pictures, (..., height, width, channels). RuntimeError for what is no picture."""
     channels = pictures.shape[-1]
     if channels not in (3, 4):  # the fourth is how far a picture covers what is behind it
         raise RuntimeError(

@@ -19,7 +19,7 @@ from typing_extensions import override
 from ...headforcing_core.geometry import LATENT_CHANNELS
 from ..host.chunk_decoder import can_stream
 from ..status.node_status import NodeStatus
-from .growing_video import VideoStream
+from .growing_video import VideoStream, three_colours
 
 if TYPE_CHECKING:
     from comfy.sd import VAE
@@ -87,7 +87,7 @@ class LatentVideo(Input.Video):
         return InputImpl.VideoFromFile(str(stream.path))
 
     def _whole(self, vae: VAE) -> Input.Video:
-        images = vae.decode(self._latent)
+        images = three_colours(vae.decode(self._latent))
         images = images.reshape(-1, *images.shape[-3:])[: self._pixel_frames]
         return InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=Fraction(self._fps)))
 

@@ -79,7 +79,7 @@ def test_numbers_that_are_none_are_refused_where_they_come_in(made, name: str, n
 
 def test_a_scene_that_its_encoder_spoiled_is_refused(pack, made) -> None:
     schedule = pack.module("nodes.sockets").PromptSchedule
-    scenes = pack.module("headforcing_core.schedule").parse_schedule("a fox", {"recache": None})
+    scenes = pack.module("headforcing_core.schedule.reading").parse_schedule("a fox", {"recache": None})
     spoiled = schedule(scenes, ([[_spoiled((1, 512, 64), float("nan")), {}]],), "recache", 4, None)
     with pytest.raises(ValueError, match="^schedule holds NaN or infinity. "):
         made(positive=None, schedule=spoiled)
@@ -109,6 +109,19 @@ def test_a_vae_that_makes_no_pictures_costs_the_video_and_not_the_run(made, tmp_
     assert said in note
     with pytest.raises(RuntimeError, match="The video stopped after 0 of 8 "):
         shown.get_components()
+
+
+@pytest.mark.parametrize("case", NO_PICTURES)
+def test_nor_is_black_shown_of_a_vae_that_decodes_the_whole(
+    pack, made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    change, given, said = NO_PICTURES[case]
+    monkeypatch.setattr(pack.module("nodes.video.latent_video"), "can_stream", lambda vae: False)
+    video = pack.module("nodes.video.latent_video").LatentVideo(
+        made()[0]["samples"], _vae(change, tmp_path, **given), 8, 16.0
+    )
+    with torch.inference_mode(), pytest.raises(RuntimeError, match=said):  # as when the host executes a node
+        video.get_components()
 
 
 def test_of_pictures_with_a_fourth_channel_three_are_shown(pack, made, tmp_path: Path) -> None:
