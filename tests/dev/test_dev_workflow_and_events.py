@@ -39,7 +39,8 @@ def test_a_nodes_text_is_an_event() -> None:
 
 
 def test_previews_come_with_and_without_metadata() -> None:
-    metadata = json.dumps({"node_id": "3", "image_type": "image/jpeg"}).encode()
+    place = {"node_id": "loop.0.0.3", "display_node_id": "3"}  # of a copy, and of the node that the page shows
+    metadata = json.dumps({**place, "image_type": "image/jpeg"}).encode()
     frame = struct.pack(">II", 4, len(metadata)) + metadata + b"\xff\xd8jpeg"
     assert parse(frame) == Preview("3", b"\xff\xd8jpeg")
     assert parse(struct.pack(">II", 1, 1) + b"\xff\xd8jpeg") == Preview("", b"\xff\xd8jpeg")

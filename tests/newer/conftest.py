@@ -5,6 +5,8 @@ the server's client needs one of its own.
 """
 
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -19,11 +21,21 @@ def comfyui() -> Iterator[Server]:
     yield from running_comfyui(require("HEADFORCING_NEWER"))
 
 
+_BROWSER = ExitStack()
+
+
 @pytest.fixture(scope="session")
-def rendered(comfyui: Server) -> Iterator[ComfyPage]:
+def rendered(comfyui: Server) -> ComfyPage:
     """With Vue nodes, as a newer page draws them for whoever installs it."""
-    with open_page(comfyui.url, "vue") as page:
-        yield page
+    return _BROWSER.enter_context(open_page(comfyui.url, "vue"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> Iterator[None]:
+    """Close the browser with the last test of this folder: those after it need the event loop."""
+    yield
+    if nextitem is None or nextitem.path.parent != Path(__file__).parent:
+        _BROWSER.close()
 
 
 @pytest.fixture
