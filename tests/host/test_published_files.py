@@ -243,6 +243,15 @@ def test_what_would_be_another_model_is_refused(files, load, name: str) -> None:
     assert str(refusal.value).startswith(name) and "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("suffix", ["json", "safetensors", "pt"])
+def test_the_list_of_a_models_parts_is_told_for_what_it_is(pack, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"diffusion_pytorch_model.safetensors.index.{suffix}"
+    parts = {"blocks.0.ffn.0.weight": "diffusion_pytorch_model-00001-of-00003.safetensors"}
+    path.write_text(json.dumps({"metadata": {"total_size": 28}, "weight_map": parts}, indent=2))
+    with pytest.raises(ValueError, match="is a text file, not a checkpoint. It is the list of a model's parts"):
+        pack.module("nodes.host.checkpoint_file").read_checkpoint(str(path))
+
+
 def test_a_header_that_cannot_be_read_is_told(files, load) -> None:
     stored = published.with_scales(files.weights, by="weight", prefix="")
     for header in ("no json", "[]", '{"layers": 3}', '{"layers": {"blocks.0.ffn.0": 3}}'):
