@@ -54,9 +54,7 @@ _NOT_DRAWN = (
 )
 _BRACKETS = re.compile("[\\[\uff3b\u3010\u3014]([^\\[\\]\uff3d\u3011\u3015]{1,40})[\\]\uff3d\u3011\u3015]")
 # words of a sign, say, and what has a note of its own
-_NOT_READ = re.compile(
-    '"[^"]{0,200}"|\u201c[^\u201d]{0,200}\u201d|\\{[^{}]*\\}|\\[[^\\[\\]]*\\]'
-)  # words of a sign, say
+_NOT_READ = re.compile('"[^"]{0,200}"|\u201c[^\u201d]{0,200}\u201d|\\{[^{}]*\\}|\\[[^\\[\\]]*\\]')
 _PIPE = re.compile(r"\s\|\s")
 _MANY_WORDS = 3  # on both sides of one pipe; more than one pipe are none of an ordinary sentence
 _NO_COMMENT = re.compile(r"\s*#{1,6}\s")
