@@ -12,6 +12,7 @@ from torch import Tensor
 from devtools.server.client import Client
 from devtools.server.process import Server
 from devtools.server.tiny_workflow import Node, Workflow
+from tests.fixtures import published
 from tests.server.conftest import Refusal, SavedLatent, shown, steps
 from tests.server.graphs import SIZE, node, sampling
 
@@ -43,6 +44,45 @@ def test_a_lora_loader_between_changes_the_video(saved_latent: SavedLatent, plai
         between(node("LoraLoaderModelOnly", model=["model", 0], lora_name="tiny_lora.safetensors", strength_model=1.0))
     )
     assert changed.isfinite().all() and (changed - plain).abs().max() > 0.1
+
+
+@pytest.fixture(scope="module")
+def small_files(comfyui: Server) -> Iterator[dict[str, str]]:
+    """Names of one model's files in fp8 with scales: as lightx2v publishes it, described in the header, the first
+    without one of its scales, and in full numbers."""
+    folder = comfyui.base_directory / "models" / "diffusion_models"
+    weights = safetensors.torch.load_file(folder / CHECKPOINT)
+    rows, one = published.with_scales(weights), published.with_scales(weights, by="weight")
+    dropped = {name: tensor for name, tensor in rows.items() if name != "model.blocks.2.ffn.0.weight_scale"}
+    contents = {"rows": rows, "header": one, "dropped": dropped, "full": published.in_full(rows)}
+    for name, content in contents.items():
+        header = published.header_for(content) if name == "header" else {}
+        safetensors.torch.save_file(content, folder / f"self_forcing_{name}.safetensors", header)
+    yield {name: f"self_forcing_{name}.safetensors" for name in contents}
+    for name in contents:
+        (folder / f"self_forcing_{name}.safetensors").unlink()
+
+
+def test_weights_that_are_stored_small_are_what_their_scales_make_of_them(
+    saved_latent: SavedLatent, refusal: Refusal, plain: Tensor, small_files: dict[str, str]
+) -> None:
+    def made(name: str) -> Tensor:
+        return saved_latent(with_model(small_files[name]))
+
+    def off(found: Tensor, wanted: Tensor) -> float:
+        return float((found - wanted).pow(2).mean().sqrt() / wanted.pow(2).mean().sqrt())
+
+    rows = made("rows")
+    assert off(rows, made("full")) < 1e-3
+    assert off(rows, plain) <= 0.2 and off(made("header"), plain) <= 0.2
+    assert "no scale for blocks.2.ffn.0.weight" in refusal(with_model(small_files["dropped"]), "model")
+
+
+def with_model(name: str) -> Workflow:
+    """The plain run with another checkpoint file."""
+    workflow = sampling()
+    workflow["model"] = node("HeadForcingLoadARModel", model_name=name)
+    return workflow
 
 
 @pytest.fixture(scope="module")
