@@ -90,6 +90,21 @@ def video(pack: Pack) -> Callable[..., tuple]:
 
 
 @pytest.fixture(scope="session")
+def clip(pack: Pack):
+    """The tiny text encoder."""
+    return pack.run("HeadForcingTestLoadUMT5", clip_name="tiny_umt5.safetensors")[0]
+
+
+@pytest.fixture
+def runs(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of kept runs, empty."""
+    import folder_paths
+
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
+    return tmp_path / "head_forcing"
+
+
+@pytest.fixture(scope="session")
 def vae(pack: Pack):
     return load_vae()
 

@@ -25,15 +25,6 @@ def labelled(pack, model):
     return pack.run("HeadForcingProfileHeads", model=model, rule="random")[0]
 
 
-@pytest.fixture
-def runs(pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of kept runs, empty."""
-    import folder_paths
-
-    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
-    return tmp_path / "head_forcing"
-
-
 @pytest.fixture(scope="module")
 def keep(pack, video, model, labelled) -> Callable[..., tuple]:
     """Make a video that is kept as `film`."""

@@ -20,20 +20,6 @@ def model(load):
     return load("self_forcing_dmd.safetensors")
 
 
-@pytest.fixture(scope="module")
-def clip(pack: Pack):
-    return pack.run("HeadForcingTestLoadUMT5", clip_name="tiny_umt5.safetensors")[0]
-
-
-@pytest.fixture
-def runs(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of kept runs, empty."""
-    import folder_paths
-
-    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
-    return tmp_path / "head_forcing"
-
-
 class Typist:
     """Leaves prompts, as the route does, in the second step of chunks: `at` by chunk, (text, transition)."""
 

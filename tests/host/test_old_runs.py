@@ -17,15 +17,6 @@ OLD = Path(__file__).resolve().parents[1] / "old_runs"
 KEPT = [folder for version in sorted(OLD.glob("*.*.*")) for folder in sorted(version.iterdir()) if folder.name in RUNS]
 
 
-@pytest.fixture
-def runs(pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of kept runs, empty."""
-    import folder_paths
-
-    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
-    return tmp_path / "head_forcing"
-
-
 @pytest.fixture(scope="module")
 def vae(pack, tmp_path_factory: pytest.TempPathFactory):
     """The VAE of the recording."""

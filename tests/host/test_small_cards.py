@@ -94,11 +94,6 @@ def model(load):
     return model
 
 
-@pytest.fixture(scope="module")
-def clip(pack: Pack):
-    return pack.run("HeadForcingTestLoadUMT5", clip_name="tiny_umt5.safetensors")[0]
-
-
 def run_as(path: Path, code: str, x: Tensor) -> None:
     exec(compile(code, str(path), "exec"), {"x": x, "torch": torch})  # noqa: S102
 

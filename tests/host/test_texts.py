@@ -17,20 +17,6 @@ HALF, WHOLE = 0.5, 1.2  # one chunk, two chunks
 
 
 @pytest.fixture(scope="module")
-def clip(pack: Pack):
-    return pack.run("HeadForcingTestLoadUMT5", clip_name="tiny_umt5.safetensors")[0]
-
-
-@pytest.fixture
-def runs(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of kept runs, empty."""
-    import folder_paths
-
-    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
-    return tmp_path / "head_forcing"
-
-
-@pytest.fixture(scope="module")
 def make(pack: Pack, load, clip) -> Callable[..., tuple]:
     """Make a small video under a schedule, or the text of one; LATENT's samples and the report."""
     model = load("self_forcing_dmd.safetensors")
