@@ -11,11 +11,17 @@ from .tensor_names import ATTENTION_TAG
 
 def weights_fingerprint(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, dtypes, shapes and bytes of all tensors."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        for part in hashed_parts(name, tensors[name]):
-            digest.update(part)
-    return f"weights:{digest.hexdigest()}"
+    return weights_fingerprints(tensors, {})[0]
+
+
+def weights_fingerprints(tensors: Mapping[str, Tensor], left_out: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """The fingerprint of these tensors; then, if anything was left out, of all together. Each is read once."""
+    digests = [hashlib.sha256() for _ in ((tensors, left_out) if left_out else (tensors,))]
+    for name, tensor in sorted({**left_out, **tensors}.items(), key=lambda named: named[0]):
+        for part in hashed_parts(name, tensor):
+            for digest in digests if name in tensors else digests[1:]:
+                digest.update(part)
+    return tuple(f"weights:{digest.hexdigest()}" for digest in digests)
 
 
 def hashed_parts(name: str, tensor: Tensor) -> tuple[bytes, memoryview]:

@@ -95,7 +95,7 @@ def marked(
         elif not is_old:
             found[f"{layer}{_SCALES[0]}"] = scale
             found.pop(f"{layer}{_SCALES[1]}", None)
-        if _spread(scale, weight) is None:
+        if _grid(scale, weight) is None:
             raise ValueError(
                 f"{file_name} has a scale of shape {tuple(scale.shape)} for {layer}.weight, whose shape is "
                 f"{tuple(weight.shape)}, as {_called(scale)}. It is neither one fractional number, nor one a row or "
@@ -111,8 +111,11 @@ def in_full(tensors: Mapping[str, Tensor], layers: Collection[str]) -> dict[str,
     full = {name: tensor for name, tensor in tensors.items() if name not in gone}
     for layer in layers:
         weight = tensors[f"{layer}.weight"]
-        scale = _spread(_scale(tensors, layer), weight)
+        scale = _grid(_scale(tensors, layer), weight)
         assert scale is not None
+        for dim in range(scale.ndim):
+            if scale.shape[dim] > 1:  # a block
+                scale = scale.repeat_interleave(weight.shape[dim] // scale.shape[dim], dim)
         full[f"{layer}.weight"] = (weight.float() * scale).to(torch.bfloat16)
     return full
 
@@ -149,8 +152,8 @@ def _scale(tensors: Mapping[str, Tensor], layer: str) -> Tensor:
     return next(tensors[f"{layer}{end}"] for end in _SCALES if f"{layer}{end}" in tensors)
 
 
-def _spread(scale: Tensor, weight: Tensor) -> Tensor | None:
-    """A scale of one number, one a row, or one a block, as wide as its weight; None for any other."""
+def _grid(scale: Tensor, weight: Tensor) -> Tensor | None:
+    """A scale of one number, or of one a row or block of its weight as a table of these; None for any other."""
     if not scale.is_floating_point():
         return None  # an exponent, such as mxfp8 has
     scale = scale.float()
@@ -163,7 +166,7 @@ def _spread(scale: Tensor, weight: Tensor) -> Tensor | None:
     rows, columns = weight.shape[0] // scale.shape[0], weight.shape[1] // scale.shape[1]
     if (rows * scale.shape[0], columns * scale.shape[1]) != tuple(weight.shape):
         return None
-    return scale.repeat_interleave(rows, 0).repeat_interleave(columns, 1) if rows > 1 or scale.shape[1] > 1 else scale
+    return scale
 
 
 def _mark(described: Mapping[str, object]) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from . import quantization
 from .file_keys import Held, below_keys, holds_tensors, keys_in_words, plainly_named
-from .fingerprint import weights_fingerprint
+from .fingerprint import weights_fingerprints
 from .refusals import WANTED, refuse_others, refuse_part
 from .tensor_names import beside_a_model, block_of, grouped, is_known_key, is_weight, named_together, needed_names
 
@@ -44,8 +44,7 @@ class Weights:
 
     def fingerprints(self) -> tuple[str, ...]:
         """What names the weights; then what older versions gave for the same, which took all tensors for weights."""
-        now = weights_fingerprint(self.tensors)
-        return (now, weights_fingerprint({**self.tensors, **self.left_out})) if self.left_out else (now,)
+        return weights_fingerprints(self.tensors, self.left_out)
 
 
 def unwrap(raw: object, file_name: str, header: Mapping[str, str] | None = None) -> Weights:

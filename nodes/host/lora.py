@@ -99,8 +99,10 @@ def added_fits(model: ModelPatcher) -> tuple[LoraFit, ...]:
 def named_fits(model: ModelPatcher, paths: Collection[str]) -> tuple[LoraFit, ...]:
     """How LoRA files fit a MODEL that other nodes have added to it in whatever way; files that cannot be read are those
     nodes' affair."""
+    if not paths:
+        return ()
     effects = _effects(model)
-    modules = _modules(comfy.lora.model_lora_keys_unet(model.model, {})) if paths else ()
+    modules = _modules(comfy.lora.model_lora_keys_unet(model.model, {}))
     fits: list[LoraFit] = []
     for path in paths:
         try:
