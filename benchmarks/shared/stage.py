@@ -176,10 +176,11 @@ class Rolling:
         return self._stage.backbone.sample(recipe, noise, sigmas, text)
 
     def _fill(self, x: Tensor, sigma: Tensor) -> Tensor:
-        if sigma == 0:
+        missed = self.memory.missed_layers  # once to make the chunk, and once to commit it
+        if missed:
             k, v = self._stage.random_kv(self.chunk)
-            for layer in range(len(self._stage.labels)):
-                self.memory.attend(layer, k, k, v, self._stage.rotation)
+        for layer in missed:
+            self.memory.attend(layer, k, k, v, self._stage.rotation)
         return x
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
