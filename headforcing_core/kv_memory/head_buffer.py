@@ -41,12 +41,25 @@ class HeadBuffer:
             place[:, at:end] = self.pick(frames)
         self.positions[at:end] = positions
 
-    def move(self, moves: Sequence[tuple[int, int, int]]) -> None:
-        """Move frames down: (source slot, target slot, frames), none overlapping itself, in ascending order."""
-        for source, target, frames in moves:
+    def arrange(self, slots: Sequence[int]) -> None:
+        """Let the first slots hold what these held. Frames that only move down are moved where they lie, of others a
+        copy is made on the way."""
+        if all(source >= target for target, source in enumerate(slots)):
+            for source, target, frames in _moves_down(slots):
+                for place in self.stored:
+                    place[:, target : target + frames] = place[:, source : source + frames]
+        else:
             for place in self.stored:
-                place[:, target : target + frames] = place[:, source : source + frames]
-            self.positions[target : target + frames] = self.positions[source : source + frames]
+                place[:, : len(slots)] = torch.cat([place[:, piece] for piece in _pieces(slots)], dim=1)
+        self.positions[: len(slots)] = [self.positions[slot] for slot in slots]
+
+    def read(self, slots: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """K and V of the frames in these slots, where they lie if that is one piece."""
+        pieces = _pieces(slots)
+        if len(pieces) == 1:
+            return self.k[:, pieces[0]], self.v[:, pieces[0]]
+        k, v = (torch.cat([place[:, piece] for piece in pieces], dim=1) for place in (self.k, self.v))
+        return k, v
 
     def fill(self, other: "HeadBuffer", slots: Sequence[int]) -> None:
         """Fill the first slots from another buffer, which holds every head."""
@@ -55,20 +68,56 @@ class HeadBuffer:
                 place[:, target] = self.pick(frames[:, source])
             self.positions[target] = other.positions[source]
 
-    def turn(self, first: int, positions: Sequence[int], in_time: Callable[[Sequence[int]], Tensor]) -> None:
-        """Let the frames from slot `first` on stand at these positions. `in_time` gives the rotation of frames at given
+    def turn(
+        self, slots: Sequence[int], positions: Sequence[int], in_time: Callable[[Sequence[int]], Tensor]
+    ) -> None:
+        """Let the frames in these slots stand at these positions. `in_time` gives the rotation of frames at given
         positions, (1, frames * tokens, 1, pairs, 2, 2); frames that stand where they should are not touched."""
-        for start, run in _runs(first, positions, self.positions):
+        for start, run in _runs(slots, positions, self.positions):
             stop = start + len(run)
             turned = rotate(self.unturned[:, start:stop].flatten(1, 2), in_time(run))
             self.k[:, start:stop, ..., : turned.shape[-1]] = turned.unflatten(1, (len(run), -1))
             self.positions[start:stop] = run
 
 
-def _runs(first: int, wanted: Sequence[int], standing: Sequence[int | None]) -> list[tuple[int, tuple[int, ...]]]:
-    """Neighbouring slots, from `first` on, that do not stand where they are wanted: (first slot, positions)."""
+def _moves_down(slots: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Runs of frames to move down so that slot i holds what `slots[i]` held: (source, target, frames).
+
+    Example: of ten slots 0, 1, 2, 5, 8, 9 are kept. The first three are in place; 5 moves to 3, then 8 and 9 together
+    to 4 and 5. A run is no longer than its shift, so it never overlaps its target: 3, 4, 5, 6 move as three and one.
+    """
+    moves: list[tuple[int, int, int]] = []
+    for target, source in enumerate(slots):
+        if source == target:
+            continue
+        if moves:
+            last_source, last_target, frames = moves[-1]
+            shift = last_source - last_target
+            follows = source == last_source + frames and target == last_target + frames
+            if follows and frames < shift:
+                moves[-1] = (last_source, last_target, frames + 1)
+                continue
+        moves.append((source, target, 1))
+    return moves
+
+
+def _pieces(slots: Sequence[int]) -> list[slice]:
+    """Neighbouring slots as slices, in the order given."""
+    pieces: list[slice] = []
+    for slot in slots:
+        if pieces and pieces[-1].stop == slot:
+            pieces[-1] = slice(pieces[-1].start, slot + 1)
+        else:
+            pieces.append(slice(slot, slot + 1))
+    return pieces
+
+
+def _runs(
+    slots: Sequence[int], wanted: Sequence[int], standing: Sequence[int | None]
+) -> list[tuple[int, tuple[int, ...]]]:
+    """Neighbouring slots that do not stand where they are wanted: (first slot, positions)."""
     runs: list[tuple[int, tuple[int, ...]]] = []
-    for slot, position in enumerate(wanted, first):
+    for slot, position in zip(slots, wanted, strict=True):
         if standing[slot] == position:
             continue
         if runs and runs[-1][0] + len(runs[-1][1]) == slot:

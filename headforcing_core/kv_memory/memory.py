@@ -24,11 +24,11 @@ Observer = Callable[[int, Tensor, Tensor], None]
 
 @dataclass(frozen=True)
 class ReadFrames:
-    """What a group reads with a chunk: of so many held frames those from `first` on, and the chunk's own, at these
-    positions."""
+    """What a group reads with a chunk, whose own frames lie behind the `held` ones: the frames in these slots, at these
+    positions, the chunk's own last."""
 
     held: int
-    first: int
+    slots: tuple[int, ...]
     positions: tuple[int, ...]
 
 
@@ -79,14 +79,14 @@ class KVMemory:
         """Ids of the frames that a group holds, in time order."""
         return self._held[group]
 
-    def begin(self, chunk_positions: Sequence[int], history: Mapping[str, tuple[int, Sequence[int]]]) -> None:
-        """Say what the next passes read: positions of the chunk's frames, and per group the number of the oldest held
-        frame that is read and the positions from that one on."""
+    def begin(self, chunk_positions: Sequence[int], history: Mapping[str, Mapping[int, int]]) -> None:
+        """Say what the next passes read: positions of the chunk's frames, and per group the held frames that are read,
+        each with its position. What a group reads in one piece is read where it lies; of several pieces, as when
+        frames in between are left out for a pass, copies are made for it."""
         self._chunk_positions = tuple(chunk_positions)
         self._reached.clear()
         self._read_frames = {
-            group: ReadFrames(len(self._held[group]), first, (*positions, *chunk_positions))
-            for group, (first, positions) in history.items()
+            group: self._places(self._held[group], read, chunk_positions) for group, read in history.items()
         }
         self._forget_rotations()
 
@@ -132,10 +132,9 @@ class KVMemory:
             return
         for group, frames in kept.items():
             slots = _slots((*self._held[group], *chunk), frames)
-            moves = _moves(slots)
             for layer in self._layers:
                 if group in layer:
-                    layer[group].move(moves)
+                    layer[group].arrange(slots)
             self._held[group] = tuple(frames)
 
     def captured_keys(self, layer: int) -> Tensor:
@@ -148,6 +147,11 @@ class KVMemory:
         self._layers = [{} for _ in self.plan.labels]
         self._captured.clear()
         self._forget_rotations()
+
+    @staticmethod
+    def _places(held: Sequence[int], read: Mapping[int, int], chunk_positions: Sequence[int]) -> ReadFrames:
+        own = range(len(held), len(held) + len(chunk_positions))
+        return ReadFrames(len(held), (*_slots(held, tuple(read)), *own), (*read.values(), *chunk_positions))
 
     def _forget_rotations(self) -> None:
         self._host_rotation = None
@@ -186,11 +190,11 @@ class KVMemory:
         return self._rotations[at]
 
     def _read(self, buffer: HeadBuffer, reads: ReadFrames) -> tuple[Tensor, Tensor]:
-        """K and V of what is read, (batch, keys, heads, head_dim), where they lie."""
+        """K and V of what is read, (batch, keys, heads, head_dim)."""
         tokens, _, head_dim = buffer.k.shape[2:]
-        buffer.turn(reads.first, reads.positions, lambda at: self._in_time(at, tokens, head_dim, buffer.k.device))
-        read = slice(reads.first, reads.first + len(reads.positions))
-        return buffer.k[:, read].flatten(1, 2), buffer.v[:, read].flatten(1, 2)
+        buffer.turn(reads.slots, reads.positions, lambda at: self._in_time(at, tokens, head_dim, buffer.k.device))
+        k, v = buffer.read(reads.slots)
+        return k.flatten(1, 2), v.flatten(1, 2)
 
     def _regroup(self, chunk: Sequence[int], kept: Mapping[str, Sequence[int]]) -> None:
         """The end of warm-up: a buffer for each group in place of the one of every head, layer by layer.
@@ -219,24 +223,3 @@ class KVMemory:
 def _slots(available: Sequence[int], frames: Sequence[int]) -> list[int]:
     place = {frame: slot for slot, frame in enumerate(available)}
     return [place[frame] for frame in frames]
-
-
-def _moves(slots: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Runs of frames to move down so that slot i holds what `slots[i]` held: (source, target, frames).
-
-    Example: of ten slots 0, 1, 2, 5, 8, 9 are kept. The first three are in place; 5 moves to 3, then 8 and 9 together
-    to 4 and 5. A run is no longer than its shift, so it never overlaps its target: 3, 4, 5, 6 move as three and one.
-    """
-    moves: list[tuple[int, int, int]] = []
-    for target, source in enumerate(slots):
-        if source == target:
-            continue
-        if moves:
-            last_source, last_target, frames = moves[-1]
-            shift = last_source - last_target
-            follows = source == last_source + frames and target == last_target + frames
-            if follows and frames < shift:
-                moves[-1] = (last_source, last_target, frames + 1)
-                continue
-        moves.append((source, target, 1))
-    return moves

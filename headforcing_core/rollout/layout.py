@@ -31,8 +31,9 @@ class Layout:
         """Let the next passes read this: everything, or with context `recent` the recent tier alone."""
         history = {}
         for group, kept in self.groups.items():
-            older = sum(frame < kept.recent_from for frame in kept.frames) if context == "recent" else 0
-            history[group] = (older, self.positions(kept)[older:])
+            first = kept.recent_from if context == "recent" else 0
+            places = zip(kept.frames, self.positions(kept), strict=True)
+            history[group] = {frame: position for frame, position in places if frame >= first}
         memory.begin(range(self.position, self.position + self.chunk_frames), history)
 
     def positions(self, kept: KeptFrames) -> list[int]:

@@ -43,11 +43,11 @@ def turned(keys: Tensor, positions: Sequence[int]) -> Tensor:
 def test_frames_that_stand_where_they_should_are_not_touched() -> None:
     buffer, keys = filled(range(FRAMES))
     asked: list[tuple[int, ...]] = []
-    buffer.turn(0, range(FRAMES), in_time(asked))
+    buffer.turn(range(FRAMES), range(FRAMES), in_time(asked))
     assert asked == []
-    buffer.turn(0, (0, 1, 9, 10, 4, 12), in_time(asked))
+    buffer.turn(range(FRAMES), (0, 1, 9, 10, 4, 12), in_time(asked))
     assert asked == [(9, 10), (12,)]
-    buffer.turn(0, (0, 1, 9, 10, 4, 12), in_time(asked))
+    buffer.turn(range(FRAMES), (0, 1, 9, 10, 4, 12), in_time(asked))
     assert len(asked) == 2
     assert torch.equal(buffer.k, turned(keys, (0, 1, 9, 10, 4, 12)))
     assert torch.equal(buffer.v, -keys)
@@ -62,22 +62,34 @@ def test_a_frame_turned_a_thousand_times_is_as_if_turned_once(heads: list[int] |
     for buffer in (once, again):
         buffer.k, buffer.v, buffer.unturned = (place.to(dtype) for place in buffer.stored)
     for step in range(1000):
-        again.turn(0, [step % 21 + frame for frame in range(FRAMES)], in_time([]))
+        again.turn(range(FRAMES), [step % 21 + frame for frame in range(FRAMES)], in_time([]))
     last = [999 % 21 + frame for frame in range(FRAMES)]
-    once.turn(0, last, in_time([]))
+    once.turn(range(FRAMES), last, in_time([]))
     assert torch.equal(again.k, once.k)
 
 
 def test_frames_take_their_positions_along_when_they_move() -> None:
     buffer, keys = filled(range(FRAMES))
     asked: list[tuple[int, ...]] = []
-    buffer.move([(2, 0, 2), (4, 2, 2)])
-    buffer.turn(0, (2, 3, 4, 5), in_time(asked))
+    buffer.arrange((2, 3, 4, 5))
+    buffer.turn(range(4), (2, 3, 4, 5), in_time(asked))
     assert asked == []
     assert torch.equal(buffer.k[:, :4], turned(keys, range(FRAMES))[:, 2:])
     other = HeadBuffer(torch.tensor([1, 3]), FRAMES, keys)
     other.fill(buffer, (1, 3))
     assert other.positions[:2] == [3, 5]
-    other.turn(0, (3, 4), in_time(asked))
+    other.turn(range(2), (3, 4), in_time(asked))
     assert asked == [(4,)]
     assert torch.equal(other.k[:, :2], turned(keys[:, [3, 5]], (3, 4))[..., [1, 3], :])
+
+
+def test_frames_are_put_in_any_order_and_read_from_any_slots() -> None:
+    buffer, keys = filled(range(FRAMES))
+    asked: list[tuple[int, ...]] = []
+    buffer.arrange((0, 4, 5, 1, 2))
+    buffer.turn((0, 1, 3), (0, 4, 9), in_time(asked))
+    assert asked == [(9,)]
+    k, v = buffer.read((0, 1, 3))
+    assert torch.equal(k, turned(keys[:, [0, 4, 1]], (0, 4, 9)))
+    assert torch.equal(v, -keys[:, [0, 4, 1]])
+    assert buffer.read((1, 2, 3))[0].data_ptr() == buffer.k[:, 1].data_ptr()

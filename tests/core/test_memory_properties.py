@@ -203,7 +203,7 @@ def attend_over(labels: Sequence[Sequence[str]], shift: int, seed: int, warm: bo
     for chunk in range(5):
         own = range(3 * chunk, 3 * chunk + 3)
         history = {
-            group: (0, [18 + shift - len(frames) + rank for rank in range(len(frames))])
+            group: {frame: 18 + shift - len(frames) + rank for rank, frame in enumerate(frames)}
             for group, frames in held.items()
         }
         memory.begin([18 + shift + j for j in range(3)], history)
