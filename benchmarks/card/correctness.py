@@ -51,14 +51,11 @@ class _Compared:
         self._raw, self._pass = raw, None
         self.apart: defaultdict[int, list[float]] = defaultdict(list)
 
-    def begin(self, chunk_positions: Sequence[int], history: Mapping[str, tuple[int, Sequence[int]]]) -> None:
+    def begin(self, chunk_positions: Sequence[int], history: Mapping[str, Mapping[int, int]]) -> None:
         self._begin(chunk_positions, history)
         seen = {
-            group: tuple(
-                (frame, position, "")
-                for frame, position in zip(self._memory.held(group)[first:], positions, strict=True)
-            )
-            for group, (first, positions) in history.items()
+            group: tuple((frame, position, "") for frame, position in places.items())
+            for group, places in history.items()
         }
         rows, columns = (size // 2 for size in self._stage.size.latent)
         self._pass = reference_attention.Pass(self._raw, self._stage.labels, seen, chunk_positions, rows, columns)

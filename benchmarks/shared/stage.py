@@ -176,11 +176,10 @@ class Rolling:
         return self._stage.backbone.sample(recipe, noise, sigmas, text)
 
     def _fill(self, x: Tensor, sigma: Tensor) -> Tensor:
-        missed = self.memory.missed_layers  # once to make the chunk, and once to commit it
-        if missed:
+        if self.memory.missed_layers:  # once to make the chunk, and once to commit it
             k, v = self._stage.random_kv(self.chunk)
-        for layer in missed:
-            self.memory.attend(layer, k, k, v, self._stage.rotation)
+            for layer in self.memory.missed_layers:
+                self.memory.attend(layer, k, k, v, self._stage.rotation)
         return x
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:

@@ -68,9 +68,7 @@ class HeadBuffer:
                 place[:, target] = self.pick(frames[:, source])
             self.positions[target] = other.positions[source]
 
-    def turn(
-        self, slots: Sequence[int], positions: Sequence[int], in_time: Callable[[Sequence[int]], Tensor]
-    ) -> None:
+    def turn(self, slots: Sequence[int], positions: Sequence[int], in_time: Callable[[Sequence[int]], Tensor]) -> None:
         """Let the frames in these slots stand at these positions. `in_time` gives the rotation of frames at given
         positions, (1, frames * tokens, 1, pairs, 2, 2); frames that stand where they should are not touched."""
         for start, run in _runs(slots, positions, self.positions):

@@ -8,6 +8,7 @@ from .tiers import Tiers
 
 COMMIT_CONTEXTS = ("full", "recent")
 EPISODES = ("frame", "chunk")
+EPISODE_CHOICES = ("novelty", "recall")
 AS_LATE_AS_POSSIBLE = -1
 
 
@@ -17,7 +18,9 @@ class CachePolicy:
 
     `keep_everything` overrides the tiers: nothing is ever dropped. `compress_from_chunk` -1 is as late as the trained
     range allows. `trained_frames` 0 takes the model's own. `episode` says what an episode is: one frame of a chunk, or
-    all of them; the tier's size counts frames in either case.
+    all of them; the tier's size counts frames in either case. `episode_choice` says which they are: `novelty` keeps
+    what is unlike the rest, `recall` looks at every prompt change which old chunks show the present place. Those do
+    that are within `recall_share` of the way from the most alike to the least.
     """
 
     name: str
@@ -31,15 +34,28 @@ class CachePolicy:
     trained_frames: int = 0
     keep_everything: bool = False
     episode: str = "chunk"
+    episode_choice: str = "novelty"
+    recall_share: float = 0.2
 
     def __post_init__(self) -> None:
         for name, value, known in (
             ("rope", self.rope, ROPE_MODES),
             ("commit_context", self.commit_context, COMMIT_CONTEXTS),
             ("episode", self.episode, EPISODES),
+            ("episode_choice", self.episode_choice, EPISODE_CHOICES),
         ):
             if value not in known:
                 raise ValueError(f"{name} is {value!r}. Known are {', '.join(known)}. Choose one of them.")
+        if self.recalls and self.episode != "chunk":
+            raise ValueError(
+                f"episode_choice is recall, but episode is {self.episode}. Whole chunks are recalled, since less "
+                "brings nothing back. Set episode to chunk, or episode_choice to novelty."
+            )
+        if not 0 <= self.recall_share < 1:
+            raise ValueError(
+                f"recall_share is {self.recall_share}. It is a share of the way from the most alike chunk to the "
+                "least, 0 or more and below 1. 0.2 is the usual value."
+            )
         if self.compress_from_chunk < AS_LATE_AS_POSSIBLE or self.compress_from_chunk == 0:
             raise ValueError(
                 f"compress_from_chunk is {self.compress_from_chunk}. The first chunk has no history to "
@@ -52,6 +68,11 @@ class CachePolicy:
                 f"novelty_percentile is {self.novelty_percentile}. A percentile lies between 0 and 100. "
                 "60 is the usual value."
             )
+
+    @property
+    def recalls(self) -> bool:
+        """Whether episodes are chosen by looking at the present."""
+        return self.episode_choice == "recall"
 
     @property
     def needs_profile(self) -> bool:

@@ -26,6 +26,8 @@ class FittedPolicy:
     commit_context: str
     novelty_percentile: float
     keep_everything: bool
+    recalls: bool
+    recall_share: float
 
     def tiers(self, head_type: str) -> Tiers:
         """Sizes of one head type."""
@@ -97,6 +99,8 @@ def _fitted(
         commit_context=asked.commit_context,
         novelty_percentile=asked.novelty_percentile,
         keep_everything=asked.keep_everything,
+        recalls=asked.recalls and not asked.keep_everything,
+        recall_share=asked.recall_share,
     )
 
 

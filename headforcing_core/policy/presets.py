@@ -21,4 +21,5 @@ PRESETS: Mapping[str, CachePolicy] = {
     "uniform": _every_head("uniform", Tiers(3, 0, 7)),
     "uniform_21": _every_head("uniform_21", Tiers(3, 0, 15)),
     "full": replace(_every_head("full", Tiers(0, 0, TRAINED_FRAMES)), keep_everything=True),
+    "recall": replace(_PAPER, name="recall", episode_choice="recall"),
 }

@@ -1,7 +1,7 @@
 """What one head type keeps: how many frames of each tier, and which they are (method.md section 3)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,10 @@ class KeptFrames:
     def tier(self, frame: int) -> str:
         """Tier of a kept frame: recent, sink or episode."""
         return "recent" if frame >= self.recent_from else "sink" if frame < self.sink_end else "episode"
+
+    def without(self, frames: Collection[int]) -> "KeptFrames":
+        """The same without some frames."""
+        return replace(self, frames=tuple(frame for frame in self.frames if frame not in frames))
 
 
 def kept_frames(tiers: Tiers, committed: int, episodes: Sequence[int], base: int = 0, floor: int = 0) -> KeptFrames:

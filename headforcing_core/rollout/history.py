@@ -1,8 +1,8 @@
 """What each head type holds as a rollout goes on."""
 
-from bisect import bisect_right
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,6 +14,8 @@ from ..policy.positions import chunk_position
 from ..policy.tiers import KeptFrames, all_frames, kept_frames
 from .episodes import Decision, EpisodicMemory, describe, descriptor_layers, is_candidate
 from .layout import Layout
+from .passes import Commit, Recache
+from .recall import RecallMemory, candidate_chunks, describe_chunk
 
 
 @dataclass
@@ -27,7 +29,9 @@ class History:
 
     def __post_init__(self) -> None:
         policy = self.policy
-        self.episodic = EpisodicMemory(policy.memory.sink, policy.episodes, policy.novelty_percentile, self.decided)
+        size = 0 if policy.recalls else policy.episodes
+        self.episodic = EpisodicMemory(policy.memory.sink, size, policy.novelty_percentile, self.decided)
+        self.recall = RecallMemory(policy.episodes, policy.recall_share) if policy.recalls and policy.episodes else None
         self.committed = 0
         self.chunks: list[range] = []
         self._candidates: set[int] = set()
@@ -39,7 +43,10 @@ class History:
         at = self.committed if committed is None else committed
         if self._warms_up(chunk):
             return all_frames(at)
-        episodes = [frame for episode in self.episodic.episodes for frame in self._span(episode)]
+        if self.recall is not None:
+            episodes = [frame for number in self.recall.held for frame in self.chunks[number]]
+        else:
+            episodes = [frame for episode in self.episodic.episodes for frame in self._span(episode)]
         return kept_frames(self.policy.tiers(head_type), at, episodes, self._base, self._floor)
 
     def groups(self, chunk: int, committed: int | None = None) -> dict[str, KeptFrames]:
@@ -69,7 +76,9 @@ class History:
         return self._layout(own.start, len(own), over, far=False)
 
     def observe(self, memory: KVMemory, own: range, grid: tuple[int, int]) -> None:
-        """Describe a chunk's sink frames and candidates from the keys that its first commit pass computed."""
+        """Describe a chunk, or its sink frames and candidates, from the keys that its first commit pass computed."""
+        if self.recall is not None:
+            self.recall.remembered.add(self.describe(memory, grid))
         if not self.episodic.size:
             return
         for place, frame in enumerate(own):
@@ -83,6 +92,53 @@ class History:
                     for layer in descriptor_layers(len(self.labels))
                 ]
                 self.episodic.observe(frame, torch.stack(described))
+
+    def describe(self, memory: KVMemory, grid: tuple[int, int]) -> Tensor:
+        """Descriptor of the chunk that the last pass saw: (layers, ROWS, head_dim)."""
+        layers = descriptor_layers(len(self.labels))
+        keys = [self._memory_heads(memory.captured_keys(layer)[0], layer) for layer in layers]
+        return torch.stack([describe_chunk(each, *grid) for each in keys])
+
+    def candidates(self, chunk: int) -> range:
+        """Numbers of the committed chunks that may be recalled for a chunk: whole ones after the sink, and after what
+        was flushed, that have left the recent tier of memory heads."""
+        kept = self.kept(chunk, "memory")
+        return candidate_chunks(self.chunks, max(kept.sink_end, self._floor), kept.recent_from)
+
+    def number_of(self, first_frame: int) -> int:
+        """Number of the chunk that begins at a frame. ValueError where none does."""
+        number = bisect_left(self.chunks, first_frame, key=lambda own: own.start)
+        if number == len(self.chunks) or self.chunks[number].start != first_frame:
+            raise ValueError(f"Frame {first_frame} is to be recalled, but no chunk before this one begins there.")
+        return number
+
+    def recall_is_due(self, chunk: int, settles: bool) -> bool:
+        """Whether it is to be chosen for the next chunk what memory heads recall."""
+        if self.recall is None or self._warms_up(chunk):
+            return False
+        return self.recall.is_due(settles, self.chunks, self.candidates(chunk))
+
+    def load(self, chunk: int, chosen: Sequence[int], latent: Callable[[int], Tensor]) -> Recache:
+        """Let memory heads hold these chunks, and no others, as episodes: what has to be committed again for it. Each
+        is read with the sink alone."""
+        recall = self.recall
+        assert recall is not None
+        new = [number for number in chosen if number not in recall.held]
+        held: list[dict[str, tuple[int, ...]]] = []
+        for count in range(len(new) + 1):
+            recall.held = tuple(number for number in chosen if number not in new[count:])
+            held.append(self.frames(chunk))
+        sinks = {
+            group: KeptFrames(tuple(frame for frame in kept.frames if frame < kept.sink_end), 0, kept.sink_end)
+            for group, kept in self.groups(chunk).items()
+        }
+        commits: list[Commit] = []
+        for number in new:
+            own = self.chunks[number]
+            alone = {group: replace(kept, recent_from=own.start) for group, kept in sinks.items()}
+            commits.append(Commit(latent(number), self._layout(own.start, len(own), alone, far=False), "full"))
+        recall.settle(len(self.chunks), chosen)
+        return Recache(tuple(commits), tuple(held))
 
     def advance(self, own: range) -> tuple[Decision, ...]:
         """Count a committed chunk, and judge the candidates whose first kept frame leaves the recent tier of memory
@@ -101,6 +157,8 @@ class History:
         self._floor = self.committed - 1
         self._candidates = {frame for frame in self._candidates if self._span(frame).start >= self._floor}
         self.episodic.forget(self._floor)
+        if self.recall is not None:
+            self.recall.forget()
 
     def start_anew(self, first_frame: int) -> None:
         """Forget everything before a frame, at which the sink begins."""
@@ -118,6 +176,9 @@ class History:
     def _layout(self, first_frame: int, frames: int, groups: Mapping[str, KeptFrames], far: bool) -> Layout:
         rope, n = self.policy.rope, self.policy.chunk_frames
         position = chunk_position(rope, first_frame, n, self.policy.trained_frames)
+        if self.recall is not None and self.recall.asleep:
+            asleep = {frame for number in self.recall.held for frame in self.chunks[number]}
+            groups = {name: kept.without(asleep) for name, kept in groups.items()}
         return Layout(first_frame, frames, position, rope, groups, far)
 
     def _memory_heads(self, keys: Tensor, layer: int) -> Tensor:

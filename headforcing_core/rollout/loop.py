@@ -17,8 +17,10 @@ from .episodes import Decision
 from .history import History
 from .layout import PREFIX, Layout
 from .noise import Noise
-from .passes import Commit, Denoise, Model, OnStep, Pass, Predict
+from .passes import Commit, Denoise, Model, OnStep, Pass, Predict, Recall
 from .plan import RolloutPlan, Segment, Text, check_transitions
+from .recall import Choice
+from .recaller import Recaller
 from .transitions import NO_CHANGE, TRANSITIONS, Transition, recached_chunks
 
 TextIn = TypeVar("TextIn", contravariant=True)
@@ -56,7 +58,8 @@ class Chunk:
     `seconds` is 0 for a chunk that was made before.
 
     `seen` gives, per head type, (frame, position, tier) of the history in time order. `prefix_decisions`, of the first
-    chunk alone, were made while the prefix was committed.
+    chunk alone, were made while the prefix was committed. `choice` says what is recalled from here on, if that was
+    chosen here.
     """
 
     index: int
@@ -68,6 +71,7 @@ class Chunk:
     kv_bytes: int
     seconds: float
     prefix_decisions: tuple[Decision, ...] = ()
+    choice: Choice | None = None
 
 
 def rollout(
@@ -125,6 +129,9 @@ class _Rollout(Generic[Text]):
         self._sigmas = torch.tensor(plan.sigmas)
         again = recached_chunks(plan.policy.memory.recent, plan.policy.chunk_frames)
         self._latents: deque[Tensor] = deque(maxlen=again)  # clean, of the last chunks
+        self._made: list[Tensor] = []  # of all chunks, where nobody else can be asked for them
+        self._grid = (plan.latent_height // PATCH, plan.latent_width // PATCH)
+        self._recaller = Recaller(self._history, plan, self._grid, self._past)
 
     def commit_prefix(self) -> None:
         """Commit the frames that are there before the first chunk, under the first text."""
@@ -144,19 +151,22 @@ class _Rollout(Generic[Text]):
         if index and not is_finished:
             self._ask(index)
         started = perf_counter()
+        self._recaller.fall_asleep(index, self._plan.settles(index))
         transition = self._take_over(index)
         layout = self._history.layout(index, self._policy.chunk_frames, transition.is_far)
+        recall = self._recaller.recall(index, self._plan.settles(index), transition.is_far)
+        latent = self._make(index, layout, recall, is_last) if not is_finished else self._plan.finished.read(index)
+        if is_finished and recall is not None:
+            self._run(recall.choose(self._memory).again, latent)
+        layout = self._history.layout(index, self._policy.chunk_frames, transition.is_far)
+        if is_finished and not is_last:
+            latent = self._commit(latent, layout)
         seen = {name: layout.seen(self._history.kept(index, name)) for name in HEAD_TYPES}
-        if not is_finished:
-            latent = self._make(index, layout, is_last)
-        else:
-            latent = self._plan.finished.read(index)
-            latent = latent if is_last else self._commit(latent, layout)
         decisions: tuple[Decision, ...] = ()
         if not is_last:
             transition.after(self._history, layout.first_frame)
             decisions = self._remember(latent, layout, index + 1)
-        return Chunk(
+        made = Chunk(
             index,
             (layout.own_frames.start, layout.own_frames.stop),
             layout.position,
@@ -166,7 +176,19 @@ class _Rollout(Generic[Text]):
             self._memory.kv_bytes,
             0.0 if is_finished else perf_counter() - started,
             self._prefix_decisions if index == 0 else (),
+            self._recaller.choice,
         )
+        if self._policy.recalls and self._plan.read is None:
+            self._made.append(made.latent)
+        return made
+
+    def _past(self, number: int) -> Tensor:
+        """The clean latent of a committed chunk, by its number from the first of the prefix on."""
+        own, before = self._history.chunks[number], self._plan.prefix_frames
+        if self._plan.prefix is not None and own.start < before:
+            return self._plan.prefix[:, :, own.start : own.stop]
+        chunk = (own.start - before) // self._policy.chunk_frames
+        return self._made[chunk] if self._plan.read is None else self._plan.read(chunk)
 
     def _ask(self, index: int) -> None:
         segment = self._live(index)
@@ -188,9 +210,9 @@ class _Rollout(Generic[Text]):
             self._run(work, self._latents[-1])
         return transition
 
-    def _make(self, index: int, layout: Layout, is_last: bool) -> Tensor:
+    def _make(self, index: int, layout: Layout, recall: Recall | None, is_last: bool) -> Tensor:
         commit_context = None if is_last else self._policy.commit_context
-        work = Denoise(index, layout, self._noise, self._plan.sigmas, commit_context)
+        work = Denoise(index, layout, self._noise, self._plan.sigmas, commit_context, recall)
         latent = self._run(work, self._noise.initial(index))
         if not bool(torch.isfinite(latent).all()):
             raise RuntimeError(
@@ -216,7 +238,7 @@ class _Rollout(Generic[Text]):
         """Keep what the chunk `following` reads of a committed one and of those before it."""
         own = layout.own_frames
         self._latents.append(latent)
-        self._history.observe(self._memory, own, (self._plan.latent_height // PATCH, self._plan.latent_width // PATCH))
+        self._history.observe(self._memory, own, self._grid)
         decisions = self._history.advance(own)
         self._memory.keep(self._history.frames(following), own)
         return decisions

@@ -48,18 +48,27 @@ class Pass(Protocol):
 @dataclass(frozen=True)
 class Denoise:
     """Make a chunk out of noise, and commit it, reading what `commit_context` says; None leaves it uncommitted.
-    `levels` are the noise levels as numbers, which tell whether one is 0 without waiting for the device."""
+    `levels` are the noise levels as numbers, which tell whether one is 0 without waiting for the device. After the
+    first step it may `recall` what the other steps read."""
 
     chunk: int
     layout: Layout
     noise: Noise
     levels: tuple[float, ...]
     commit_context: str | None
+    recall: "Recall | None" = None
 
     def run(self, model: Model, x: Tensor) -> Tensor:
-        self.layout.begin(model.memory, "full")
+        layout = self.layout
+        layout.begin(model.memory, "full")
         for step in range(len(self.levels) - 1):
             x0 = model.predict(x, model.sigmas[step])
+            if step == 0 and self.recall is not None:
+                recalled = self.recall.run(model, x0, layout)
+                layout = recalled.layout
+                layout.begin(model.memory, "full")
+                if len(self.levels) == 2 and recalled.found:
+                    x0 = model.predict(x, model.sigmas[step])  # its only step is made again, now that it can recall
             model.on_step(self.chunk, step, x0)
             following = model.sigmas[step + 1]
             x = x0
@@ -67,7 +76,7 @@ class Denoise:
                 x = (1.0 - following) * x0 + following * self.noise.fresh(self.chunk, step, x0)
         _check_reached(model.memory)
         if self.commit_context is not None:
-            _commit(model, x, self.layout, self.commit_context)
+            _commit(model, x, layout, self.commit_context)
         return x
 
 
@@ -99,6 +108,33 @@ class Recache:
             x = commit.run(model, x)
             model.memory.keep(held, commit.layout.own_frames)
         return x
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """What of the past is read from now on: the chunks that are committed `again` for it, where everything stands then,
+    and whether anything was `found`."""
+
+    again: Recache
+    layout: Layout
+    found: bool
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Settle what a chunk reads of the past, once it can be seen what it is to be. With `looks` the model first sees
+    the clean chunk that it has in mind; from the keys of that pass, which the memory has captured, `choose` tells."""
+
+    looks: bool
+    choose: Callable[[KVMemory], Recalled]
+
+    def run(self, model: Model, x0: Tensor, layout: Layout) -> Recalled:
+        """`x0`: the clean chunk after the first step, which read `layout`."""
+        if self.looks:
+            _commit(model, x0, layout, "full")
+        recalled = self.choose(model.memory)
+        recalled.again.run(model, x0)
+        return recalled
 
 
 def _commit(model: Model, clean: Tensor, layout: Layout, context: str) -> None:

@@ -11,6 +11,7 @@ from ..kv_memory.memory_plan import MemoryPlan
 from ..policy.fitting import FittedPolicy
 from .episodes import Decision
 from .memory_size import plan_memory
+from .recall import Choice, Choose
 from .transitions import TRANSITIONS, check_transition
 
 Text = TypeVar("Text")
@@ -32,11 +33,13 @@ class Segment(Generic[Text]):
 @dataclass(frozen=True)
 class FinishedChunks:
     """The first chunks of the same run, made before: how many, `read` for the latent of one (model space, float32), and
-    what was decided about episodes, by frame. They are committed again and not made again (method.md section 8)."""
+    what was decided about episodes, by frame, and chosen of the past, by chunk. They are committed again and not made
+    again (method.md section 8)."""
 
     chunks: int = 0
     read: Callable[[int], Tensor] = lambda chunk: torch.empty(0)
     decisions: Mapping[int, Decision] = field(default_factory=dict)
+    choices: Mapping[int, Choice] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,9 @@ class RolloutPlan(Generic[Text]):
 
     `blend(old, new, share)` mixes two texts for the transition `soft`. `prefix` holds finished frames in model space,
     (1, channels, frames, height, width), that are committed before the first chunk; chunks are counted after them.
-    `finished` holds the first chunks of a run that goes on.
+    `finished` holds the first chunks of a run that goes on. `read` gives the latent of any chunk that was yielded, as
+    it was yielded; None: the rollout holds all of them, if the policy recalls. `choose` chooses what is recalled, in
+    place of a look.
     """
 
     policy: FittedPolicy
@@ -57,6 +62,8 @@ class RolloutPlan(Generic[Text]):
     blend: Callable[[Text, Text, float], Text] | None = None
     prefix: Tensor | None = None
     finished: FinishedChunks = FinishedChunks()
+    read: Callable[[int], Tensor] | None = None
+    choose: Choose | None = None
 
     @property
     def prefix_frames(self) -> int:
@@ -74,6 +81,12 @@ class RolloutPlan(Generic[Text]):
     def change(self, chunk: int) -> Segment[Text] | None:
         """The segment that a chunk begins, if it is not the first."""
         return next((segment for segment in self.segments[1:] if segment.first_chunk == chunk), None)
+
+    def settles(self, chunk: int) -> bool:
+        """Whether a new text is in force for the first time, and whole: with a segment, or at the end of its fade."""
+        segment = [segment for segment in self.segments if segment.first_chunk <= chunk][-1]
+        fade = segment.soft_chunks if TRANSITIONS[segment.transition].fades else 1
+        return segment is not self.segments[0] and chunk == segment.first_chunk + max(fade, 1) - 1
 
     def text(self, chunk: int, before: Text) -> Text:
         """The text of a chunk. `before` is what was in force when its segment began. ValueError when texts are to be

@@ -1,0 +1,71 @@
+"""What memory heads recall at a chunk: when it is settled, by what, and what the model goes through for it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ..kv_memory.memory import KVMemory
+from .history import History
+from .passes import Recall, Recalled
+from .plan import RolloutPlan
+from .recall import Choice
+
+
+class Recaller:
+    """Settles what is recalled, chunk by chunk: as recorded for finished chunks, else by the plan's own `choose`, else
+    by a look. `latent` gives the clean latent of a committed chunk by its number. `choice` is that of the chunk last
+    begun, None if nothing was to be chosen there. Under other policies it does nothing."""
+
+    def __init__(
+        self, history: History, plan: RolloutPlan[Any], grid: tuple[int, int], latent: Callable[[int], Tensor]
+    ) -> None:
+        self._history, self._grid, self._latent = history, grid, latent
+        self._finished, self._choose = plan.finished, plan.choose
+        self._is_one_step = len(plan.sigmas) == 2
+        self.choice: Choice | None = None
+
+    def fall_asleep(self, chunk: int, settles: bool) -> None:
+        """From a change on nothing is read as an episode until it is chosen: before a new text takes over."""
+        self.choice = None
+        if self._history.recall is not None:
+            self._history.recall.asleep = self._is_due(chunk, settles)
+
+    def recall(self, chunk: int, settles: bool, far: bool) -> Recall | None:
+        """How it is settled for a chunk what is recalled, once its text is in force; None when that stays as it is."""
+        if self._history.recall is None or not self._is_due(chunk, settles):
+            return None
+        looks = chunk not in self._finished.choices and self._choose is None
+        looks = looks and len(self._history.candidates(chunk)) > 1  # one alone is recalled without
+        return Recall(looks, lambda memory: self._recalled(chunk, far, looks, memory))
+
+    def _is_due(self, chunk: int, settles: bool) -> bool:
+        if chunk < self._finished.chunks:
+            return chunk in self._finished.choices
+        return self._history.recall_is_due(chunk, settles)
+
+    def _recalled(self, chunk: int, far: bool, looks: bool, memory: KVMemory) -> Recalled:
+        history, recorded = self._history, self._finished.choices.get(chunk)
+        candidates = history.candidates(chunk)
+        likeness: Sequence[float] = [1.0] * len(candidates)
+        if recorded is not None:
+            chosen = [history.number_of(frame) for frame in recorded.frames]
+        elif self._choose is not None:
+            starts = [history.chunks[number].start for number in candidates]
+            chosen = sorted(history.number_of(frame) for frame in self._choose(chunk, starts))
+        elif looks:
+            assert history.recall is not None
+            chosen, likeness = history.recall.choose(candidates, history.describe(memory, self._grid))
+        else:
+            chosen = list(candidates)
+        again = history.load(chunk, chosen, self._latent)
+        self.choice = recorded or Choice(
+            tuple(history.chunks[number].start for number in chosen),
+            tuple(likeness[number - candidates.start] for number in chosen),
+            len(candidates),
+            looks + len(again.commits) + (self._is_one_step and bool(chosen)),
+            min(likeness, default=0.0),
+            max(likeness, default=0.0),
+        )
+        layout = history.layout(chunk, history.policy.chunk_frames, far)
+        return Recalled(again, layout, bool(chosen))
