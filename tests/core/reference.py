@@ -3,15 +3,18 @@ sharing no code with the core.
 
 It keeps every frame's raw K and V of every layer for ever, decides anew for every pass which frames a head may see and
 where they stand, and gathers, rotates and attends head by head. Its parts: `reference_tiers`, `reference_episodes`,
-`reference_attention`; here are noise, texts and the run.
+`reference_recall`, `reference_attention`, `reference_texts`; here are noise and the run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from reference_attention import History, Model, Pass
 from reference_episodes import Bank, Verdict, describe, descriptor_layers, is_candidate
+from reference_recall import Choice, Recall, describe_chunk
+from reference_texts import Segment, is_first_whole, text_at
 from reference_tiers import TYPES, Past, Rules, Seen, chunk_place, ends_warm_up, left_recent, redone_chunks, visible
 from torch import Tensor
 
@@ -43,36 +46,6 @@ def native_noise(seed: int, shape: Sequence[int], chunks: int) -> Draw:
 
 
 @dataclass(frozen=True)
-class Segment:
-    """A prompt from a chunk on, and how the video passes into it (section 7). The first one's transition is unused."""
-
-    first_chunk: int
-    text: Tensor
-    transition: str = "soft"
-    soft_chunks: int = 1
-
-
-def mix(old: Tensor, new: Tensor, share: float) -> Tensor:
-    """Linear blend of two texts (tokens, width); the shorter one is padded with zeros at the end."""
-    tokens = max(len(old), len(new))
-    padded = []
-    for text in (old, new):
-        nothing = torch.zeros(tokens - len(text), text.shape[1], dtype=text.dtype)
-        padded.append(torch.cat([text, nothing]))
-    return (1 - share) * padded[0] + share * padded[1]
-
-
-def text_at(segments: Sequence[Segment], chunk: int) -> Tensor:
-    """The text that a chunk is made under."""
-    begun = [segment for segment in segments if segment.first_chunk <= chunk]
-    segment, j = begun[-1], chunk - begun[-1].first_chunk + 1
-    if len(begun) == 1 or segment.transition != "soft" or j >= segment.soft_chunks:
-        return segment.text
-    old = text_at(begun[:-1], segment.first_chunk - 1)
-    return mix(old, segment.text, j / segment.soft_chunks)
-
-
-@dataclass(frozen=True)
 class Made:
     """One generated chunk."""
 
@@ -81,6 +54,7 @@ class Made:
     text: Tensor
     seen: Mapping[str, Seen]
     verdicts: tuple[Verdict, ...]
+    choice: Choice | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +75,7 @@ class Run:
         labels: Sequence[Sequence[str]],
         chunk_frames: int,
         recorded: Mapping[int, bool] | None,
+        recorded_choices: Mapping[int, tuple[int, ...]] | None,
     ) -> None:
         self.model, self.rules, self.labels, self.chunk_frames = model, rules, labels, chunk_frames
         self.recorded = recorded
@@ -112,6 +87,7 @@ class Run:
         self.descriptors: dict[int, Tensor] = {}
         self.committed: list[tuple[int, Tensor]] = []
         "(first frame, clean latent) of every committed chunk."
+        self.recall = Recall(rules, chunk_frames, self.history, recorded_choices)
 
     def first(self) -> int:
         """The frame that the next chunk starts at."""
@@ -128,16 +104,18 @@ class Run:
         return max((start, latent.shape[2]) for start, latent in self.committed if start <= frame)
 
     def episodic_frames(self) -> set[int]:
-        """Frames that the bank keeps."""
+        """Frames that the bank keeps, or that were chosen."""
         if not self.whole:
             return set(self.bank.episodes)
-        spans = [self.chunk_of(frame) for frame in self.bank.episodes]
+        spans = [self.chunk_of(frame) for frame in [*self.bank.episodes, *self.recall.chosen]]
         return {frame for start, length in spans for frame in range(start, start + length)}
 
-    def arrive(self, number: int | None) -> None:
-        """The next chunk is due: tiers apply once warm-up is over."""
+    def arrive(self, number: int | None, text_is_new: bool = False) -> None:
+        """The next chunk is due: tiers apply once warm-up is over. Nothing is recalled if it is to choose anew."""
         if ends_warm_up(self.rules, self.first(), self.chunk_frames, number):
             self.past.warm = False
+        if number is not None:
+            self.recall.arrive(number, self.committed, self.past, text_is_new)
         self.drop_what_has_no_tier(self.first())
 
     def drop_what_has_no_tier(self, first: int) -> None:
@@ -153,26 +131,39 @@ class Run:
         return self.model.clean(x, sigma, text, one.attend), one
 
     def denoise(
-        self, number: int, sigmas: Sequence[float], text: Tensor, draw: Draw, seen: Mapping[str, Seen]
-    ) -> Tensor:
+        self, number: int, sigmas: Sequence[float], text: Tensor, draw: Draw
+    ) -> tuple[Tensor, Mapping[str, Seen], Choice | None]:
+        first, choice = self.first(), None
+        seen = self.seen(first)
         x = draw(number, 0, None).to(self.model.dtype)
         for step in range(len(sigmas) - 1):
-            x0, _ = self.forward(x, sigmas[step], text, self.first(), seen)
+            x0, _ = self.forward(x, sigmas[step], text, first, seen)
+            if step == 0 and self.recall.due and not self.past.warm:
+                clean = partial(self.clean, text)
+                choice = self.recall.choose(number, x0, self.committed, self.past, seen, clean)
+                self.past.held["memory"] |= self.episodic_frames()
+                seen = self.seen(first)
+                if len(sigmas) == 2 and choice.candidates > 0:
+                    x0, _ = self.forward(x, sigmas[0], text, first, seen)
+                    choice = replace(choice, passes=choice.passes + 1)
             if sigmas[step + 1] == 0:
                 x = x0
             else:
                 fresh = draw(number, step + 1, x0).to(self.model.dtype)
                 x = (1 - sigmas[step + 1]) * x0 + sigmas[step + 1] * fresh
-        return x
+        return x, seen, choice
 
-    def write(self, first: int, latent: Tensor, text: Tensor) -> None:
+    def clean(self, text: Tensor, x0: Tensor, first: int, seen: Mapping[str, Seen]) -> Pass:
+        return self.forward(x0, 0.0, text, first, seen)[1]
+
+    def write(self, first: int, latent: Tensor, text: Tensor) -> Pass:
         """One commit pass: the K and V of the chunk are kept, in place of those that these frames had."""
         context = self.seen(first)
         if self.rules.commit_context == "recent":
             context = {
                 head_type: tuple(entry for entry in context[head_type] if entry[2] == "recent") for head_type in TYPES
             }
-        _, one = self.forward(latent, 0.0, text, first, context)
+        one = self.clean(text, latent, first, context)
         tokens = one.rows * one.columns
         frames = range(first, first + latent.shape[2])
         for layer in range(self.model.layers):
@@ -182,11 +173,12 @@ class Run:
                 self.history.values[layer][frame] = one.own_values[layer][own]
         for head_type in TYPES:
             self.past.held[head_type] |= set(frames)
+        return one
 
     def commit(self, latent: Tensor, text: Tensor) -> tuple[Verdict, ...]:
         """A chunk's first commit, and what is decided with it."""
         first, end = self.first(), self.first() + latent.shape[2]
-        self.write(first, latent, text)
+        self.recall.descriptors[first] = describe_chunk(self.write(first, latent, text), latent.shape[2])
         self.committed.append((first, latent))
         for frame in range(first, end):
             self.descriptors[frame] = self.descriptor(frame, latent.shape[3] // 2, latent.shape[4] // 2)
@@ -196,7 +188,7 @@ class Run:
             self.past.first_sink = self.past.first_recent = first
             self.past.held = {head_type: set(range(first, end)) for head_type in TYPES}
             self.bank.start_again(first)
-        if self.rules.memory.episodes == 0:
+        if self.rules.memory.episodes == 0 or self.rules.episode_choice == "recall":
             return ()
         verdicts = []
         for frame in left_recent(self.rules, self.past, first, latent.shape[2]):
@@ -244,6 +236,7 @@ class Run:
                 if frame == self.first() - 1 or self.past.is_sink(frame, sizes)
             }
         self.bank.flush()
+        self.recall.forget()
 
 
 def generate(
@@ -257,9 +250,11 @@ def generate(
     draw: Draw,
     prefix: Tensor | None = None,
     recorded: Mapping[int, bool] | None = None,
+    recorded_choices: Mapping[int, tuple[int, ...]] | None = None,
 ) -> Video:
-    """Make the whole video in the model's dtype. `recorded` says what the other side admitted, for near ties."""
-    run = Run(model, rules, labels, chunk_frames, recorded)
+    """Make the whole video in the model's dtype. `recorded` says what the other side admitted, `recorded_choices` what
+    it chose, by chunk (nothing where it found no candidate), for near ties."""
+    run = Run(model, rules, labels, chunk_frames, recorded, recorded_choices)
     prefix_verdicts: list[Verdict] = []
     if prefix is not None:
         for latent in prefix.to(model.dtype).split(chunk_frames, dim=2):
@@ -268,13 +263,12 @@ def generate(
 
     made = []
     for number in range(chunks):
-        run.arrive(number)
+        run.arrive(number, is_first_whole(segments, number))
         for segment in segments[1:]:
             if segment.first_chunk == number:
                 run.change(segment)
         text, first = text_at(segments, number), run.first()
-        seen = run.seen(first)
-        x = run.denoise(number, sigmas, text, draw, seen)
+        x, seen, choice = run.denoise(number, sigmas, text, draw)
         verdicts = run.commit(x, text) if number < chunks - 1 else ()
-        made.append(Made((first, first + chunk_frames), x, text, seen, verdicts))
+        made.append(Made((first, first + chunk_frames), x, text, seen, verdicts, choice))
     return Video(tuple(prefix_verdicts), tuple(made))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Protocol
 
@@ -55,6 +55,14 @@ class History:
 
     keys: list[dict[int, Tensor]]
     values: list[dict[int, Tensor]]
+    again: dict[tuple[int, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
+    "K and V by layer and frame of the chunks that recall committed again, to be read as episodes in place of theirs."
+
+    def read(self, layer: int, entry: tuple[int, int, str]) -> tuple[Tensor, Tensor]:
+        frame, _, tier = entry
+        if tier == "episode" and (layer, frame) in self.again:
+            return self.again[layer, frame]
+        return self.keys[layer][frame], self.values[layer][frame]
 
 
 class Pass:
@@ -81,8 +89,8 @@ class Pass:
         outputs = []
         for head, head_type in enumerate(self.labels[layer]):
             seen = self.seen[head_type]
-            keys = torch.cat([self.history.keys[layer][frame][:, head] for frame, _, _ in seen] + [k[:, head]])
-            values = torch.cat([self.history.values[layer][frame][:, head] for frame, _, _ in seen] + [v[:, head]])
+            read = [*(self.history.read(layer, entry) for entry in seen), (k, v)]
+            keys, values = (torch.cat([each[:, head] for each in kept]) for kept in zip(*read, strict=True))
             places = [place for _, place, _ in seen] + self.places
             keys = turn(keys, places, self.rows, self.columns)
             queries = turn(q[:, head], self.places, self.rows, self.columns)

@@ -29,6 +29,8 @@ class Rules:
     percentile: float = 60.0
     trained_frames: int = 21
     episode: str = "frame"
+    episode_choice: str = "novelty"
+    recall_share: float = 0.2
 
     def sizes(self, head_type: str) -> Sizes:
         return {"local": self.local, "anchor": self.anchor, "memory": self.memory}[head_type]
@@ -43,6 +45,7 @@ PRESETS = {
     "uniform": Rules(Sizes(3, 0, 7), Sizes(3, 0, 7), Sizes(3, 0, 7)),
     "uniform_21": Rules(Sizes(3, 0, 15), Sizes(3, 0, 15), Sizes(3, 0, 15)),
     "full": Rules(Sizes(0, 0, math.inf), Sizes(0, 0, math.inf), Sizes(0, 0, math.inf)),
+    "recall": replace(PAPER, episode_choice="recall"),
 }
 
 Seen = tuple[tuple[int, int, str], ...]
