@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 import reference
+import reference_recall
 import torch
 from reference_tiers import Rules
 from tiny_model import CHANNELS, CoreBackbone, TinyModel, blend
@@ -18,6 +19,7 @@ from headforcing_core.policy.fitting import fit_policy
 from headforcing_core.rollout.loop import Chunk, rollout
 from headforcing_core.rollout.noise import NativeNoise, PerChunkNoise
 from headforcing_core.rollout.plan import RolloutPlan, Segment
+from headforcing_core.rollout.recall import Choice
 
 TRAINED = 21
 TOLERANCE = 1e-5
@@ -78,7 +80,9 @@ def core(case: Case, model: TinyModel) -> list[Chunk]:
     return list(rollout(CoreBackbone(model, memory), memory, plan, noise))
 
 
-def naive(case: Case, model: TinyModel, recorded: Mapping[int, bool]) -> tuple[reference.Made, ...]:
+def naive(
+    case: Case, model: TinyModel, recorded: Mapping[int, bool], choices: Mapping[int, tuple[int, ...]]
+) -> tuple[reference.Made, ...]:
     draw = reference.per_chunk_noise(case.seed, case.chunk_shape)
     if case.noise == "native":
         draw = reference.native_noise(case.seed, case.chunk_shape, case.chunks)
@@ -95,6 +99,7 @@ def naive(case: Case, model: TinyModel, recorded: Mapping[int, bool]) -> tuple[r
         draw,
         case.prefix(),
         recorded,
+        choices,
     ).chunks
 
 
@@ -102,7 +107,8 @@ def compare(case: Case, dtype: torch.dtype = torch.float32, tolerance: float = T
     """First that both decide the same and lay the history out the same, then that they compute the same."""
     chunks = core(case, TinyModel(head_dim=case.head_dim))
     recorded = {decision.frame: decision.admitted for chunk in chunks for decision in chunk.decisions}
-    made = naive(case, TinyModel(head_dim=case.head_dim, dtype=dtype), recorded)
+    choices = {chunk.index: chunk.choice.frames for chunk in chunks if chunk.choice is not None}
+    made = naive(case, TinyModel(head_dim=case.head_dim, dtype=dtype), recorded, choices)
     assert [chunk.frames for chunk in chunks] == [expected.frames for expected in made]
     assert len(chunks) == case.chunks
 
@@ -110,7 +116,20 @@ def compare(case: Case, dtype: torch.dtype = torch.float32, tolerance: float = T
         assert chunk.seen == expected.seen, f"chunk {chunk.index}"
         got = [(d.frame, d.admitted, d.dropped) for d in chunk.decisions]
         assert got == [(v.frame, v.admitted, v.dropped) for v in expected.verdicts], f"chunk {chunk.index}"
+        assert _settled(chunk.choice) == _settled(expected.choice), f"chunk {chunk.index}"
+        assert _measured(chunk.choice) == pytest.approx(_measured(expected.choice), abs=1e-5), f"chunk {chunk.index}"
         novelties = [number for d in chunk.decisions for number in (d.novelty, d.tau)]
         assert novelties == pytest.approx([x for v in expected.verdicts for x in (v.novelty, v.tau)], abs=1e-5)
     apart = [(chunk.latent - expected.latent).abs().max().item() for chunk, expected in zip(chunks, made, strict=True)]
     assert max(apart) <= tolerance, f"first in chunk {next(i for i, far in enumerate(apart) if far > tolerance)}"
+
+
+AnyChoice = Choice | reference_recall.Choice | None
+
+
+def _settled(choice: AnyChoice) -> tuple[tuple[int, ...], int, int] | None:
+    return None if choice is None else (choice.frames, choice.candidates, choice.passes)
+
+
+def _measured(choice: AnyChoice) -> list[float]:
+    return [] if choice is None else [*choice.likeness, choice.lowest, choice.best]
