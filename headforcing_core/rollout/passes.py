@@ -65,10 +65,11 @@ class Denoise:
             x0 = model.predict(x, model.sigmas[step])
             if step == 0 and self.recall is not None:
                 recalled = self.recall.run(model, x0, layout)
-                layout = recalled.layout
-                layout.begin(model.memory, "full")
-                if len(self.levels) == 2 and recalled.found:
-                    x0 = model.predict(x, model.sigmas[step])  # its only step is made again, now that it can recall
+                layout, is_only_step = recalled.layout, len(self.levels) == 2
+                if recalled.found or not is_only_step:
+                    layout.begin(model.memory, "full")
+                if recalled.found and is_only_step:
+                    x0 = model.predict(x, model.sigmas[step])  # made again, now that it can recall
             model.on_step(self.chunk, step, x0)
             following = model.sigmas[step + 1]
             x = x0

@@ -29,6 +29,12 @@ class Segment(Generic[Text]):
     prompt: str = ""
     live: bool = False
 
+    @property
+    def settles_at(self) -> int:
+        """The first chunk under the whole text: where the segment begins, or where its fade ends."""
+        fade = self.soft_chunks if TRANSITIONS[self.transition].fades else 1
+        return self.first_chunk + max(fade, 1) - 1
+
 
 @dataclass(frozen=True)
 class FinishedChunks:
@@ -85,8 +91,7 @@ class RolloutPlan(Generic[Text]):
     def settles(self, chunk: int) -> bool:
         """Whether a new text is in force for the first time, and whole: with a segment, or at the end of its fade."""
         segment = [segment for segment in self.segments if segment.first_chunk <= chunk][-1]
-        fade = segment.soft_chunks if TRANSITIONS[segment.transition].fades else 1
-        return segment is not self.segments[0] and chunk == segment.first_chunk + max(fade, 1) - 1
+        return segment is not self.segments[0] and chunk == segment.settles_at
 
     def text(self, chunk: int, before: Text) -> Text:
         """The text of a chunk. `before` is what was in force when its segment began. ValueError when texts are to be

@@ -62,20 +62,22 @@ class Transition:
     `before` is done before the first chunk of the segment. `fades` says that its text comes in over `soft_chunks`, not
     at once. `is_far` puts the history at the far end of the trained range for the first chunk; absolute positions have
     no far end, so it is refused with them. `after`, with that chunk's first frame, is done once the chunk is made.
+    `forgets` says that no older chunk is read any more, but for the sink.
     """
 
     before: Before = leave
     fades: bool = False
     is_far: bool = False
     after: Callable[[History, int], None] = lambda history, first_frame: None
+    forgets: bool = False
 
 
 NO_CHANGE = Transition()
 TRANSITIONS: Mapping[str, Transition] = {
     "recache": Transition(recache),
-    "flush": Transition(flush),
+    "flush": Transition(flush, forgets=True),
     "soft": Transition(fades=True),
-    "cut": Transition(cut, is_far=True, after=History.start_anew),
+    "cut": Transition(cut, is_far=True, after=History.start_anew, forgets=True),
 }
 
 
