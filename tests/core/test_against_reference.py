@@ -1,5 +1,6 @@
 """Any policy, prompt change and prefix gives the same latents as the naive reference (method.md section 9, truth 2)."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations, product
@@ -221,6 +222,12 @@ def whole(case: Case) -> Case:
     return replace(case, rules=replace(case.rules, episode="chunk"), policy=replace(case.policy, episode="chunk"))
 
 
+def recalling(case: Case, share: float = 0.2) -> Case:
+    """The same with whole chunks that are recalled."""
+    case, settings = whole(case), {"episode_choice": "recall", "recall_share": share}
+    return replace(case, rules=replace(case.rules, **settings), policy=replace(case.policy, **settings))
+
+
 EAGER = own_case(((0, 0, 1), (3, 0, 1), (0, 4, 1)), 1, 60, percentile=10.0)
 ODD = own_case(((0, 0, 2), (2, 0, 5), (4, 5, 7)), 3, 30, rope="clamp", percentile=10.0)
 FIVES = own_case(((1, 0, 2), (2, 0, 4), (4, 3, 7)), 5, 14, percentile=10.0)
@@ -299,6 +306,44 @@ OWN_CASES = {
     ),
 }
 
+RECALL_CASES = {
+    "one prompt": recalling(own_case(PAPER, 3, 40)),
+    "one prompt, all but the farthest": recalling(own_case(PAPER, 3, 40), share=0.95),
+    "the most alike alone": recalling(replace(own_case(PAPER, 3, 30), changes=soft(8, 9, 14, 20)), share=0.0),
+    "one step": recalling(
+        replace(own_case(PAPER, 3, 24), sigmas=(1.0, 0.0), changes=((9, "recache", 1), (12, "cut", 1)))
+    ),
+    "two steps": recalling(replace(own_case(PAPER, 3, 24), sigmas=(1.0, 0.7, 0.0), changes=((9, "recache", 1),))),
+    "room for one, early": recalling(
+        replace(own_case(((0, 0, 1), (3, 0, 1), (3, 3, 3)), 3, 30, compress_from_chunk=1), changes=soft(5, 11))
+    ),
+    "room for three": recalling(
+        replace(own_case(((0, 0, 1), (3, 0, 1), (3, 9, 5)), 3, 30), changes=((8, "recache", 1), (9, "recache", 1)))
+    ),
+    "chunks of two": recalling(replace(own_case(PAPER, 2, 40), changes=((13, "recache", 1), (21, "soft", 4)))),
+    "chunks of five": recalling(
+        replace(own_case(((1, 0, 2), (2, 0, 4), (4, 5, 7)), 5, 16), changes=((5, "recache", 1), (10, "flush", 1)))
+    ),
+    "odd tiers": recalling(replace(ODD, changes=((8, "recache", 1), (13, "flush", 1), (20, "cut", 1)))),
+    "a recent tier shorter than a chunk": recalling(replace(SHORT, changes=((9, "recache", 1), (17, "recache", 1)))),
+    "no sink": recalling(replace(own_case(((0, 0, 3), (0, 0, 4), (0, 6, 6)), 3, 30), changes=((11, "recache", 1),))),
+    "a recent context": recalling(
+        replace(own_case(PAPER, 3, 30, commit_context="recent"), changes=((10, "recache", 1), (15, "soft", 3)))
+    ),
+    "a fade that another one ends": recalling(
+        replace(own_case(PAPER, 3, 30), changes=((9, "soft", 6), (12, "soft", 4), (20, "soft", 3)))
+    ),
+    "the remainder of a prefix": recalling(
+        replace(own_case(PAPER, 3, 24), prefix_frames=11, changes=((7, "recache", 1), (15, "recache", 1)))
+    ),
+    "a long prefix": recalling(replace(own_case(PAPER, 3, 15), prefix_frames=40, changes=((6, "recache", 1),))),
+    "only memory heads": recalling(replace(own_case(PAPER, 3, 25), labels=ALL_MEMORY, changes=soft(10, 16))),
+    "a flush that ends the warm-up": recalling(
+        replace(own_case(PAPER, 3, 30), changes=((4, "flush", 1), (6, "cut", 1), (16, "recache", 1)))
+    ),
+}
+OWN_CASES |= {f"recall: {name}": case for name, case in RECALL_CASES.items()}
+
 
 @pytest.mark.parametrize("name", OWN_CASES)
 def test_an_own_policy_gives_the_latents_of_the_naive_reference(name: str) -> None:
@@ -310,3 +355,14 @@ def test_the_remainder_of_a_prefix_is_an_episode_as_short_as_it_is() -> None:
     last = core(case, TinyModel(head_dim=case.head_dim))[-1]
     episodes = [frame for frame, _, tier in last.seen["memory"] if tier == "episode"]
     assert episodes[:2] == [9, 10] and len(episodes) == 5
+
+
+def test_a_film_of_one_prompt_chooses_anew_when_its_view_changes() -> None:
+    chosen = {}
+    for name in ("one prompt", "one prompt, all but the farthest"):
+        case = RECALL_CASES[name]
+        made = core(case, TinyModel(head_dim=case.head_dim))
+        chosen[name] = [chunk.index for chunk in made if chunk.choice is not None]
+    assert all(at[0] == 7 for at in chosen.values())  # the first chunk whose past is compressed
+    later = [b - a for at in chosen.values() for a, b in itertools.pairwise(at)]
+    assert later and min(later) >= 8  # 24 frames
