@@ -4,7 +4,6 @@ A chunk of which a choice is due looks at itself once, after its first step; the
 like it are committed again, reading the sink alone, and stand as episodes until the next choice.
 """
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -46,7 +45,7 @@ def describe_chunk(one: Pass, frames: int) -> Tensor:
 
 
 def next_frame(committed: Committed) -> int:
-    return committed[-1][0] + committed[-1][1].shape[2] if committed else 0
+    return committed[-1][0] + committed[-1][1].shape[2]
 
 
 def candidates(rules: Rules, past: Past, committed: Committed) -> list[int]:
@@ -154,9 +153,12 @@ class Recall:
         return len(missing)
 
     def sink_alone(self, past: Past, seen: Mapping[str, Seen], first: int) -> dict[str, Seen]:
-        """The present sink of every head type, however near, as all the history of a chunk at frame `first`."""
-        held = {head_type: {frame for frame, _, tier in seen[head_type] if tier == "sink"} for head_type in TYPES}
-        sink = Past(held, False, past.first_sink, first_recent=sys.maxsize)
+        """What of the present sink lies before a chunk, as all of its history, however near it is."""
+        held = {
+            head_type: {frame for frame, _, tier in seen[head_type] if tier == "sink" and frame < first}
+            for head_type in TYPES
+        }
+        sink = Past(held, False, past.first_sink, first_recent=first)
         return {head_type: visible(self.rules, head_type, sink, first, self.chunk_frames, ()) for head_type in TYPES}
 
     def forget(self) -> None:

@@ -108,6 +108,7 @@ def test_an_old_chunk_reads_the_sink_alone_as_all_its_history(rope: str, places:
     now = {"local": ((26, 17, "recent"),), "anchor": sink, "memory": (*sink, (21, 12, "recent"))}
     alone = tuple((frame, place, "sink") for frame, place in enumerate(places))
     assert recall.sink_alone(Past(warm=False), now, 12) == {"local": (), "anchor": alone, "memory": alone}
+    assert [frame for frame, _, _ in recall.sink_alone(Past(warm=False), now, 1)["anchor"]] == [0]  # not itself
 
 
 # The reference's choices
