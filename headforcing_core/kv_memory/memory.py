@@ -125,8 +125,8 @@ class KVMemory:
         return self._rotate(k, self._rotation_of_chunk(rotation))
 
     def keep(self, kept: Mapping[str, Sequence[int]], chunk: Sequence[int] = ()) -> None:
-        """Keep exactly these frames of the history and of the chunk, whose K and V the last pass wrote. The groups
-        named in `kept` are those in use from now on."""
+        """Keep exactly these frames of the history and of the chunk, whose K and V the last pass wrote; of a frame of
+        the chunk that a group holds, what it holds. The groups named in `kept` are those in use from now on."""
         if tuple(kept) != self.groups:
             self._regroup(chunk, kept)
             return
@@ -221,5 +221,5 @@ class KVMemory:
 
 
 def _slots(available: Sequence[int], frames: Sequence[int]) -> list[int]:
-    place = {frame: slot for slot, frame in enumerate(available)}
+    place = {frame: slot for slot, frame in reversed([*enumerate(available)])}  # of two, the one that is held
     return [place[frame] for frame in frames]

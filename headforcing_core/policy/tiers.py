@@ -30,6 +30,11 @@ class KeptFrames:
         """Tier of a kept frame: recent, sink or episode."""
         return "recent" if frame >= self.recent_from else "sink" if frame < self.sink_end else "episode"
 
+    def sink_before(self, first_frame: int) -> "KeptFrames":
+        """The sink alone, as all that is kept before a chunk that starts at a frame."""
+        end = min(self.sink_end, self.recent_from, first_frame)
+        return replace(self, frames=tuple(frame for frame in self.frames if frame < end), recent_from=first_frame)
+
     def without(self, frames: Collection[int]) -> "KeptFrames":
         """The same without some frames."""
         return replace(self, frames=tuple(frame for frame in self.frames if frame not in frames))

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -128,14 +128,10 @@ class History:
         for count in range(len(new) + 1):
             recall.held = tuple(number for number in chosen if number not in new[count:])
             held.append(self.frames(chunk))
-        sinks = {
-            group: KeptFrames(tuple(frame for frame in kept.frames if frame < kept.sink_end), 0, kept.sink_end)
-            for group, kept in self.groups(chunk).items()
-        }
         commits: list[Commit] = []
         for number in new:
             own = self.chunks[number]
-            alone = {group: replace(kept, recent_from=own.start) for group, kept in sinks.items()}
+            alone = {group: kept.sink_before(own.start) for group, kept in self.groups(chunk).items()}
             commits.append(Commit(latent(number), self._layout(own.start, len(own), alone, far=False), "full"))
         recall.settle(len(self.chunks), chosen)
         return Recache(tuple(commits), tuple(held))
@@ -178,7 +174,7 @@ class History:
         position = chunk_position(rope, first_frame, n, self.policy.trained_frames)
         if self.recall is not None and self.recall.asleep:
             asleep = {frame for number in self.recall.held for frame in self.chunks[number]}
-            groups = {name: kept.without(asleep) for name, kept in groups.items()}
+            groups = {name: kept.without(asleep if name == "memory" else ()) for name, kept in groups.items()}
         return Layout(first_frame, frames, position, rope, groups, far)
 
     def _memory_heads(self, keys: Tensor, layer: int) -> Tensor:

@@ -338,6 +338,15 @@ RECALL_CASES = {
     ),
     "a long prefix": recalling(replace(own_case(PAPER, 3, 15), prefix_frames=40, changes=((6, "recache", 1),))),
     "only memory heads": recalling(replace(own_case(PAPER, 3, 25), labels=ALL_MEMORY, changes=soft(10, 16))),
+    "anchor heads with more sink": recalling(
+        replace(own_case(((0, 0, 1), (5, 0, 1), (1, 6, 3)), 3, 24, compress_from_chunk=1), changes=soft(*range(2, 22)))
+    ),
+    "anchor heads with more recent frames": recalling(
+        replace(own_case(((0, 0, 2), (3, 0, 11), (2, 6, 3)), 3, 24, compress_from_chunk=1), changes=soft(*range(2, 22)))
+    ),
+    "frame-wise, with more sink elsewhere": recalling(
+        replace(own_case(((2, 0, 1), (3, 0, 5), (0, 4, 2)), 1, 30, compress_from_chunk=1), changes=soft(*range(2, 28)))
+    ),
     "a flush that ends the warm-up": recalling(
         replace(own_case(PAPER, 3, 30), changes=((4, "flush", 1), (6, "cut", 1), (16, "recache", 1)))
     ),
