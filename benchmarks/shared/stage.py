@@ -177,8 +177,7 @@ class Rolling:
 
     def _fill(self, x: Tensor, sigma: Tensor) -> Tensor:
         missed = self.memory.missed_layers  # once to make the chunk, and once to commit it
-        if missed:
-            k, v = self._stage.random_kv(self.chunk)
+        k, v = self._stage.random_kv(self.chunk) if missed else (x, x)
         for layer in missed:
             self.memory.attend(layer, k, k, v, self._stage.rotation)
         return x
