@@ -117,7 +117,7 @@ class KVMemory:
             seen = self._attention(queries.flatten(2), keys.flatten(2), values.flatten(2), heads)
             if buffer.heads is None:
                 return seen, q
-            out.index_copy_(2, buffer.heads, seen.unflatten(2, (heads, -1)))
+            buffer.put_back(seen.unflatten(2, (heads, -1)), out)
         return out.flatten(2), q
 
     def turn_in_place(self, k: Tensor, rotation: Tensor) -> Tensor:
