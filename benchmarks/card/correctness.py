@@ -51,8 +51,10 @@ class _Compared:
         self._raw, self._pass = raw, None
         self.apart: defaultdict[int, list[float]] = defaultdict(list)
 
-    def begin(self, chunk_positions: Sequence[int], history: Mapping[str, tuple[int, Sequence[int]]]) -> None:
-        self._begin(chunk_positions, history)
+    def begin(
+        self, chunk_positions: Sequence[int], history: Mapping[str, tuple[int, Sequence[int]]], keeps: bool = True
+    ) -> None:
+        self._begin(chunk_positions, history, keeps)
         seen = {
             group: tuple(
                 (frame, position, "")

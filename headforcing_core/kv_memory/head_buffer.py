@@ -42,11 +42,13 @@ class HeadBuffer:
         """Everything that is kept of a frame."""
         return self.k, self.v, self.unturned
 
-    def write(self, at: int, k: Tensor, v: Tensor, unturned: Tensor, positions: Sequence[int]) -> None:
-        """Put frames of all heads, (batch, frames, tokens, all heads, ...) each, at a slot."""
+    def write(self, at: int, k: Tensor, v: Tensor, unturned: Tensor | None, positions: Sequence[int]) -> None:
+        """Put frames of all heads, (batch, frames, tokens, all heads, ...) each, at a slot. Without `unturned` they can
+        be read where they stand, but not be turned."""
         end = at + len(positions)
         for place, frames in zip(self.stored, (k, v, unturned), strict=True):
-            self._put(frames, place[:, at:end])
+            if frames is not None:
+                self._put(frames, place[:, at:end])
         self.positions[at:end] = positions
 
     def move(self, moves: Sequence[tuple[int, int, int]]) -> None:

@@ -51,6 +51,7 @@ class KVMemory:
         self._held: dict[str, tuple[int, ...]] = {EVERY_HEAD: ()}
         self._read_frames: dict[str, ReadFrames] = {}
         self._chunk_positions: tuple[int, ...] = ()
+        self._keeps = True
         self._host_rotation: Tensor | None = None
         self._chunk_rotation = torch.empty(0)
         self._rotations: dict[tuple[int, ...], Tensor] = {}
@@ -79,10 +80,14 @@ class KVMemory:
         """Ids of the frames that a group holds, in time order."""
         return self._held[group]
 
-    def begin(self, chunk_positions: Sequence[int], history: Mapping[str, tuple[int, Sequence[int]]]) -> None:
+    def begin(
+        self, chunk_positions: Sequence[int], history: Mapping[str, tuple[int, Sequence[int]]], keeps: bool = True
+    ) -> None:
         """Say what the next passes read: positions of the chunk's frames, and per group the number of the oldest held
-        frame that is read and the positions from that one on."""
+        frame that is read and the positions from that one on. Without `keeps` nothing of the chunk is kept after them,
+        so what turns it anew later is not written."""
         self._chunk_positions = tuple(chunk_positions)
+        self._keeps = keeps
         self._reached.clear()
         self._read_frames = {
             group: ReadFrames(len(self._held[group]), first, (*positions, *chunk_positions))
@@ -104,7 +109,7 @@ class KVMemory:
             self._captured[layer] = plain
         rotation = self._rotation_of_chunk(rotation)
         q, k = self._rotate(q, rotation), self._rotate(k, rotation)
-        unturned = plain[..., : 2 * temporal_pairs(plain.shape[-1])]
+        unturned = plain[..., : 2 * temporal_pairs(plain.shape[-1])] if self._keeps else None
         out = torch.empty_like(q)
         for group, buffer in self._buffers_of(layer, plain).items():
             reads = self._read_frames[group]

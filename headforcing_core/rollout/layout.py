@@ -27,13 +27,14 @@ class Layout:
         """Ids of the chunk's frames."""
         return range(self.first_frame, self.first_frame + self.chunk_frames)
 
-    def begin(self, memory: KVMemory, context: str) -> None:
-        """Let the next passes read this: everything, or with context `recent` the recent tier alone."""
+    def begin(self, memory: KVMemory, context: str, keeps: bool = True) -> None:
+        """Let the next passes read this: everything, or with context `recent` the recent tier alone. Without `keeps`
+        nothing of their chunk is kept."""
         history = {}
         for group, kept in self.groups.items():
             older = sum(frame < kept.recent_from for frame in kept.frames) if context == "recent" else 0
             history[group] = (older, self.positions(kept)[older:])
-        memory.begin(range(self.position, self.position + self.chunk_frames), history)
+        memory.begin(range(self.position, self.position + self.chunk_frames), history, keeps)
 
     def positions(self, kept: KeptFrames) -> list[int]:
         """Temporal position of every held frame."""

@@ -57,7 +57,7 @@ class Denoise:
     commit_context: str | None
 
     def run(self, model: Model, x: Tensor) -> Tensor:
-        self.layout.begin(model.memory, "full")
+        self.layout.begin(model.memory, "full", keeps=False)  # the commit pass writes what is kept
         for step in range(len(self.levels) - 1):
             x0 = model.predict(x, model.sigmas[step])
             model.on_step(self.chunk, step, x0)

@@ -126,6 +126,18 @@ def test_what_comes_in_another_type_is_stored_in_the_buffers_own() -> None:
     assert torch.equal(buffer.v, v[..., [1, 3], :].bfloat16())
 
 
+@pytest.mark.parametrize("heads", [None, [0, 2]])
+def test_without_what_is_kept_only_k_and_v_are_written(heads: list[int] | None) -> None:
+    index = None if heads is None else torch.tensor(heads)
+    buffer, _ = filled(range(FRAMES), index)
+    before = buffer.unturned.clone()
+    frames = torch.ones(1, 2, TOKENS, HEADS, HEAD_DIM)
+    buffer.write(1, frames, 2 * frames, None, (8, 9))
+    assert torch.equal(buffer.unturned, before)
+    assert (buffer.k[:, 1:3] == 1).all() and (buffer.v[:, 1:3] == 2).all()
+    assert buffer.positions == [0, 8, 9, 3, 4, 5]
+
+
 def test_heads_of_the_real_size_move_as_words_and_straight_into_place() -> None:
     """What a card would otherwise move number by number, and once more into the buffer."""
 
