@@ -83,6 +83,27 @@ class HeadBuffer:
             torch.index_select(source, -2, self.heads, out=target)
 
 
+def moves_to(slots: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Runs of frames to move down so that slot i holds what `slots[i]` held: (source, target, frames).
+
+    Example: of ten slots 0, 1, 2, 5, 8, 9 are kept. The first three are in place; 5 moves to 3, then 8 and 9 together
+    to 4 and 5. A run is no longer than its shift, so it never overlaps its target: 3, 4, 5, 6 move as three and one.
+    """
+    moves: list[tuple[int, int, int]] = []
+    for target, source in enumerate(slots):
+        if source == target:
+            continue
+        if moves:
+            last_source, last_target, frames = moves[-1]
+            shift = last_source - last_target
+            follows = source == last_source + frames and target == last_target + frames
+            if follows and frames < shift:
+                moves[-1] = (last_source, last_target, frames + 1)
+                continue
+        moves.append((source, target, 1))
+    return moves
+
+
 def _in_words(*tensors: Tensor) -> tuple[Tensor, ...]:
     """The same memory seen as words of 8 bytes, where heads are whole words in all of it: a card picks number by
     number, and takes as long for two bytes as for eight."""

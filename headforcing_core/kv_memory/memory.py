@@ -7,12 +7,13 @@ when its position has changed (section 5).
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from .attention import Attention
-from .head_buffer import HeadBuffer
+from .attention import Attention, attend_all
+from .head_buffer import HeadBuffer, moves_to
 from .memory_plan import MemoryPlan
 from .rope import Rotate, temporal_pairs, temporal_rotation
 
@@ -110,19 +111,22 @@ class KVMemory:
         rotation = self._rotation_of_chunk(rotation)
         q, k = self._rotate(q, rotation), self._rotate(k, rotation)
         unturned = plain[..., : 2 * temporal_pairs(plain.shape[-1])] if self._keeps else None
-        out = torch.empty_like(q)
-        for group, buffer in self._buffers_of(layer, plain).items():
+        buffers = self._buffers_of(layer, plain)
+        calls: list[Callable[[], Tensor]] = []
+        for group, buffer in buffers.items():
             reads = self._read_frames[group]
             buffer.write(reads.held, k.unflatten(1, (frames, -1)), v, unturned, self._chunk_positions)
             keys, values = self._read(buffer, reads)
             queries = buffer.pick(q)
             if self._observer is not None:
                 self._observer(layer, queries, keys)
-            heads = queries.shape[2]
-            seen = self._attention(queries.flatten(2), keys.flatten(2), values.flatten(2), heads)
+            given = (queries.flatten(2), keys.flatten(2), values.flatten(2), queries.shape[2])
+            calls.append(partial(self._attention, *given))
+        out = torch.empty_like(q)
+        for buffer, seen in zip(buffers.values(), attend_all(calls), strict=True):
             if buffer.heads is None:
                 return seen, q
-            buffer.put_back(seen.unflatten(2, (heads, -1)), out)
+            buffer.put_back(seen.unflatten(2, (len(buffer.heads), -1)), out)
         return out.flatten(2), q
 
     def turn_in_place(self, k: Tensor, rotation: Tensor) -> Tensor:
@@ -137,7 +141,7 @@ class KVMemory:
             return
         for group, frames in kept.items():
             slots = _slots((*self._held[group], *chunk), frames)
-            moves = _moves(slots)
+            moves = moves_to(slots)
             for layer in self._layers:
                 if group in layer:
                     layer[group].move(moves)
@@ -224,24 +228,3 @@ class KVMemory:
 def _slots(available: Sequence[int], frames: Sequence[int]) -> list[int]:
     place = {frame: slot for slot, frame in enumerate(available)}
     return [place[frame] for frame in frames]
-
-
-def _moves(slots: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Runs of frames to move down so that slot i holds what `slots[i]` held: (source, target, frames).
-
-    Example: of ten slots 0, 1, 2, 5, 8, 9 are kept. The first three are in place; 5 moves to 3, then 8 and 9 together
-    to 4 and 5. A run is no longer than its shift, so it never overlaps its target: 3, 4, 5, 6 move as three and one.
-    """
-    moves: list[tuple[int, int, int]] = []
-    for target, source in enumerate(slots):
-        if source == target:
-            continue
-        if moves:
-            last_source, last_target, frames = moves[-1]
-            shift = last_source - last_target
-            follows = source == last_source + frames and target == last_target + frames
-            if follows and frames < shift:
-                moves[-1] = (last_source, last_target, frames + 1)
-                continue
-        moves.append((source, target, 1))
-    return moves

@@ -31,12 +31,6 @@ def test_what_is_added_is_of_the_type_of_what_it_is_added_to(dtype: torch.dtype)
     assert torch.equal(fresh, drawn(2 * 1000003 + 5 * 64 + 2).to(dtype))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_on_a_card_it_is_the_same_noise() -> None:
-    like = torch.zeros(CHUNK, device="cuda", dtype=torch.float16)
-    assert torch.equal(PerChunkNoise(2, CHUNK).fresh(5, 1, like).cpu(), PerChunkNoise(2, CHUNK).fresh(5, 1, like.cpu()))
-
-
 def test_a_chunks_noise_does_not_depend_on_what_was_drawn_before() -> None:
     one, other = PerChunkNoise(3, CHUNK), PerChunkNoise(3, CHUNK)
     like = torch.zeros(CHUNK)
