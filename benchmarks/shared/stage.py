@@ -148,6 +148,11 @@ class Rolling:
         self.memory = KVMemory(plan.memory_plan(labels), self._attend, self._rotate)
         self._chunks = rollout(self, self.memory, plan, _NoiseForModel(stage, runs_model))
 
+    @property
+    def on_card(self) -> bool:
+        """Whether it rolls on a graphics card."""
+        return self._stage.device.type == "cuda"
+
     def next(self) -> Chunk:
         """Make the next chunk."""
         with torch.inference_mode():
