@@ -62,6 +62,7 @@ def main() -> int:
         check_machine()
         device = _device(given.device)
         bench = _workbench(given, device)
+        from benchmarks.card.predictions import predicted_rows
     except (RuntimeError, ImportError) as error:
         say(f"gpu.py: {error}")
         return 2
@@ -70,6 +71,9 @@ def main() -> int:
             _run(section, bench, given)
     bench.clear()
     bench.findings.settings["seconds in all"] = round(time.perf_counter() - STARTED, 1)
+    predicted = predicted_rows(bench)
+    if bench.on_card:
+        bench.findings.add("predictions", "What was predicted for an H100 or H200", predicted)
     bench.findings.judge(_targets(bench))
     errors = bench.findings.tables.get("errors", [])
     if errors:
