@@ -51,8 +51,10 @@ class _Compared:
         self._raw, self._pass = raw, None
         self.apart: defaultdict[int, list[float]] = defaultdict(list)
 
-    def begin(self, chunk_positions: Sequence[int], history: Mapping[str, Mapping[int, int]]) -> None:
-        self._begin(chunk_positions, history)
+    def begin(
+        self, chunk_positions: Sequence[int], history: Mapping[str, Mapping[int, int]], keeps: bool = True
+    ) -> None:
+        self._begin(chunk_positions, history, keeps)
         seen = {
             group: tuple((frame, position, "") for frame, position in places.items())
             for group, places in history.items()

@@ -1,58 +1,145 @@
-"""The VAE beside the diffusion model: seconds to decode a chunk, the rate of the whole, and memory on a card."""
+"""The VAE beside the diffusion model: where the seconds of a decode go, by other ways, and the rate of the whole."""
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import cache
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
 from benchmarks.card.arithmetic import PIXEL_FRAMES
+from benchmarks.card.video_vae import DecodeChunk, inside_a_video, made_up_latent, new_decoder
+from benchmarks.card.waiting import kernel_rows
 from benchmarks.card.workbench import NEEDS_CUDA, POLICIES, Workbench
-from benchmarks.shared.host_process import pack_module
-from benchmarks.shared.stage import CHUNK_FRAMES
-from benchmarks.shared.stopwatch import in_turns
-from benchmarks.shared.tables import Row, say
-from headforcing_core.geometry import LATENT_CHANNELS, TRAINED_FRAMES, first_compressed_chunk
-from headforcing_core.policy.presets import PRESETS
+from benchmarks.shared.stopwatch import Stopwatch, in_turns, take
+from benchmarks.shared.tables import Row
 
 if TYPE_CHECKING:
-    from comfy.sd import VAE
+    from comfy.ldm.wan.vae import WanVAE
 
-WIDTH = {True: 96, False: 8}  # of Wan 2.1's VAE, and of the one that stands for it on a CPU
 WARM = 2
-GIGA = 1e9
-LIMITS = {"paper": 16 * GIGA, "low_vram": 12 * GIGA}
-DecodeChunk = Callable[[Tensor], Tensor]
-Peak = tuple[int, int, int]
-
-
-def measure_memory(bench: Workbench) -> None:
-    """Table: the most memory that a run holds on a card, from its first chunk to its steady state, with nothing else
-    beside it but the VAE, which decodes the last chunk of warm-up and a later one; two policies on as much of the card
-    as they are meant to fit. Filled chunks lie between those that the model makes."""
-    bench.clear()
-    bench.findings.add("memory", "Memory of a run", [_memory_row(bench, policy) for policy in POLICIES])
+ROUNDS = {True: 4, False: 1}  # on a card, on a processor
+MOST_KERNELS = 8
+LOAD, FORWARD, FINISH, REST = "making room", "decoder", "to 0 ... 1", "to the processor, and the rest"
+Way = Callable[[Any], AbstractContextManager[object]]
 
 
 def measure_decoding(bench: Workbench) -> None:
-    """Table: seconds of decoding one chunk, and pixel frames a second of the whole."""
-    decode = _decoder(bench)
-    latent = _latent(bench)
-    seconds = median(run.clock for run in in_turns({"": lambda: decode(latent)}, WARM, max(3, bench.rounds // 2))[""])
-    title = f"With decoding, {PIXEL_FRAMES} pictures a chunk"
-    rows = [_whole_row(bench, policy, seconds) for policy in POLICIES]
-    bench.findings.add("decoding", title, rows)
+    """Tables: seconds of decoding one chunk, round by round, with its parts; by other ways; the kernels of one; and
+    pixel frames a second of the whole.
+
+    Every way has a thread of its own, since PyTorch keeps cuDNN's choices by thread.
+    """
+    rows: list[Row] = []
+    expected = None
+    for name, way in _ways().items():
+        with ThreadPoolExecutor(1) as thread:
+            try:
+                more, pictures = thread.submit(_rounds, bench, name, way).result()
+            except (RuntimeError, TypeError, AttributeError) as error:  # a build or host on which this cannot be done
+                rows.append({**dict.fromkeys(rows[0] if rows else ("way",)), "way": name, "note": _said(error)})
+                continue
+        expected = pictures if expected is None else expected
+        more[-1]["note"] = f"pictures apart by {float((pictures - expected).abs().max()):.1e}"
+        rows += more
+        bench.findings.tables["decoding rounds"] = rows
+    bench.findings.add("decoding rounds", f"Decoding {PIXEL_FRAMES} pictures, round by round", rows)
+    decode = inside_a_video(bench)
+    latent = made_up_latent(bench)
+    warm = WARM if bench.on_card else 0
+    seconds = median(run.clock for run in in_turns({"": lambda: decode(latent)}, warm, ROUNDS[bench.on_card])[""])
+    bench.findings.figures["seconds, decode"] = seconds
     if bench.on_card:
-        for row in rows:
+        kernels = kernel_rows(lambda: decode(latent), MOST_KERNELS)[0]
+        bench.findings.add("decoding kernels", "Kernels of one decode", kernels)
+    title = f"With decoding, {PIXEL_FRAMES} pictures a chunk"
+    whole = [_whole_row(bench, policy, seconds) for policy in POLICIES]
+    bench.findings.add("decoding", title, whole)
+    if bench.on_card:
+        for row in whole[:2]:
             row["pixel fps, decoding in a second thread"] = _overlapped(bench, str(row["what"]), decode)
-        bench.findings.add("decoding", title, rows)
+        bench.findings.add("decoding", title, whole)
+
+
+def _ways() -> dict[str, Way]:
+    return {
+        "as it is": lambda decoder: nullcontext(),
+        "channels last": _channels_last,
+        "three frames in one call": lambda decoder: patch.object(
+            decoder, "_decode", partial(_three_at_once, decoder._vae.first_stage_model)
+        ),
+        "cuDNN tries its kernels": lambda decoder: torch.backends.cudnn.flags(enabled=True, benchmark=True),
+    }
+
+
+def _rounds(bench: Workbench, name: str, way: Way) -> tuple[list[Row], Tensor]:
+    """Rounds of one way, the first of which makes its choices, and the pictures of that one."""
+    decoder, latent = new_decoder(bench), made_up_latent(bench)
+    decoder.decode(latent)
+    rows: list[Row] = []
+    made: list[Tensor] = []
+    with way(decoder):
+        for number in range(1 + ROUNDS[bench.on_card]):
+            watch = Stopwatch(bench.on_card)
+            with _watched(watch, decoder):
+                seconds = take(lambda: made.append(decoder.decode(latent))).clock
+            parts = {part: watch.seconds.get(part, 0.0) for part in (LOAD, FORWARD, FINISH, REST)}
+            rows.append({"way": name, "round": number, "seconds": seconds, **parts, "note": ""})
+    decoder.close()
+    return rows, made[0]
+
+
+@contextmanager
+def _watched(watch: Stopwatch, decoder: Any) -> Iterator[None]:
+    vae = decoder._vae
+    parts = ((LOAD, decoder, "_load"), (FORWARD, decoder, "_decode"), (FINISH, vae, "process_output"))
+    with ExitStack() as patches:
+        for name, owner, attribute in parts:
+            patches.enter_context(patch.object(owner, attribute, watch.timed(name, getattr(owner, attribute))))
+        patches.enter_context(watch.measure(REST))
+        yield
+
+
+@contextmanager
+def _channels_last(decoder: Any) -> Iterator[None]:
+    """Weights and latent with the channels innermost, as a card's tensor cores read them."""
+    decode = decoder._decode
+    weights = [
+        (module._parameters, name, weight)
+        for module in decoder._vae.first_stage_model.modules()
+        for name, weight in module._parameters.items()
+        if weight is not None and weight.ndim in (4, 5)
+    ]
+
+    def from_channels_last(latent: Tensor, memory: list[Any]) -> tuple[Tensor, list[Any]]:
+        return decode(latent.contiguous(memory_format=torch.channels_last_3d), memory)
+
+    for of_module, name, weight in weights:
+        innermost = torch.channels_last_3d if weight.ndim == 5 else torch.channels_last
+        laid = weight.detach().contiguous(memory_format=innermost)
+        of_module[name] = torch.nn.Parameter(laid, requires_grad=False)
+    try:
+        with patch.object(decoder, "_decode", from_channels_last):
+            yield
+    finally:
+        for of_module, name, weight in weights:
+            of_module[name] = weight
+
+
+def _three_at_once(model: WanVAE, latent: Tensor, memory: list[Any]) -> tuple[Tensor, list[Any]]:
+    """The frames of a chunk in one call of the decoder, which the pack makes in two, as the host does."""
+    pictures = model.decoder(model.conv2(latent), feat_cache=memory, feat_idx=[0])
+    return torch.cat(pictures, dim=2), memory
+
+
+def _said(error: Exception) -> str:
+    return str(error).splitlines()[0][:80] if str(error) else type(error).__name__
 
 
 def _whole_row(bench: Workbench, policy: str, decode_seconds: float) -> Row:
@@ -67,92 +154,9 @@ def _whole_row(bench: Workbench, policy: str, decode_seconds: float) -> Row:
     }
 
 
-def _memory_row(bench: Workbench, policy: str) -> Row:
-    most = LIMITS.get(policy)
-    decode = _decoder(bench) if bench.on_card else _nothing
-    start = PRESETS[policy].compress_from_chunk
-    compressed = start if start > 0 else first_compressed_chunk(CHUNK_FRAMES, TRAINED_FRAMES)
-    made_by_model = {0, compressed - 1, compressed, compressed + 1, compressed + 2}
-    rolling = bench.rolling(policy, compressed, lambda chunk: chunk in made_by_model)
-    ends = (compressed, max(made_by_model) + 1)
-    diffusion: list[Peak] = []
-    whole: list[Peak] = []
-    note = "" if bench.on_card else f"peaks: {NEEDS_CUDA}"
-    kv = beside = 0
-    _forget_peak(bench)
-    try:
-        with bench.stage.open(), _at_most(bench, most):
-            for chunk in ends:
-                rolling.go_to(chunk)
-                diffusion += _peak(bench)
-                decode(_latent(bench))
-                whole += _peak(bench)
-            kv, beside = rolling.memory.kv_bytes, rolling.memory.chunk_bytes
-    except torch.OutOfMemoryError:
-        note = "does not fit"
-    finally:
-        rolling.close()
-    if len(whole) == len(ends):
-        bench.findings.figures[f"peak, {policy}"] = max(float(peak[1] + peak[2]) for peak in diffusion + whole)
-    figures = (*_greatest(diffusion)[:2], *_greatest(diffusion + whole))
-    names = ("peak allocated", "peak reserved", "allocated with VAE", "reserved with VAE", "outside PyTorch")
-    return {
-        "what": policy,
-        "may take GB": None if most is None else most / GIGA,
-        "KV GB": kv / GIGA,
-        "beside GB": beside / GIGA,
-        **{
-            f"{name} GB": None if figure is None else figure / GIGA for name, figure in zip(names, figures, strict=True)
-        },
-        "note": note,
-    }
-
-
-@contextmanager
-def _at_most(bench: Workbench, most: float | None) -> Iterator[None]:
-    """Inside, PyTorch gets only what is left of so many bytes of a card: what runs there fits a card of that size."""
-    if not bench.on_card or most is None:
-        yield
-        return
-    total = torch.cuda.get_device_properties(bench.device).total_memory
-    torch.cuda.set_per_process_memory_fraction(min(1.0, (most - _outside()) / total), bench.device)
-    try:
-        yield
-    finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, bench.device)
-
-
-def _forget_peak(bench: Workbench) -> None:
-    gc.collect()
-    if bench.on_card:
-        torch.cuda.synchronize()
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-
-
-def _peak(bench: Workbench) -> list[Peak]:
-    """Bytes since the last one: most allocated and most reserved by PyTorch, and what is in use on the card beside
-    that. Nothing without a card."""
-    if not bench.on_card:
-        return []
-    torch.cuda.synchronize()
-    found = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved(), _outside()
-    torch.cuda.reset_peak_memory_stats()
-    return [found]
-
-
-def _greatest(peaks: list[Peak]) -> tuple[int | None, ...]:
-    return tuple(max(figures) for figures in zip(*peaks, strict=True)) or (None,) * 3
-
-
-def _outside() -> int:
-    free, total = torch.cuda.mem_get_info()
-    return total - free - torch.cuda.memory_reserved()
-
-
 def _overlapped(bench: Workbench, policy: str, decode: DecodeChunk) -> float:
     """Pixel frames a second when a chunk is decoded in another thread and stream while the next one is made."""
-    latent, stream = _latent(bench), torch.cuda.Stream()
+    latent, stream = made_up_latent(bench), torch.cuda.Stream()
 
     def decode_aside() -> None:
         with torch.cuda.stream(stream):
@@ -169,45 +173,3 @@ def _overlapped(bench: Workbench, policy: str, decode: DecodeChunk) -> float:
 
         runs = in_turns({"": both}, 1, 3)[""]
     return PIXEL_FRAMES / median(run.clock for run in runs)
-
-
-def _nothing(latent: Tensor) -> Tensor:
-    return latent
-
-
-def _latent(bench: Workbench) -> Tensor:
-    generator = torch.Generator().manual_seed(51)
-    return torch.randn(1, LATENT_CHANNELS, CHUNK_FRAMES, *bench.size.latent, generator=generator)
-
-
-def _decoder(bench: Workbench) -> DecodeChunk:
-    """The pack's decoder, which stands inside a video, where a chunk has four pictures a frame."""
-    decoder = pack_module("host.chunk_decoder").ChunkDecoder(_vae(bench.on_card))
-    decoder.decode(_latent(bench))
-    return decoder.decode
-
-
-@cache
-def _vae(real_size: bool) -> VAE:
-    import comfy.sd
-    from comfy.ldm.wan.vae import WanVAE
-
-    say("  building the VAE")
-    with torch.device("meta"):
-        empty = WanVAE(
-            dim=WIDTH[real_size],
-            z_dim=LATENT_CHANNELS,
-            dim_mult=[1, 2, 4, 4],
-            num_res_blocks=2,
-            attn_scales=[],
-            temperal_downsample=[False, True, True],
-        )
-    generator = torch.Generator().manual_seed(50)
-    weights = {}
-    for name, tensor in empty.state_dict().items():
-        if tensor.ndim > 1 and not name.endswith("gamma"):
-            numbers = torch.randn(tensor.shape, generator=generator)
-            weights[name] = 1.4 * numbers * tensor[0].numel() ** -0.5
-        else:
-            weights[name] = torch.ones(tensor.shape) if name.endswith("gamma") else torch.zeros(tensor.shape)
-    return comfy.sd.VAE(sd=weights)

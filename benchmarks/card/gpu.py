@@ -62,6 +62,7 @@ def main() -> int:
         check_machine()
         device = _device(given.device)
         bench = _workbench(given, device)
+        from benchmarks.card.predictions import predicted_rows
     except (RuntimeError, ImportError) as error:
         say(f"gpu.py: {error}")
         return 2
@@ -70,6 +71,9 @@ def main() -> int:
             _run(section, bench, given)
     bench.clear()
     bench.findings.settings["seconds in all"] = round(time.perf_counter() - STARTED, 1)
+    predicted = predicted_rows(bench)
+    if bench.on_card:
+        bench.findings.add("predictions", "What was predicted for an H100 or H200", predicted)
     bench.findings.judge(_targets(bench))
     errors = bench.findings.tables.get("errors", [])
     if errors:
@@ -111,7 +115,7 @@ def _options() -> argparse.Namespace:
 
 def _sections() -> list[Section]:
     """In the order in which they run: what matters most first, what may take long or break last."""
-    from benchmarks.card import ceilings, compiled, correctness, decoding, speed, variants, waiting
+    from benchmarks.card import ceilings, compiled, correctness, decoding, memory, memory_pass, speed, variants, waiting
 
     return [
         Section("arithmetic", 20, _arithmetic),
@@ -123,9 +127,9 @@ def _sections() -> list[Section]:
         Section("variants", 60, variants.compare_variants),
         Section("waits", 30, waiting.count_waits),
         Section("kernels", 60, waiting.profile_kernels),
-        Section("memory", 90, decoding.measure_memory),
+        Section("pass", 60, memory_pass.compare_memory_pass),
         Section("decoding", 60, decoding.measure_decoding),
-        Section("graph", 60, variants.compare_graph),
+        Section("memory", 90, memory.measure_memory),
         Section("length", 90, speed.measure_length),
         Section("own", 90, speed.measure_own_sampler),
         Section("compiled", 300, compiled.compare_compiled),

@@ -10,23 +10,25 @@ from typing import TypeVar
 import torch
 
 from benchmarks.card.arithmetic import PIXEL_FRAMES
+from benchmarks.card.ways import ways, within
 from benchmarks.card.workbench import POLICIES, Workbench
 from benchmarks.shared.own_sampler import OwnSamplerAt, OwnSamplerModel
 from benchmarks.shared.parts import ATTENTION, LINEAR, PARTS, TEXT, WORK, watched
-from benchmarks.shared.stage import CHUNK_FRAMES
+from benchmarks.shared.stage import CHUNK_FRAMES, Rolling
 from benchmarks.shared.stopwatch import Stopwatch, Taken, in_turns, ratios, take
 from benchmarks.shared.tables import Row, say
 from headforcing_core.geometry import TRAINED_FRAMES
 
 WARM = 3
-LENGTH_POLICY = "paper"
+LENGTH_POLICY = WAYS_POLICY = "paper"
 OWN_ROUNDS = 2
+PART_CHUNKS = 3
 GIGA = 1e9
 Place = TypeVar("Place")
 
 
 def measure_speed(bench: Workbench) -> None:
-    """Table: the policies at one chunk with full tiers, taking turns."""
+    """Table: the policies at one chunk with full tiers, taking turns, and `paper` by other ways to the same chunk."""
     with bench.stage.open():
         rollouts = {name: bench.at(name, bench.chunk) for name in POLICIES}
         for name, rolling in rollouts.items():
@@ -37,10 +39,12 @@ def measure_speed(bench: Workbench) -> None:
                     "that of a long video. Choose a later --chunk."
                 )
         turns = {name: rolling.next for name, rolling in rollouts.items()}
+        for way, inside in ways(rollouts[WAYS_POLICY]).items():
+            turns[f"{WAYS_POLICY}, {way}"] = within(inside, rollouts[WAYS_POLICY].next)
         taken = in_turns(turns, WARM - 1, bench.rounds)
     rows: list[Row] = []
     for name, runs in taken.items():
-        seconds = median(run.clock for run in runs)
+        policy, seconds = name.split(",")[0], median(run.clock for run in runs)
         bench.findings.figures[f"seconds, {name}"] = seconds
         rows.append(
             {
@@ -51,10 +55,10 @@ def measure_speed(bench: Workbench) -> None:
                 "greatest": max(run.clock for run in runs),
                 "pixel fps": PIXEL_FRAMES / seconds,
                 "uniform_21 over it": ratios(taken["uniform_21"], runs).clock,
-                "share of bound": _share(bench.bound(bench.task.work(name)), seconds),
-                "by fastest kernel": _share(bench.bound(bench.task.work(name), "fastest attention"), seconds),
-                "KV GB": rollouts[name].memory.kv_bytes / GIGA,
-                "beside GB": rollouts[name].memory.chunk_bytes / GIGA,
+                "share of bound": _share(bench.bound(bench.task.work(policy)), seconds),
+                "by fastest kernel": _share(bench.bound(bench.task.work(policy), "fastest attention"), seconds),
+                "KV GB": rollouts[policy].memory.kv_bytes / GIGA,
+                "beside GB": rollouts[policy].memory.chunk_bytes / GIGA,
             }
         )
     bench.findings.figures["uniform_21 over paper"] = ratios(taken["uniform_21"], taken["paper"]).clock
@@ -63,16 +67,13 @@ def measure_speed(bench: Workbench) -> None:
 
 
 def measure_parts(bench: Workbench) -> None:
-    """Table: where the seconds of a chunk go, each policy in a chunk of its own."""
+    """Table: where the seconds of a chunk go, for each policy the medians of three chunks of its own."""
     rows: list[Row] = []
     with bench.stage.open():
         for name in POLICIES:
             rolling = bench.at(name, bench.chunk)
-            rolling.next()
-            watch = Stopwatch(bench.on_card)
-            with watched(watch, bench.stage, rolling):
-                rolling.next()
-            parts = watch.seconds
+            chunks = [_parts(bench, rolling) for _ in range(1 + PART_CHUNKS)][1:]
+            parts = {part: median(chunk.get(part, 0.0) for chunk in chunks) for part in PARTS}
             whole = sum(parts.values())
             outside = sum(seconds for part, seconds in parts.items() if part not in WORK) / whole
             bench.findings.figures[f"outside, {name}"] = outside
@@ -84,13 +85,24 @@ def measure_parts(bench: Workbench) -> None:
             rows.append(
                 {
                     "what": name,
-                    **{part: parts.get(part, 0.0) for part in PARTS},
+                    **parts,
                     "sum": whole,
                     "outside products and attention": outside,
                     **{rate: len(bench.stage.sigmas) * flop / 1e12 for rate, flop in rates.items()},
                 }
             )
-    bench.findings.add("parts", "Where the seconds of a chunk go (measured apart: marks cost time)", rows)
+    bench.findings.add(
+        "parts",
+        f"Where the seconds of a chunk go, medians of {PART_CHUNKS} chunks (measured apart: marks cost time)",
+        rows,
+    )
+
+
+def _parts(bench: Workbench, rolling: Rolling) -> dict[str, float]:
+    watch = Stopwatch(bench.on_card)
+    with watched(watch, bench.stage, rolling):
+        rolling.next()
+    return watch.seconds
 
 
 def measure_length(bench: Workbench) -> None:

@@ -1,11 +1,10 @@
-"""Other ways to attend: one ragged call for all heads, other kernels, and launches recorded once as a CUDA graph."""
+"""Other ways to attend, on numbers made up: other kernels, and one ragged call for all heads."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import perf_counter
-from unittest.mock import patch
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,10 +15,9 @@ from benchmarks.shared.stage import CHUNK_FRAMES
 from benchmarks.shared.stopwatch import seconds_per_call
 from benchmarks.shared.tables import Row
 from headforcing_core.kv_memory.attention import Attention
-from headforcing_core.kv_memory.memory import KVMemory
 from headforcing_core.policy.presets import PRESETS
 
-POLICY, UNIFORM = "paper", "uniform_21"
+POLICY = "paper"
 
 
 @dataclass
@@ -52,43 +50,17 @@ def compare_variants(bench: Workbench) -> None:
     kernels = attention_kernels(bench)
     picked = [[q[:, :, group.heads].flatten(2) for group in groups] for groups in layers]
     ways: dict[str, Callable[[], object]] = {
-        "a call a head type, host's attention": lambda: _all_types(layers, picked, kernels["host"]),
-        "the same, picking heads and putting them back": lambda: [_by_type(g, q, kernels["host"]) for g in layers],
+        f"a call a head type, {name}": partial(_all_types, layers, picked, kernels[name])
+        for name in ("pack", "host", "cuDNN")
+        if name in kernels
     }
-    if "cuDNN" in kernels:
-        ways["a call a head type, cuDNN"] = lambda: _all_types(layers, picked, kernels["cuDNN"])
     full = torch.randn(1, 21 * bench.task.tokens, heads * width, device=bench.device, dtype=bench.stage.dtype)
-    ways["all heads alike, 21 frames, host's attention"] = lambda: [
-        kernels["host"](q.flatten(2), full, full, heads) for _ in layers
+    ways["all heads alike, 21 frames, pack"] = lambda: [
+        kernels["pack"](q.flatten(2), full, full, heads) for _ in layers
     ]
     table = [_timed(name, run) for name, run in ways.items()]
-    table += _ragged_rows(bench, q, layers, kernels["host"])
+    table += _ragged_rows(bench, q, layers, kernels["pack"])
     bench.findings.add("variants", "Attention of all layers in one pass, policy paper", table)
-
-
-def compare_graph(bench: Workbench) -> None:
-    """Table: what the KV memory does in one pass, called as usual and replayed as a CUDA graph."""
-    title = "The KV memory's part of a pass, all layers"
-    if not bench.on_card:
-        bench.findings.add("graph", title, [{"what": "CUDA graph", "milliseconds": None, "note": NEEDS_CUDA}])
-        return
-    found: list[Row] = []
-    with bench.stage.open():
-        rolling = bench.at(POLICY, bench.chunk)
-        rolling.next()
-        calls = [0]
-
-        def measuring(
-            memory: KVMemory, layer: int, q: Tensor, k: Tensor, v: Tensor, rotation: Tensor
-        ) -> tuple[Tensor, Tensor]:
-            calls[0] += 1
-            if calls[0] == len(bench.labels) + 1:  # the second pass: frames stand where they should, angles are there
-                found.extend(_graph_rows(bench, lambda: _all_layers(bench, memory, q, k, v, rotation)))
-            return memory.attend(layer, q, k, v, rotation)
-
-        with patch.object(bench.host, "_attend", measuring):
-            rolling.next()
-    bench.findings.add("graph", title, found)
 
 
 def _groups(bench: Workbench, layer: int) -> list[Group]:
@@ -179,34 +151,6 @@ def _call(queries: Tensor, one: Ragged, starts: Tensor, rows: int) -> Tensor:
 def _back(seen: Tensor, one: Ragged) -> Tensor:
     heads = seen.unflatten(0, (len(one.order), -1)).squeeze(2).transpose(0, 1)  # (rows, heads, head_dim)
     return torch.empty_like(heads).index_copy_(1, one.order, heads).flatten(1)[None]
-
-
-def _all_layers(bench: Workbench, memory: KVMemory, q: Tensor, k: Tensor, v: Tensor, rotation: Tensor) -> None:
-    for layer in range(len(bench.labels)):
-        memory.attend(layer, q, k, v, rotation)
-
-
-def _graph_rows(bench: Workbench, run: Callable[[], None]) -> list[Row]:
-    rows: list[Row] = [_timed("called", run)]
-    run()
-    launching = min(_given_out(run) for _ in range(3))
-    rows.append({"what": "giving it out alone", "milliseconds": 1e3 * launching, "note": "processor"})
-    graph = torch.cuda.CUDAGraph()
-    try:
-        with torch.cuda.graph(graph):
-            run()
-        rows.append(_timed("replayed as a CUDA graph", graph.replay))
-    except RuntimeError as error:
-        note = str(error).splitlines()[0][:80]
-        rows.append({"what": "replayed as a CUDA graph", "milliseconds": None, "note": note})
-    return rows
-
-
-def _given_out(run: Callable[[], None]) -> float:
-    """Seconds of a call, without waiting for the card."""
-    started = perf_counter()
-    run()
-    return perf_counter() - started
 
 
 def _timed(name: str, run: Callable[[], object]) -> Row:

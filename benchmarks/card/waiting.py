@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -46,36 +47,38 @@ def profile_kernels(bench: Workbench) -> None:
     if not bench.on_card:
         bench.findings.add("kernels", title, [{"kernel": NEEDS_CUDA, "calls": None, "seconds": None, "share": None}])
         return
-    from torch.profiler import ProfilerActivity, profile
-
     with bench.stage.open():
         rolling = bench.at(POLICY, bench.chunk)
         rolling.next()
-        alone = take(rolling.next).clock
-        with profile(activities=[ProfilerActivity.CUDA]) as profiled:
-            rolling.next()
-            torch.cuda.synchronize()
+        rows, busy = kernel_rows(rolling.next, MOST_KERNELS)
+    bench.findings.figures["busy"] = busy
+    bench.findings.add("kernels", title, rows)
+
+
+def kernel_rows(run: Callable[[], object], most: int) -> tuple[list[Row], float]:
+    """The kernels of one call by time, the last row all of them together, and the share of its seconds, when nothing is
+    profiled, in which the card was at work."""
+    from torch.profiler import ProfilerActivity, profile
+
+    alone = take(run).clock
+    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+        run()
+        torch.cuda.synchronize()
     times = {
         event.key: (event.count, event.self_device_time_total / 1e6)
         for event in profiled.key_averages()
         if event.self_device_time_total
     }
     busy = sum(seconds for _, seconds in times.values())
-    bench.findings.figures["busy"] = busy / alone
-    most = sorted(times.items(), key=lambda item: -item[1][1])[:MOST_KERNELS]
+    longest = sorted(times.items(), key=lambda item: -item[1][1])[:most]
     rows: list[Row] = [
         {"kernel": name[:MOST_NAME], "calls": count, "seconds": seconds, "share": seconds / alone}
-        for name, (count, seconds) in most
+        for name, (count, seconds) in longest
     ]
-    rows.append(
-        {
-            "kernel": "all kernels and copies, of the seconds of a chunk that is not profiled",
-            "calls": sum(count for count, _ in times.values()),
-            "seconds": busy,
-            "share": busy / alone,
-        }
-    )
-    bench.findings.add("kernels", title, rows)
+    whole = "all kernels and copies, of the seconds of one that is not profiled"
+    calls = sum(count for count, _ in times.values())
+    rows.append({"kernel": whole, "calls": calls, "seconds": busy, "share": busy / alone})
+    return rows, busy / alone
 
 
 def _place(warning: warnings.WarningMessage) -> str:

@@ -37,6 +37,7 @@ def watched(watch: Stopwatch, stage: Stage, rolling: Rolling) -> Iterator[None]:
                 (TURNING, HeadBuffer, "turn"),
                 (WRITES, HeadBuffer, "write"),
                 (HEADS, HeadBuffer, "pick"),
+                (HEADS, HeadBuffer, "put_back"),
                 (HEADS, stage.host, "_attend"),
                 (MOVES, memory, "keep"),
                 (DECISION, History, "observe"),

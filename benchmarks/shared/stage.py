@@ -148,6 +148,11 @@ class Rolling:
         self.memory = KVMemory(plan.memory_plan(labels), self._attend, self._rotate)
         self._chunks = rollout(self, self.memory, plan, _NoiseForModel(stage, runs_model))
 
+    @property
+    def on_card(self) -> bool:
+        """Whether it rolls on a graphics card."""
+        return self._stage.device.type == "cuda"
+
     def next(self) -> Chunk:
         """Make the next chunk."""
         with torch.inference_mode():
@@ -176,10 +181,10 @@ class Rolling:
         return self._stage.backbone.sample(recipe, noise, sigmas, text)
 
     def _fill(self, x: Tensor, sigma: Tensor) -> Tensor:
-        if self.memory.missed_layers:  # once to make the chunk, and once to commit it
-            k, v = self._stage.random_kv(self.chunk)
-            for layer in self.memory.missed_layers:
-                self.memory.attend(layer, k, k, v, self._stage.rotation)
+        missed = self.memory.missed_layers  # once to make the chunk, and once to commit it
+        k, v = self._stage.random_kv(self.chunk) if missed else (x, x)
+        for layer in missed:
+            self.memory.attend(layer, k, k, v, self._stage.rotation)
         return x
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from .rope import rotate, temporal_pairs
 
+_WORD = torch.int64
+
 
 class HeadBuffer:
     """K and V of some heads of one layer: (batch, slots, tokens per frame, heads, head_dim) each.
@@ -27,18 +29,26 @@ class HeadBuffer:
 
     def pick(self, x: Tensor) -> Tensor:
         """The heads of this buffer from a tensor of all heads, on the dimension before the last."""
-        return x if self.heads is None else x.index_select(-2, self.heads)
+        return x if self.heads is None else _in_words(x)[0].index_select(-2, self.heads).view(x.dtype)
+
+    def put_back(self, x: Tensor, out: Tensor) -> None:
+        """The opposite of `pick`: this buffer's heads to their places among all heads of `out`."""
+        assert self.heads is not None
+        source, target = _in_words(x, out)
+        target.index_copy_(out.ndim - 2, self.heads, source)
 
     @property
     def stored(self) -> tuple[Tensor, Tensor, Tensor]:
         """Everything that is kept of a frame."""
         return self.k, self.v, self.unturned
 
-    def write(self, at: int, k: Tensor, v: Tensor, unturned: Tensor, positions: Sequence[int]) -> None:
-        """Put frames of all heads, (batch, frames, tokens, all heads, ...) each, at a slot."""
+    def write(self, at: int, k: Tensor, v: Tensor, unturned: Tensor | None, positions: Sequence[int]) -> None:
+        """Put frames of all heads, (batch, frames, tokens, all heads, ...) each, at a slot. Without `unturned` they can
+        be read where they stand, but not be turned."""
         end = at + len(positions)
         for place, frames in zip(self.stored, (k, v, unturned), strict=True):
-            place[:, at:end] = self.pick(frames)
+            if frames is not None:
+                self._put(frames, place[:, at:end])
         self.positions[at:end] = positions
 
     def arrange(self, slots: Sequence[int]) -> None:
@@ -65,7 +75,7 @@ class HeadBuffer:
         """Fill the first slots from another buffer, which holds every head."""
         for target, source in enumerate(slots):
             for place, frames in zip(self.stored, other.stored, strict=True):
-                place[:, target] = self.pick(frames[:, source])
+                self._put(frames[:, source], place[:, target])
             self.positions[target] = other.positions[source]
 
     def turn(self, slots: Sequence[int], positions: Sequence[int], in_time: Callable[[Sequence[int]], Tensor]) -> None:
@@ -76,6 +86,26 @@ class HeadBuffer:
             turned = rotate(self.unturned[:, start:stop].flatten(1, 2), in_time(run))
             self.k[:, start:stop, ..., : turned.shape[-1]] = turned.unflatten(1, (len(run), -1))
             self.positions[start:stop] = run
+
+    def _put(self, x: Tensor, place: Tensor) -> None:
+        """This buffer's heads of a tensor of all heads, straight to where they belong."""
+        if self.heads is None or x.dtype != place.dtype:
+            place.copy_(self.pick(x))
+        else:
+            source, target = _in_words(x, place)
+            torch.index_select(source, -2, self.heads, out=target)
+
+
+def _in_words(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The same memory seen as words of 8 bytes, where heads are whole words in all of it: a card picks number by
+    number, and takes as long for two bytes as for eight."""
+    return tuple(x.view(_WORD) for x in tensors) if all(map(_is_whole, tensors)) else tensors
+
+
+def _is_whole(x: Tensor) -> bool:
+    numbers = _WORD.itemsize // x.element_size()  # in a word
+    places = (x.shape[-1], x.storage_offset(), *x.stride()[:-1])
+    return numbers > 1 and x.stride(-1) == 1 and all(place % numbers == 0 for place in places)
 
 
 def _moves_down(slots: Sequence[int]) -> list[tuple[int, int, int]]:

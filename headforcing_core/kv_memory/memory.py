@@ -7,11 +7,12 @@ when its position has changed (section 5).
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from .attention import Attention
+from .attention import Attention, attend_all
 from .head_buffer import HeadBuffer
 from .memory_plan import MemoryPlan
 from .rope import Rotate, temporal_pairs, temporal_rotation
@@ -51,6 +52,7 @@ class KVMemory:
         self._held: dict[str, tuple[int, ...]] = {EVERY_HEAD: ()}
         self._read_frames: dict[str, ReadFrames] = {}
         self._chunk_positions: tuple[int, ...] = ()
+        self._keeps = True
         self._host_rotation: Tensor | None = None
         self._chunk_rotation = torch.empty(0)
         self._rotations: dict[tuple[int, ...], Tensor] = {}
@@ -79,11 +81,15 @@ class KVMemory:
         """Ids of the frames that a group holds, in time order."""
         return self._held[group]
 
-    def begin(self, chunk_positions: Sequence[int], history: Mapping[str, Mapping[int, int]]) -> None:
+    def begin(
+        self, chunk_positions: Sequence[int], history: Mapping[str, Mapping[int, int]], keeps: bool = True
+    ) -> None:
         """Say what the next passes read: positions of the chunk's frames, and per group the held frames that are read,
         each with its position. What a group reads in one piece is read where it lies; of several pieces, as when
-        frames in between are left out for a pass, copies are made for it."""
+        frames in between are left out for a pass, copies are made for it. Without `keeps` nothing of the chunk is kept
+        after them, so what turns it anew later is not written."""
         self._chunk_positions = tuple(chunk_positions)
+        self._keeps = keeps
         self._reached.clear()
         self._read_frames = {
             group: self._places(self._held[group], read, chunk_positions) for group, read in history.items()
@@ -104,20 +110,23 @@ class KVMemory:
             self._captured[layer] = plain
         rotation = self._rotation_of_chunk(rotation)
         q, k = self._rotate(q, rotation), self._rotate(k, rotation)
-        unturned = plain[..., : 2 * temporal_pairs(plain.shape[-1])]
-        out = torch.empty_like(q)
-        for group, buffer in self._buffers_of(layer, plain).items():
+        unturned = plain[..., : 2 * temporal_pairs(plain.shape[-1])] if self._keeps else None
+        buffers = self._buffers_of(layer, plain)
+        calls: list[Callable[[], Tensor]] = []
+        for group, buffer in buffers.items():
             reads = self._read_frames[group]
             buffer.write(reads.held, k.unflatten(1, (frames, -1)), v, unturned, self._chunk_positions)
             keys, values = self._read(buffer, reads)
             queries = buffer.pick(q)
             if self._observer is not None:
                 self._observer(layer, queries, keys)
-            heads = queries.shape[2]
-            seen = self._attention(queries.flatten(2), keys.flatten(2), values.flatten(2), heads)
+            given = (queries.flatten(2), keys.flatten(2), values.flatten(2), queries.shape[2])
+            calls.append(partial(self._attention, *given))
+        out = torch.empty_like(q)
+        for buffer, seen in zip(buffers.values(), attend_all(calls), strict=True):
             if buffer.heads is None:
                 return seen, q
-            out.index_copy_(2, buffer.heads, seen.unflatten(2, (heads, -1)))
+            buffer.put_back(seen.unflatten(2, (len(buffer.heads), -1)), out)
         return out.flatten(2), q
 
     def turn_in_place(self, k: Tensor, rotation: Tensor) -> Tensor:

@@ -27,14 +27,15 @@ class Layout:
         """Ids of the chunk's frames."""
         return range(self.first_frame, self.first_frame + self.chunk_frames)
 
-    def begin(self, memory: KVMemory, context: str) -> None:
-        """Let the next passes read this: everything, or with context `recent` the recent tier alone."""
+    def begin(self, memory: KVMemory, context: str, keeps: bool = True) -> None:
+        """Let the next passes read this: everything, or with context `recent` the recent tier alone. Without `keeps`
+        nothing of their chunk is kept."""
         history = {}
         for group, kept in self.groups.items():
             first = kept.recent_from if context == "recent" else 0
             places = zip(kept.frames, self.positions(kept), strict=True)
             history[group] = {frame: position for frame, position in places if frame >= first}
-        memory.begin(range(self.position, self.position + self.chunk_frames), history)
+        memory.begin(range(self.position, self.position + self.chunk_frames), history, keeps)
 
     def positions(self, kept: KeptFrames) -> list[int]:
         """Temporal position of every held frame."""

@@ -32,7 +32,10 @@ class PerChunkNoise:
         return self._draw(chunk, 0)
 
     def fresh(self, chunk: int, step: int, like: Tensor) -> Tensor:
-        return self._draw(chunk, step + 1).to(like)
+        noise = self._draw(chunk, step + 1).to(like.dtype)
+        if like.device.type != "cuda":
+            return noise.to(like.device)
+        return noise.pin_memory().to(like.device, non_blocking=True)  # or the card's work would be waited for
 
     def _draw(self, chunk: int, draw: int) -> Tensor:
         generator = torch.Generator("cpu").manual_seed((self._seed * 1000003 + chunk * 64 + draw) % 2**63)

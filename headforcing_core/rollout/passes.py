@@ -60,14 +60,14 @@ class Denoise:
 
     def run(self, model: Model, x: Tensor) -> Tensor:
         layout = self.layout
-        layout.begin(model.memory, "full")
+        layout.begin(model.memory, "full", keeps=False)  # the commit pass writes what is kept
         for step in range(len(self.levels) - 1):
             x0 = model.predict(x, model.sigmas[step])
             if step == 0 and self.recall is not None:
                 recalled = self.recall.run(model, x0, layout)
                 layout, is_only_step = recalled.layout, len(self.levels) == 2
                 if recalled.found or not is_only_step:
-                    layout.begin(model.memory, "full")
+                    layout.begin(model.memory, "full", keeps=False)
                 if recalled.found and is_only_step:
                     x0 = model.predict(x, model.sigmas[step])  # made again, now that it can recall
             model.on_step(self.chunk, step, x0)

@@ -1,18 +1,58 @@
-"""Which attention the host computes with: its own, another node's, or the one that a checkpoint asks for."""
+"""Which attention the host computes with: its own, another node's, or the one that a checkpoint asks for.
+
+The host sets one order of PyTorch's kernels for every card, FlashAttention first. On Hopper and data-centre Blackwell
+that is FlashAttention 2, which knows nothing of them; PyTorch by itself takes cuDNN there. So does this pack, where it
+is the host's plain attention that would compute.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import comfy.ldm.modules.attention as kernels
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ...headforcing_core.kv_memory.attention import dense_attention
 
 if TYPE_CHECKING:
     from comfy.ldm.wan.model import WanSelfAttention
 
 _OVERRIDE, _PREFERRED = "optimized_attention_override", "preferred_attention"
-EXACT = frozenset(f"attention_{name}" for name in ("basic", "sub_quad", "split", "pytorch", "xformers", "flash"))
+_GENERATIONS = (9, 10)  # compute capabilities: Hopper, Blackwell in data centres
+_UNSAFE_CUDNN = 91500  # the last that is wrong where a length is no multiple of 128, as PyTorch's own choice has it
+_ORDER = [
+    SDPBackend.CUDNN_ATTENTION,
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.MATH,
+]
+CUDNN_FIRST = "attention_pytorch, cuDNN first"
+EXACT = frozenset(
+    (*(f"attention_{name}" for name in ("basic", "sub_quad", "split", "pytorch", "xformers", "flash")), CUDNN_FIRST)
+)
 """The host's own, which compute what the formula says but for rounding."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What of a device says which of PyTorch's attention kernels is the fastest there: the first number of its compute
+    capability, or 0; its cuDNN, or 0; and what was activated in place of FlashAttention 2, if anything."""
+
+    generation: int
+    cudnn: int
+    other_flash: str | None
+
+
+def cudnn_is_first(card: Card, dtype: torch.dtype) -> bool:
+    """Whether cuDNN's attention is the one to ask first, as PyTorch itself does."""
+    narrow = dtype in (torch.float16, torch.bfloat16)
+    safe = card.cudnn > _UNSAFE_CUDNN
+    return narrow and card.generation in _GENERATIONS and safe and card.other_flash is None
 
 
 def preferred_by(self_attn: WanSelfAttention) -> dict[str, Any]:
@@ -22,15 +62,40 @@ def preferred_by(self_attn: WanSelfAttention) -> dict[str, Any]:
     return {_PREFERRED: getattr(self_attn, "comfy_attention", None)} if known else {}
 
 
-def attention_name(options: Mapping[str, object], preferred: Mapping[str, object]) -> str:
-    """What computes under these transformer_options, by the name of its function; of another node's override also what
-    that calls, as far as it can be seen."""
+def attention_for(
+    q: Tensor, options: Mapping[str, object], preferred: Mapping[str, object]
+) -> tuple[str, Callable[..., Tensor] | None]:
+    """What computes under these transformer_options, by the name of its function - of another node's override also what
+    that calls, as far as it can be seen - and the function to call in place of the host's, if any."""
     override = options.get(_OVERRIDE)
     if override is None:
-        wanted = getattr(preferred.get(_PREFERRED), "function", None)
-        return _name(wanted or kernels.optimized_attention)
+        chosen = getattr(preferred.get(_PREFERRED), "function", None) or kernels.optimized_attention
+        if chosen is kernels.attention_pytorch and q.is_cuda and cudnn_is_first(_card(q.device), q.dtype):
+            return CUDNN_FIRST, attention_cudnn_first
+        return _name(chosen), None
     inside = sorted({_name(each) for each in _closed_over(override)})
-    return f"override {_name(override)}" + (f" ({', '.join(inside)})" if inside else "")
+    return f"override {_name(override)}" + (f" ({', '.join(inside)})" if inside else ""), None
+
+
+def attention_cudnn_first(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+    """The host's plain attention in PyTorch's own order of kernels: what cuDNN cannot do, the next one does."""
+    with sdpa_kernel(_ORDER, set_priority=True):
+        return dense_attention(q, k, v, heads)
+
+
+def _card(device: torch.device) -> Card:
+    flash = getattr(torch.nn.attention, "current_flash_attention_impl", lambda: None)()  # since PyTorch 2.11
+    return Card(_generation(device), _cudnn(), flash)
+
+
+@cache
+def _generation(device: torch.device) -> int:
+    return 0 if torch.version.hip else torch.cuda.get_device_capability(device)[0]
+
+
+@cache
+def _cudnn() -> int:
+    return torch.backends.cudnn.version() or 0
 
 
 def _name(function: object) -> str:

@@ -25,7 +25,7 @@ from ...headforcing_core.geometry import LATENT_CHANNELS
 from ...headforcing_core.kv_memory.memory import KVMemory
 from ...headforcing_core.rollout.loop import Recipe
 from ...headforcing_core.rollout.passes import CLEAN
-from .attention_choice import attention_name, preferred_by
+from .attention_choice import attention_for, preferred_by
 from .guidance import check_attention_patches, without_guidance
 from .model import self_attention_of, wan_of
 
@@ -93,10 +93,13 @@ class HostBackbone:
             self._model.add_object_patch(name, _patched_forward(layer, self_attn, original))
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-        """The host's attention, with whatever kernel or override the artist chose."""
-        name = attention_name(self.options, self.preferred)
+        """The host's attention, with whatever kernel or override the artist chose; where nothing was chosen, by the
+        kernel that PyTorch itself would take."""
+        name, instead = attention_for(q, self.options, self.preferred)
         if name not in self.attentions:
             self.attentions.append(name)
+        if instead is not None:
+            return instead(q, k, v, heads)
         return optimized_attention(q, k, v, heads=heads, transformer_options=self.options, **self.preferred)
 
     @contextmanager

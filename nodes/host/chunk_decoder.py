@@ -6,9 +6,9 @@ What a decoder remembers of the past travels from call to call, so memory does n
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import product
 
 import comfy.model_management
 import comfy.utils
@@ -22,6 +22,9 @@ Memory = list[Tensor | str | None]  # by layer: the last frames that it saw, or 
 
 _TILE, _OVERLAP = 32, 8  # latent pixels, as the host's own fallback
 _WAN_CARRIES, _TINY_CARRIES = 24.63, 84  # numbers a pixel: for each channel of Wan's last layers; of the tiny decoder
+_WAN_TAKES = 47  # as Wan's above, with all that a decode needs beside it: 37.4 counted, and a quarter for kernels
+_SIDE = 8  # pixels of a latent pixel
+_REACH = 40  # frames; what a decoder remembers depends on 38 of them at most
 _CARRYING = 5  # frames from which on the host's estimate counts what a decoder carries
 
 log = logging.getLogger(__name__)
@@ -37,6 +40,8 @@ class ChunkDecoder:
 
     Between calls it holds, at Wan 2.1's width, about 2360 numbers a pixel on the VAE's device. With `tiled`, or once
     memory ran out, it decodes in spatial tiles, blended as the host's tiled decode, and holds theirs in main memory.
+    What is held is handed over to each decode, layer by layer, since two copies would not fit a small card; should one
+    fail, it is made again from the last latents before the next.
     ValueError for a VAE that cannot stream.
     """
 
@@ -51,12 +56,12 @@ class ChunkDecoder:
         self._decode = decode
         self._tiled = tiled
         self._memories: list[Memory] = []  # one a tile; a single one for the whole picture; none before the first frame
+        self._seen: list[Tensor] = []  # the last latents that were decoded
 
     @property
     def held_bytes(self) -> int:
         """Bytes of what is remembered between calls."""
-        tensors = (entry for memory in self._memories for entry in memory if isinstance(entry, Tensor))
-        return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+        return sum(map(_held_bytes, self._memories))
 
     def expected_bytes(self, width: int, height: int) -> int:
         """What `held_bytes` will be for a whole picture of a size in pixels, before anything is decoded."""
@@ -68,46 +73,55 @@ class ChunkDecoder:
     def decode(self, latent: Tensor) -> Tensor:
         """The next frames of a LATENT, (1, channels, frames, height, width), as pictures, (pictures, height, width, 3),
         on the device and in the type of the host's `VAE.decode`: 4 a frame, 1 for the first frame of all. When it
-        raises, for instance by an interrupt, what was remembered before the call still stands."""
+        raises, for instance by an interrupt, the same frames can be decoded again."""
         with comfy.model_management.cuda_device_context(self._vae.device):
             pictures = None if self._tiled else self._decode_whole(latent)
             if pictures is None:
-                pictures = self._decode_tiles(latent)
-        return self._vae.process_output(pictures)[0].movedim(0, -1)
+                pictures = self._go_on(latent, self._run_tiles)
+        self._seen.append(latent.clone())
+        while sum(seen.shape[2] for seen in self._seen[1:]) >= _REACH:
+            del self._seen[0]
+        return pictures[0].movedim(0, -1)
 
     def close(self) -> None:
         """Forget the video; the next frames begin another one."""
-        self._memories = []
+        self._memories, self._seen = [], []
 
     def _decode_whole(self, latent: Tensor) -> Tensor | None:
         try:
-            self._load(*latent.shape[-2:])
-            pictures, memory = self._run(latent, self._memories[0] if self._memories else [])
+            return self._go_on(latent, self._run_whole)
         except Exception as error:
             comfy.model_management.raise_non_oom(error)
-        else:
-            self._memories = [memory]
-            return pictures
         # after the handler, since the exception holds what was allocated
         log.warning("Head forcing: out of memory when decoding; the rest of the video is decoded in tiles")
         comfy.model_management.soft_empty_cache()
-        self._tiled = True
-        if self._memories:
-            whole, device = self._memories[0], self._vae.output_device
-            self._memories = [_cut(whole, latent.shape[-1], tile, device) for tile in _tiles(latent)]
+        self._tiled, self._memories = True, []
         return None
 
-    def _decode_tiles(self, latent: Tensor) -> Tensor:
+    def _go_on(self, latent: Tensor, run: Callable[[Tensor, list[Memory]], tuple[Tensor, list[Memory]]]) -> Tensor:
+        """Pictures of the next frames, after those before them once more if what they left is lost."""
+        memories, self._memories = self._memories, []
+        for before in self._seen if not memories else ():
+            memories = run(before, memories)[1]
+        pictures, self._memories = run(latent, memories)
+        return pictures
+
+    def _run_whole(self, latent: Tensor, memories: list[Memory]) -> tuple[Tensor, list[Memory]]:
         vae = self._vae
-        self._load(*(min(size, _TILE) for size in latent.shape[-2:]))
-        is_first = not self._memories
-        memories = iter(self._memories or [[] for _ in _tiles(latent)])
+        self._load(latent.shape[-2:], sum(map(_held_bytes, memories)))
+        pictures, memory = self._run(latent, memories.pop() if memories else [])
+        return vae.process_output(pictures).to(vae.output_device), [memory]
+
+    def _run_tiles(self, latent: Tensor, memories: list[Memory]) -> tuple[Tensor, list[Memory]]:
+        vae = self._vae
+        self._load([min(size, _TILE) for size in latent.shape[-2:]], 0)
+        is_first = not memories
         after: list[Memory] = []
 
         def decode_tile(tile: Tensor) -> Tensor:
-            pictures, memory = self._run(tile, next(memories))
+            pictures, memory = self._run(tile, [] if is_first else memories.pop(0))
             after.append(_moved(memory, vae.output_device))
-            return pictures
+            return pictures.to(vae.output_device)
 
         pictures = comfy.utils.tiled_scale_multidim(
             latent,
@@ -119,19 +133,22 @@ class ChunkDecoder:
             index_formulas=vae.upscale_index_formula,
             output_device=vae.output_device,  # type: ignore[arg-type]
         )
-        self._memories = after
-        return pictures
+        return vae.process_output(pictures), after
 
     def _run(self, latent: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         vae = self._vae
         pictures, memory = self._decode(latent.to(vae.device, vae.vae_dtype), memory)
-        return pictures.to(vae.output_device, vae.vae_output_dtype()), memory
+        return pictures.to(vae.vae_output_dtype()), memory
 
-    def _load(self, height: int, width: int) -> None:
-        vae = self._vae
-        memory_used = vae.memory_used_decode((1, vae.latent_channels, _CARRYING, height, width), vae.vae_dtype)
+    def _load(self, size: Sequence[int], held: int) -> None:
+        """Have the VAE loaded, and room made for what decoding takes beyond the bytes that are held already."""
+        vae, model = self._vae, self._vae.first_stage_model
+        needed = int(vae.memory_used_decode((1, vae.latent_channels, _CARRYING, *size), vae.vae_dtype))
+        if isinstance(model, WanVAE):  # the host's own decode holds two copies of what is remembered
+            numbers = _WAN_TAKES * model.dim * math.prod(size) * _SIDE**2
+            needed = min(needed, numbers * vae.vae_dtype.itemsize)
         comfy.model_management.load_models_gpu(
-            [vae.patcher], memory_required=int(memory_used), force_full_load=vae.disable_offload
+            [vae.patcher], memory_required=max(0, needed - held), force_full_load=vae.disable_offload
         )
 
 
@@ -146,19 +163,26 @@ def _decode_of(vae: VAE) -> Callable[[Tensor, Memory], tuple[Tensor, Memory]] | 
 
 def _decode_wan(model: WanVAE, latent: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
     # The host decodes the first frame alone, then pairs. A pair refills every layer's memory of two frames; a single
-    # frame leaves one in the layers before the first doubling in time, so the older one is put back before it.
+    # frame leaves one in the layers before the first doubling in time, which are those before the first doubling in
+    # space, so the older one is put back before it.
     latent = model.conv2(latent)
     first = [] if memory else [1]
     singles, pairs = (latent.shape[2] - len(first)) % 2, (latent.shape[2] - len(first)) // 2
-    memory = list(memory) or [None] * count_cache_layers(model.decoder)
+    memory = memory or [None] * count_cache_layers(model.decoder)
     pictures: list[Tensor] = []
     for frames in latent.split([*first, *singles * [1], *pairs * [2]], dim=2):
-        before = list(memory) if frames.shape[2] == 1 else []
+        before: dict[int, Tensor] = {}
+        if frames.shape[2] == 1:
+            before = {
+                layer: old
+                for layer, old in enumerate(memory)
+                if isinstance(old, Tensor) and old.shape[-1] == latent.shape[-1]
+            }
         pictures += model.decoder(frames, feat_cache=memory, feat_idx=[0])
-        for layer, old in enumerate(before):
+        for layer, old in before.items():
             new = memory[layer]
-            if isinstance(old, Tensor) and isinstance(new, Tensor) and new.shape[2] == 1:
-                memory[layer] = torch.cat([old[:, :, -1:].to(new), new], dim=2)
+            assert isinstance(new, Tensor)
+            memory[layer] = torch.cat([old[:, :, -1:].to(new), new], dim=2)
     return torch.cat(pictures, dim=2), memory
 
 
@@ -166,7 +190,7 @@ def _decode_tiny(model: TAEHV, latent: Tensor, memory: Memory) -> tuple[Tensor, 
     # One frame at a time through all blocks, so that only the frames of one doubling are held, as in the host.
     blocks = list(model.decoder)
     is_first = not memory
-    memory = list(memory) or [None] * len(blocks)
+    memory = memory or [None] * len(blocks)
     pictures: list[Tensor] = []
 
     def run(x: Tensor, start: int) -> None:
@@ -190,25 +214,8 @@ def _decode_tiny(model: TAEHV, latent: Tensor, memory: Memory) -> tuple[Tensor, 
     return torch.cat(pictures[skipped:]).movedim(0, 1)[None], memory
 
 
-def _tiles(latent: Tensor) -> list[tuple[int, int, int, int]]:
-    """Top, height, left and width of each tile, in the order in which the host takes them."""
-    rows, columns = (_spans(size) for size in latent.shape[-2:])
-    return [(*row, *column) for row, column in product(rows, columns)]
-
-
-def _spans(size: int) -> list[tuple[int, int]]:
-    starts = range(0, size - _OVERLAP, _TILE - _OVERLAP) if size > _TILE else range(1)
-    return [(start, min(_TILE, size - start)) for start in starts]
-
-
-def _cut(memory: Memory, latent_width: int, tile: tuple[int, int, int, int], device: torch.device) -> Memory:
-    def cut(entry: Tensor | str | None) -> Tensor | str | None:
-        if not isinstance(entry, Tensor):
-            return entry
-        top, height, left, width = (edge * (entry.shape[-1] // latent_width) for edge in tile)
-        return entry[..., top : top + height, left : left + width].to(device)
-
-    return [cut(entry) for entry in memory]
+def _held_bytes(memory: Memory) -> int:
+    return sum(entry.untyped_storage().nbytes() for entry in memory if isinstance(entry, Tensor))
 
 
 def _moved(memory: Memory, device: torch.device) -> Memory:

@@ -189,8 +189,11 @@ def test_values_stay_finite_and_of_unit_size(run: Run) -> None:
         assert 0.3 < chunk.latent.std() < 3
 
 
-def attend_over(labels: Sequence[Sequence[str]], shift: int, seed: int, warm: bool, times: Sequence[int]) -> Tensor:
-    """Five chunks of three frames straight through a KVMemory, every position moved by `shift`; all outputs."""
+def attend_over(
+    labels: Sequence[Sequence[str]], shift: int, seed: int, warm: bool, times: Sequence[int], steps: int = 0
+) -> Tensor:
+    """Five chunks of three frames straight through a KVMemory, every position moved by `shift`; all outputs of the
+    passes that keep. Before each of those come `steps` passes of other numbers that keep nothing."""
     kept_frames = {"local": 1, "anchor": 4, "memory": 9}
     used = {label for layer in labels for label in layer}
     plan = MemoryPlan(labels, {name: kept_frames[name] for name in used}, 12 if warm else 0, 3)
@@ -206,7 +209,12 @@ def attend_over(labels: Sequence[Sequence[str]], shift: int, seed: int, warm: bo
             group: {frame: 18 + shift - len(frames) + rank for rank, frame in enumerate(frames)}
             for group, frames in held.items()
         }
-        memory.begin([18 + shift + j for j in range(3)], history)
+        own_positions = [18 + shift + j for j in range(3)]
+        for step in range(steps):
+            memory.begin(own_positions, history, keeps=False)
+            for layer in range(len(labels)):
+                memory.attend(layer, *torch.full((3, 1, 18, heads, 24), 1.0 + step), rotation)
+        memory.begin(own_positions, history)
         for layer in range(len(labels)):
             q, k, v = torch.randn(3, 1, 18, heads, 24, generator=generator)
             outputs.append(memory.attend(layer, q, k, v, rotation)[0])
@@ -231,6 +239,15 @@ def test_adding_a_constant_to_all_positions_changes_nothing(
     here = attend_over(labels, 0, seed, warm, range(3))
     there = attend_over(labels, shift, seed, warm, range(3))
     assert torch.allclose(here, there, rtol=0, atol=3e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize("warm", [False, True])
+@pytest.mark.parametrize("labels", [[("memory",) * 3], [("local", "anchor", "memory"), ("memory", "memory", "local")]])
+def test_passes_that_keep_nothing_leave_no_trace(labels: list[tuple[str, ...]], warm: bool, steps: int) -> None:
+    """Frames are turned anew from what the pass that keeps has written."""
+    alone = attend_over(labels, 0, 1, warm, range(3))
+    assert torch.equal(attend_over(labels, 0, 1, warm, range(3), steps), alone)
 
 
 def test_the_hosts_own_times_are_not_used() -> None:

@@ -24,6 +24,13 @@ def test_per_chunk_noise_is_the_documented_draw(seed: int) -> None:
             assert torch.equal(noise.fresh(chunk, step, like), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_what_is_added_is_of_the_type_of_what_it_is_added_to(dtype: torch.dtype) -> None:
+    fresh = PerChunkNoise(2, CHUNK).fresh(5, 1, torch.zeros(CHUNK, dtype=dtype))
+    assert fresh.dtype == dtype
+    assert torch.equal(fresh, drawn(2 * 1000003 + 5 * 64 + 2).to(dtype))
+
+
 def test_a_chunks_noise_does_not_depend_on_what_was_drawn_before() -> None:
     one, other = PerChunkNoise(3, CHUNK), PerChunkNoise(3, CHUNK)
     like = torch.zeros(CHUNK)

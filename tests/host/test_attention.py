@@ -127,3 +127,42 @@ def test_the_wish_of_a_checkpoint_is_handed_on_where_the_host_knows_it(
     else:
         assert computed == {"wished": PASSES * 2, "override": 0}
         assert report["attention"] == ["attention_wished", "attention_sub_quad"]
+
+
+HOPPER = {"generation": 9, "cudnn": 91501, "other_flash": None}
+BF16, FP16 = torch.bfloat16, torch.float16
+
+
+@pytest.mark.parametrize(
+    ("changed", "dtype", "is_first"),
+    [
+        ({}, BF16, True),
+        ({}, FP16, True),
+        ({"generation": 10}, BF16, True),
+        ({"cudnn": 92000}, FP16, True),
+        ({"generation": 8}, BF16, False),  # Ampere, Ada: FlashAttention 2 is as fast or faster
+        ({"generation": 12}, BF16, False),  # Blackwell at home
+        ({"generation": 0}, BF16, False),  # no NVIDIA card
+        ({"cudnn": 91500}, BF16, False),  # wrong where lengths are no multiple of 128
+        ({"cudnn": 0}, BF16, False),
+        ({"other_flash": "FA3"}, BF16, False),  # somebody has chosen
+        ({}, torch.float32, False),
+        ({}, torch.float64, False),
+    ],
+)
+def test_cudnn_is_first_where_pytorch_itself_would_have_it(
+    pack: Pack, changed: dict[str, object], dtype: torch.dtype, is_first: bool
+) -> None:
+    choice = pack.module("nodes.host.attention_choice")
+    assert choice.cudnn_is_first(choice.Card(**{**HOPPER, **changed}), dtype) is is_first
+    assert choice.CUDNN_FIRST in choice.EXACT
+
+
+def test_what_computes_with_cudnn_first_is_the_hosts_plain_attention(pack: Pack) -> None:
+    from comfy.ldm.modules.attention import attention_pytorch
+
+    choice = pack.module("nodes.host.attention_choice")
+    q, k, v = torch.randn(3, 1, 10, 4 * 24, generator=torch.Generator().manual_seed(0)).unbind()
+    q = q[:, :7]
+    assert torch.equal(choice.attention_cudnn_first(q, k, v, 4), attention_pytorch(q, k, v, heads=4))
+    assert choice.attention_for(q, {}, {}) == ("attention_sub_quad", None)  # there is no card here

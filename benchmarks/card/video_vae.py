@@ -1,0 +1,67 @@
+"""The VAE that stands for Wan 2.1's: real size on a card, small on a processor, random weights; and what it decodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.card.workbench import Workbench
+from benchmarks.shared.host_process import pack_module
+from benchmarks.shared.stage import CHUNK_FRAMES
+from benchmarks.shared.tables import say
+from headforcing_core.geometry import LATENT_CHANNELS
+
+if TYPE_CHECKING:
+    from comfy.sd import VAE
+
+WIDTH = {True: 96, False: 8}  # of Wan 2.1's VAE, and of the one that stands for it on a CPU
+DecodeChunk = Callable[[Tensor], Tensor]
+
+
+def made_up_latent(bench: Workbench) -> Tensor:
+    """Of a chunk."""
+    generator = torch.Generator().manual_seed(51)
+    return torch.randn(1, LATENT_CHANNELS, CHUNK_FRAMES, *bench.size.latent, generator=generator)
+
+
+def new_decoder(bench: Workbench) -> Any:
+    """The pack's ChunkDecoder, before the first frame of a video."""
+    return pack_module("host.chunk_decoder").ChunkDecoder(video_vae(bench.on_card))
+
+
+def inside_a_video(bench: Workbench) -> DecodeChunk:
+    """What decodes chunks inside a video, where a chunk has four pictures a frame."""
+    decoder = new_decoder(bench)
+    decoder.decode(made_up_latent(bench))
+    return decoder.decode
+
+
+@cache
+def video_vae(real_size: bool) -> VAE:
+    """One a process."""
+    import comfy.sd
+    from comfy.ldm.wan.vae import WanVAE
+
+    say("  building the VAE")
+    with torch.device("meta"):
+        empty = WanVAE(
+            dim=WIDTH[real_size],
+            z_dim=LATENT_CHANNELS,
+            dim_mult=[1, 2, 4, 4],
+            num_res_blocks=2,
+            attn_scales=[],
+            temperal_downsample=[False, True, True],
+        )
+    generator = torch.Generator().manual_seed(50)
+    weights = {}
+    for name, tensor in empty.state_dict().items():
+        if tensor.ndim > 1 and not name.endswith("gamma"):
+            numbers = torch.randn(tensor.shape, generator=generator)
+            weights[name] = 1.4 * numbers * tensor[0].numel() ** -0.5
+        else:
+            weights[name] = torch.ones(tensor.shape) if name.endswith("gamma") else torch.zeros(tensor.shape)
+    return comfy.sd.VAE(sd=weights)
