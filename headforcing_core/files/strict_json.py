@@ -56,13 +56,13 @@ class Fields:
     values: dict[str, Json]
 
     @classmethod
-    def of(cls, value: Json, where: str, names: Collection[str]) -> "Fields":
-        """An object that has exactly these names; UnknownName for one that has more."""
+    def of(cls, value: Json, where: str, names: Collection[str], also: Collection[str] = ()) -> "Fields":
+        """An object that has exactly these names, and those of `also` or not; UnknownName for one that has more."""
         if not isinstance(value, dict):
             raise expected(where, value, "an object")
         if lacking := [name for name in names if name not in value]:
             raise ValueError(f"{where} lacks {_shown(lacking[0])}")
-        if unknown := [name for name in value if name not in names]:
+        if unknown := [name for name in value if name not in names and name not in also]:
             raise UnknownName(f"{where} has the unknown name {_shown(unknown[0])}")
         return cls(where, value)
 
@@ -86,10 +86,7 @@ class Fields:
 
     def number(self, name: str, least: float, most: float) -> float:
         """A number between the two, both included."""
-        value = self.values[name]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-            raise expected(f"{self.where}.{name}", value, f"a number from {least:g} to {most:g}")
-        return float(value)
+        return number(f"{self.where}.{name}", self.values[name], least, most)
 
     def flag(self, name: str) -> bool:
         """true or false."""
@@ -108,6 +105,13 @@ def integer(where: str, value: Json, least: int, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise expected(where, value, f"a whole number from {least} to {most}")
     return value
+
+
+def number(where: str, value: Json, least: float, most: float) -> float:
+    """A number between the two, both included. ValueError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise expected(where, value, f"a number from {least:g} to {most:g}")
+    return float(value)
 
 
 def items(where: str, value: Json) -> list[tuple[str, Json]]:

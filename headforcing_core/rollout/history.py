@@ -105,18 +105,30 @@ class History:
         kept = self.kept(chunk, "memory")
         return candidate_chunks(self.chunks, max(kept.sink_end, self._floor), kept.recent_from)
 
-    def number_of(self, first_frame: int) -> int:
-        """Number of the chunk that begins at a frame. ValueError where none does."""
-        number = bisect_left(self.chunks, first_frame, key=lambda own: own.start)
-        if number == len(self.chunks) or self.chunks[number].start != first_frame:
-            raise ValueError(f"Frame {first_frame} is to be recalled, but no chunk before this one begins there.")
-        return number
+    def numbers_of(self, chunk: int, first_frames: Sequence[int]) -> list[int]:
+        """Numbers of the chunks that begin at these frames and are to be recalled for a chunk, in time order.
+        ValueError where one is no candidate, and for more than there is room for."""
+        assert self.recall is not None
+        candidates, frames = self.candidates(chunk), sorted(set(first_frames))
+        found = [bisect_left(self.chunks, frame, key=lambda own: own.start) for frame in frames]
+        fit = all(
+            number in candidates and self.chunks[number].start == frame
+            for number, frame in zip(found, frames, strict=True)
+        )
+        if not fit or len(found) > self.recall.size:
+            raise ValueError(
+                f"Chunk {chunk} is to recall the chunks that begin at the frames {frames}. It can recall at most "
+                f"{self.recall.size} whole ones between the sink and the recent frames, so these are of another run. "
+                "Put a good copy of journal.jsonl back, or make the run anew."
+            )
+        return found
 
-    def recall_is_due(self, chunk: int, settles: bool) -> bool:
-        """Whether it is to be chosen for the next chunk what memory heads recall."""
+    def recall_is_due(self, chunk: int, settles: bool, by_view: bool = True) -> bool:
+        """Whether it is to be chosen for the next chunk what memory heads recall; not `by_view`, whether that is so
+        whatever the last chunk shows."""
         if self.recall is None or self._warms_up(chunk):
             return False
-        return self.recall.is_due(settles, self.chunks, self.candidates(chunk))
+        return self.recall.is_due(settles, self.chunks, self.candidates(chunk) if by_view else range(0))
 
     def load(self, chunk: int, chosen: Sequence[int], latent: Callable[[int], Tensor]) -> Recache:
         """Let memory heads hold these chunks, and no others, as episodes: what has to be committed again for it. Each

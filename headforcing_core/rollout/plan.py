@@ -40,12 +40,12 @@ class Segment(Generic[Text]):
 class FinishedChunks:
     """The first chunks of the same run, made before: how many, `read` for the latent of one (model space, float32), and
     what was decided about episodes, by frame, and chosen of the past, by chunk. They are committed again and not made
-    again (method.md section 8)."""
+    again (method.md section 8). Without `choices` they were made otherwise, and recall nothing."""
 
     chunks: int = 0
     read: Callable[[int], Tensor] = lambda chunk: torch.empty(0)
     decisions: Mapping[int, Decision] = field(default_factory=dict)
-    choices: Mapping[int, Choice] = field(default_factory=dict)
+    choices: Mapping[int, Choice] | None = None
 
 
 @dataclass(frozen=True)

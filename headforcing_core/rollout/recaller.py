@@ -21,7 +21,8 @@ class Recaller:
         self, history: History, plan: RolloutPlan[Any], grid: tuple[int, int], latent: Callable[[int], Tensor]
     ) -> None:
         self._history, self._grid, self._latent = history, grid, latent
-        self._finished, self._choose = plan.finished, plan.choose
+        self._finished, self._choose = plan.finished.chunks, plan.choose
+        self._recorded = plan.finished.choices
         self._is_one_step = len(plan.sigmas) == 2
         self.choice: Choice | None = None
 
@@ -32,27 +33,42 @@ class Recaller:
             self._history.recall.asleep = self._is_due(chunk, settles)
 
     def recall(self, chunk: int, settles: bool, far: bool) -> Recall | None:
-        """How it is settled for a chunk what is recalled, once its text is in force; None when that stays as it is."""
-        if self._history.recall is None or not self._is_due(chunk, settles):
+        """How it is settled for a chunk what is recalled, once its text is in force; None when that stays as it is.
+        RuntimeError when that is lost for a finished chunk."""
+        if self._history.recall is None:
             return None
-        looks = chunk not in self._finished.choices and self._choose is None
+        if not self._is_due(chunk, settles):
+            self._check_none_is_lost(chunk, settles)
+            return None
+        looks = chunk >= self._finished and self._choose is None
         looks = looks and len(self._history.candidates(chunk)) > 1  # one alone is recalled without
         return Recall(looks, lambda memory: self._recalled(chunk, far, looks, memory))
 
     def _is_due(self, chunk: int, settles: bool) -> bool:
-        if chunk < self._finished.chunks:
-            return chunk in self._finished.choices
+        if chunk < self._finished:
+            return chunk in (self._recorded or {})
         return self._history.recall_is_due(chunk, settles)
 
+    def _check_none_is_lost(self, chunk: int, settles: bool) -> None:
+        """Views are not looked at: on another machine they may come out by a hair otherwise."""
+        is_expected = chunk < self._finished and self._recorded is not None
+        if is_expected and self._history.recall_is_due(chunk, settles, by_view=False):
+            raise RuntimeError(
+                f"What chunk {chunk} recalled of the past is not recorded, though the chunk is finished. The chunks "
+                "still to be made would go on from another past. Put a good copy of journal.jsonl back, or make the "
+                "run anew."
+            )
+
     def _recalled(self, chunk: int, far: bool, looks: bool, memory: KVMemory) -> Recalled:
-        history, recorded = self._history, self._finished.choices.get(chunk)
+        history = self._history
+        recorded = (self._recorded or {}).get(chunk) if chunk < self._finished else None
         candidates = history.candidates(chunk)
         likeness: Sequence[float] = [1.0] * len(candidates)
         if recorded is not None:
-            chosen = [history.number_of(frame) for frame in recorded.frames]
+            chosen = history.numbers_of(chunk, recorded.frames)
         elif self._choose is not None:
             starts = [history.chunks[number].start for number in candidates]
-            chosen = sorted(history.number_of(frame) for frame in self._choose(chunk, starts))
+            chosen = history.numbers_of(chunk, self._choose(chunk, starts))
         elif looks:
             assert history.recall is not None
             chosen, likeness = history.recall.choose(candidates, history.describe(memory, self._grid))

@@ -2,6 +2,8 @@
 
     {"chunk":0,"sha256":"...","decisions":[...],"seal":"..."}
 
+Where a policy chose what is recalled, a `choice` stands after the decisions.
+
 The seal of a line is the SHA-256 of the line before's seal and of the line's own text without it, so no line can be
 changed, left out or put in without all seals after it. A line costs the same whatever the run's length.
 """
@@ -16,7 +18,7 @@ from typing import NamedTuple
 
 from ..files.safe_files import write_file
 from ..files.strict_json import Fields, UnknownName, parse_json
-from .chunk_json import check_decisions, parse_chunk
+from .chunk_json import CHOICE, dump_chunk, parse_chunk
 from .record import MOST_CHUNKS, ChunkRecord
 
 MOST_BYTES = 256 * 2**20
@@ -59,8 +61,7 @@ def dump_lines(chunks: Sequence[ChunkRecord], first: int = 0, before: str = _BEG
     ValueError, in a few words, for what could not be read again."""
     lines: list[bytes] = []
     for number, chunk in enumerate(chunks, first):
-        check_decisions(chunk.decisions)
-        told = {"chunk": number, "sha256": chunk.sha256, "decisions": [vars(each) for each in chunk.decisions]}
+        told = {"chunk": number, **dump_chunk(chunk)}
         text = json.dumps(told, allow_nan=False, separators=(",", ":")).encode("ascii")[:-1]
         before = _seal(before, text)
         lines.append(text + _SEAL % before.encode())
@@ -100,7 +101,7 @@ def _seal(before: str, text: bytes) -> str:
 def _parsed(text: bytes, number: int) -> ChunkRecord:
     where = f"line {number + 1}"
     try:
-        fields = Fields.of(parse_json(text), where, _NAMES)
+        fields = Fields.of(parse_json(text), where, _NAMES, (CHOICE,))
         if fields.integer("chunk", 0, MOST_CHUNKS) != number:
             raise ValueError(f"{where} is of chunk {fields.values['chunk']}")
         return parse_chunk(fields)

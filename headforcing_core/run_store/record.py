@@ -9,6 +9,7 @@ from ..files.strict_json import Setting
 from ..policy.head_types import Labels
 from ..rollout.episodes import Decision
 from ..rollout.plan import Segment
+from ..rollout.recall import Choice
 
 MOST_CHUNKS = 150_000  # ten hours, a frame a chunk at 16 pictures a second
 MOST_SEED = 2**64 - 1
@@ -58,10 +59,12 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class ChunkRecord:
-    """A finished chunk: the SHA-256 of its file, and the episodic decisions of its commit pass."""
+    """A finished chunk: the SHA-256 of its file, the episodic decisions of its commit pass, and what was chosen of the
+    past, if that was chosen here."""
 
     sha256: str
     decisions: tuple[Decision, ...]
+    choice: Choice | None = None
 
 
 @dataclass(frozen=True)

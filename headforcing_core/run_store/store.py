@@ -29,8 +29,9 @@ from ..files.safe_files import read_file, write_file
 from ..files.strict_json import Setting, parse_json
 from ..rollout.episodes import Decision
 from ..rollout.plan import Segment
+from ..rollout.recall import Choice
 from .chunk_file import most_bytes, pack_chunk, read_chunk
-from .chunk_json import check_decisions
+from .chunk_json import dump_chunk
 from .folder import NEXT_VIDEO_FILE, REPORT_FILE, TIMELINE_FILE, VIDEO_FILE, chunk_file, place_for
 from .lock import lock_folder
 from .opening import OnCheck, OpenedRun, check_choice, open_folder
@@ -136,14 +137,19 @@ class RunStore:
         """The seed of a chunk, finished or to be made."""
         return self._record.seed_at(chunk)
 
-    def decisions(self, chunk: int) -> tuple[Decision, ...]:
-        """The episodic decisions of a finished chunk's commit pass."""
-        return self._finished_chunk(chunk).decisions
+    def finished_chunk(self, chunk: int) -> ChunkRecord:
+        """What is written down of a finished chunk. ValueError for one that is not finished."""
+        if not 0 <= chunk < self.finished:
+            raise ValueError(
+                f"The run {self.name!r} has no finished chunk {chunk}. It has {self.finished}, counted from 0. Append "
+                "it first."
+            )
+        return self._ledger.chunks[chunk]
 
     def read(self, chunk: int) -> Tensor:
         """A finished chunk (1, channels, frames, height, width): float32, model space, on the CPU. RuntimeError when
         its file was changed since the run was opened."""
-        sha256 = self._finished_chunk(chunk).sha256
+        sha256 = self.finished_chunk(chunk).sha256
         try:
             return read_chunk(self.folder / chunk_file(chunk), sha256, self._spec.chunk_shape)
         except (ValueError, OSError) as error:
@@ -152,18 +158,18 @@ class RunStore:
                 "chunks after it depend on it. Run again: the run goes on from the last good chunk."
             ) from error
 
-    def append(self, latent: Tensor, decisions: Sequence[Decision]) -> None:
+    def append(self, latent: Tensor, decisions: Sequence[Decision], choice: Choice | None = None) -> None:
         """Keep the next chunk. RuntimeError for one that is not finite, or when it cannot be written, for example on a
         full disk; the chunks before it stay. ValueError for another shape, or beyond the last chunk."""
         chunk = self.finished
         latent = latent.detach().to("cpu", torch.float32)
         self._check_chunk(latent)
         data = pack_chunk(latent)
-        entry = ChunkRecord(hashlib.sha256(data).hexdigest(), tuple(decisions))
+        entry = ChunkRecord(hashlib.sha256(data).hexdigest(), tuple(decisions), choice)
         failed = f"Chunk {chunk} of the run {self.name!r} could not be kept"
         safe = f"The finished chunks ({chunk}) are safe: run again with on_existing_run resume to go on from there."
         try:
-            check_decisions(decisions)
+            dump_chunk(entry)
         except ValueError as error:
             raise RuntimeError(f"{failed}: {error}. The journal could not be read again with it. {safe}") from error
         with disk_errors(self.folder, failed, safe):
@@ -192,7 +198,7 @@ class RunStore:
     def add_decisions(self, chunk: int, decisions: Sequence[Decision]) -> None:
         """Give a finished chunk without decisions those of its commit pass, which the last chunk of a video did not
         have until the video became longer. They are written with the next chunk."""
-        entry = self._finished_chunk(chunk)
+        entry = self.finished_chunk(chunk)
         if entry.decisions or self.finished == self.chunks:
             return
         self._ledger.change(chunk, replace(entry, decisions=tuple(decisions)))
@@ -240,11 +246,3 @@ class RunStore:
                 f"Chunk {chunk} of the run {self.name!r} holds numbers that are not finite, so it was not kept. The "
                 f"model overflowed; the finished chunks ({chunk}) are safe. Use another weight_dtype or seed."
             )
-
-    def _finished_chunk(self, chunk: int) -> ChunkRecord:
-        if not 0 <= chunk < self.finished:
-            raise ValueError(
-                f"The run {self.name!r} has no finished chunk {chunk}. It has {self.finished}, counted from 0. Append "
-                "it first."
-            )
-        return self._ledger.chunks[chunk]

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from ..request.run_request import RunRequest
 
 
-_MEANT_BEFORE: Mapping[str, Setting] = {"policy_episode": "frame"}
+_MEANT_BEFORE: Mapping[str, Setting] = {
+    "policy_episode": "frame",
+    "policy_episode_choice": "novelty",
+    "policy_recall_share": 0.2,
+}
 """What versions that did not have a setting did. Whoever adds a setting adds it here."""
 
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -100,16 +101,18 @@ def kept_outputs(job: VideoJob, told: RunSummary) -> RunOutputs:
     with _closing(job) as failures:
         _put_prefix(job, latent)
         for chunk in range(run.finished.chunks):
-            first = request.video.prefix_frames + chunk * request.video.chunk_frames
-            made = latent_out(request.model, run.finished.read(chunk))
-            _put(latent, slice(first, first + request.video.chunk_frames), made, stream)
+            frames = _of_chunk(job, latent, chunk)
+            frames[:] = latent_out(request.model, run.finished.read(chunk))
+            if stream is not None:
+                stream.append(frames)
             job.status.checked(chunk + 1, run.finished.chunks)
     return RunOutputs(latent, told.timeline, with_notes(told.report, [*run.notes, *failures]))
 
 
 def _make_chunks(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes, latent: Tensor) -> _Made:
     request, run, stream = job.request, job.run, job.stream
-    wanted = replace(request.rollout, finished=run.finished)
+    of_chunk = partial(_of_chunk, job, latent)
+    wanted = replace(request.rollout, finished=run.finished, read=of_chunk)
     backbone = HostBackbone(request.model, run.seed_for(0))
     memory = KVMemory(heads.memory, backbone.attention, rotate)
     steps = len(wanted.sigmas) - 1
@@ -124,13 +127,16 @@ def _make_chunks(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes,
             listeners = Listeners(progress.step, progress.prefix)
             for chunk in rollout(backbone, memory, wanted, noise, listeners, live.segment_for):
                 run.add_chunk(chunk)
-                pictures = _put(latent, slice(*chunk.frames), latent_out(request.model, chunk.latent), stream)
+                of_chunk(chunk.index)[:] = chunk.latent  # in model space, since a later chunk may recall it
+                pictures = None if stream is None else stream.append(latent_out(request.model, chunk.latent))
                 if chunk.index < run.finished.chunks:
                     progress.rebuilt(chunk.index + 1, run.finished.chunks)
                 else:
                     progress.made(chunk, pictures)
                 beside = max(beside, memory.chunk_bytes)
                 chunks.append(replace(chunk, latent=_NO_LATENT))
+    for frames in map(of_chunk, range(len(chunks))):
+        frames[:] = latent_out(request.model, frames)
     return _Made(chunks, beside, backbone.attentions)
 
 
@@ -149,9 +155,11 @@ def _put_prefix(job: VideoJob, latent: Tensor) -> None:
         job.stream.append_all(there, job.status.decoded)
 
 
-def _put(latent: Tensor, frames: slice, made: Tensor, stream: VideoStream | None) -> Tensor | None:
-    latent[:, :, frames] = made
-    return None if stream is None else stream.append(latent[:, :, frames])
+def _of_chunk(job: VideoJob, latent: Tensor, chunk: int) -> Tensor:
+    """The frames of a chunk in a LATENT, where they lie."""
+    video = job.request.video
+    first = video.prefix_frames + chunk * video.chunk_frames
+    return latent[:, :, first : first + video.chunk_frames]
 
 
 @contextmanager

@@ -196,7 +196,7 @@ def test_a_run_of_0_1_0_goes_on_and_gets_a_journal_at_its_first_new_chunk(tmp_pa
     before = (folder / "run.json").read_bytes()
     with RunStore.open(tmp_path, "fox", make_spec()) as store:
         assert store.finished == 6 and seeds_of(store) == [1] * 6 and store.notes == []
-        assert store.decisions(4) == (decision(4),)
+        assert store.finished_chunk(4).decisions == (decision(4),)
     assert (folder / "run.json").read_bytes() == before and not (folder / "journal.jsonl").exists()
     with RunStore.open(tmp_path, "fox", make_spec(chunks=8)) as store:
         make_chunks(store, 1)

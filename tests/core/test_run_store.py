@@ -78,7 +78,9 @@ def test_a_run_is_there_again_with_its_chunks_decisions_and_report(tmp_path: Pat
     with RunStore.open(tmp_path / "runs", "fox", make_spec()) as store:
         assert store.folder == folder and store.finished == store.chunks == 6 and store.notes == []
         assert seeds_of(store) == [1] * 6 and store.read(0).dtype == torch.float32
-        assert [store.decisions(chunk) for chunk in range(6)] == [(decision(chunk),) for chunk in range(6)]
+        assert [store.finished_chunk(chunk).decisions for chunk in range(6)] == [
+            (decision(chunk),) for chunk in range(6)
+        ]
         assert store.report_path.read_text() == '{"seed": 1}' and store.video_path.exists()
 
 
@@ -158,7 +160,7 @@ def test_decisions_of_the_last_chunk_come_when_the_video_becomes_longer(tmp_path
         store.add_decisions(0, (decision(8),))
         make_chunks(store, 1)
     with RunStore.open(tmp_path, "fox", make_spec(chunks=3)) as store:
-        assert store.decisions(0) == (decision(0),)
+        assert store.finished_chunk(0).decisions == (decision(0),)
 
 
 @pytest.mark.parametrize(
