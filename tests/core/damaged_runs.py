@@ -117,6 +117,9 @@ def _of_record(other: Path) -> list[Damage]:
         Damage("an episode's novelty changed", _decided(novelty=0.9), is_whole=False),
         Damage("a decision of another frame", _decided(frame=0), is_whole=False),
         Damage("a frame dropped that was not there", _decided(dropped=3), is_whole=False),
+        Damage("other chunks recalled", _chose(frames=[6], likeness=[0.5]), is_whole=False),
+        Damage("more likeness than chunks recalled", _chose(likeness=[0.9, 0.8, 0.7]), is_whole=False),
+        Damage("what was recalled missing", lambda run, _: _forget_choices(run), is_whole=False),
         Damage("decisions missing", lambda run, _: _forget_decisions(run), is_whole=False),
         Damage("a folder in place of run.json", lambda run, _: _as_folder(run / "run.json")),
         Damage("a link in place of run.json", lambda run, _: _as_link(run / "run.json"), is_whole=False),
@@ -274,6 +277,27 @@ def _decided(**otherwise: object) -> Change:
         _write_unsealed(run, record)
 
     return change
+
+
+def _chose(**otherwise: object) -> Change:
+    """Other values in the last choice, or a choice where none was made."""
+
+    def change(run: Path, at: random.Random) -> None:
+        record = _read(run)
+        chunk = [each for each in record["chunks"] if "choice" in each or each is record["chunks"][-1]][-1]
+        none = {"frames": [], "likeness": [], "candidates": 9, "passes": 1, "lowest": 0.1, "best": 0.9}
+        chunk["choice"] = {**none, **chunk.get("choice", {}), **otherwise}  # type: ignore[dict-item]
+        _write_unsealed(run, record)
+
+    return change
+
+
+def _forget_choices(run: Path) -> None:
+    record = _read(run)
+    for chunk in record["chunks"]:
+        chunk.pop("choice", None)
+    record["chunks"][0]["choice"] = None
+    _write_unsealed(run, record)
 
 
 def _decisions(chunk: dict[str, object]) -> list[dict[str, object]]:

@@ -26,7 +26,7 @@ if __name__ == "__main__":
 
 import torch
 from damaged_runs import damages, is_sentence
-from run_specs import FAST_DISK, SHAPE, decision, keep_run, latent, make_spec, scene, sealed_anew, sealed_lines
+from run_specs import FAST_DISK, SHAPE, choice, decision, keep_run, latent, make_spec, scene, sealed_anew, sealed_lines
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
@@ -41,7 +41,7 @@ from headforcing_core.run_store.record_json import begin_record, dump_record, pa
 from headforcing_core.run_store.store import RunStore
 
 MOST_SECONDS = 2.0  # of processor time, for one file
-CHUNKS = tuple(ChunkRecord(f"{chunk:064x}", (decision(chunk),)) for chunk in range(40))
+CHUNKS = tuple(ChunkRecord(f"{chunk:064x}", (decision(chunk),), choice(chunk)) for chunk in range(40))
 _BLOCK = ("self_attn", "cross_attn")
 
 

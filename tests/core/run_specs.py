@@ -12,6 +12,7 @@ from torch import Tensor
 
 from headforcing_core.rollout.episodes import Decision
 from headforcing_core.rollout.plan import Segment
+from headforcing_core.rollout.recall import Choice
 from headforcing_core.run_store.chunk_file import unpack_chunk
 from headforcing_core.run_store.journal import parse_journal
 from headforcing_core.run_store.record import RunProfile, RunSpec
@@ -64,11 +65,20 @@ def decision(chunk: int) -> Decision:
     return Decision(3 * chunk + 1, 0.1 * (chunk % 9), 0.03, chunk % 2 == 0, 1 if chunk % 4 == 2 else None)
 
 
+def choice(chunk: int) -> Choice | None:
+    """A choice that belongs to every second chunk: of nothing, one or two others."""
+    if chunk % 2 == 0:
+        return None
+    frames = tuple(range(3, 3 * chunk, 6))[:2]
+    likeness = (0.9, 0.8)[: len(frames)]
+    return Choice(frames, likeness, chunk, 1 + len(frames), 0.1, 0.9) if frames else Choice((), (), 0, 0)
+
+
 def make_chunks(store: RunStore, count: int | None = None) -> None:
     """Make the chunks that are missing, or so many of them."""
     end = store.chunks if count is None else store.finished + count
     for chunk in range(store.finished, end):
-        store.append(latent(chunk, store.seed_for(chunk)), (decision(chunk),))
+        store.append(latent(chunk, store.seed_for(chunk)), (decision(chunk),), choice(chunk))
 
 
 def keep_run(root: Path, name: str = "fox", seed: int = 1, chunks: int = 6) -> Path:

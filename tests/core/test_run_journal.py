@@ -14,6 +14,7 @@ from run_specs import (
     FAST_DISK,
     LABELS,
     as_0_1_0,
+    choice,
     decision,
     digest,
     keep_run,
@@ -28,6 +29,7 @@ from run_specs import (
 )
 
 from headforcing_core.files.safe_files import temporary_of
+from headforcing_core.rollout.episodes import Decision
 from headforcing_core.run_store import lock
 from headforcing_core.run_store.journal import append_line, dump_lines, parse_journal, write_journal
 from headforcing_core.run_store.record import ChunkRecord
@@ -68,6 +70,20 @@ def refused(root: Path, message: str) -> None:
         ((1, "decisions", 0, "tau"), 1e30, "tau is 1e.30, not a number"),
         ((1, "decisions", 0, "admitted"), 1, "admitted is 1, not true or false"),
         ((1, "decisions", 0, "dropped"), 3, r"line 2.decisions\[0\] drops a frame"),
+        ((1, "choice"), None, "line 2.choice is null, not an object"),
+        ((1, "choice", "more"), 1, "newer version .* line 2.choice has the unknown name 'more'"),
+        ((5, "choice", "frames"), [3, 3], r"line 6.choice.frames\[1\] is 3, not a whole number from 4 to"),
+        ((5, "choice", "frames"), [9, 3], r"line 6.choice.frames\[1\] is 3, not a whole number from 10 to"),
+        ((5, "choice", "frames"), [True], r"line 6.choice.frames\[0\] is true, not a whole number from 0"),
+        ((5, "choice", "frames"), 3, "line 6.choice.frames is 3, not a list"),
+        ((5, "choice", "frames"), [3], "line 6.choice has 1 frames and 2 likenesses"),
+        ((5, "choice", "likeness"), [], "line 6.choice has 2 frames and 0 likenesses"),
+        ((5, "choice", "likeness", 0), 0.95, r"line 6.choice.likeness\[0\] is 0.95, not a number from 0.1 to 0.9"),
+        ((5, "choice", "likeness", 1), "1", r"line 6.choice.likeness\[1\] is '1', not a number"),
+        ((5, "choice", "lowest"), -3, "line 6.choice.lowest is -3, not a number from -2 to 2"),
+        ((5, "choice", "best"), 0.05, "line 6.choice.best is 0.05, not a number from 0.1 to 2"),
+        ((5, "choice", "candidates"), 1, "line 6.choice.candidates is 1, not a whole number from 2 to"),
+        ((5, "choice", "passes"), 5, "line 6.choice.passes is 5, not a whole number from 0 to 4"),
         ((1, "decisions", 0, "choice"), 3, r"newer version .* line 2.decisions\[0\] has the unknown name 'choice'"),
     ],
 )
@@ -85,6 +101,13 @@ def test_every_value_of_a_line_is_checked(
 
 def test_every_value_of_a_line_must_be_there(tmp_path: Path) -> None:
     folder = keep_run(tmp_path)
+    for name in ("frames", "likeness", "candidates", "passes", "lowest", "best"):
+        lines = read_lines(folder)
+        del lines[1]["choice"][name]
+        before = (folder / "journal.jsonl").read_bytes()
+        write_lines(folder, lines)
+        refused(tmp_path, f"line 2.choice lacks '{name}'")
+        (folder / "journal.jsonl").write_bytes(before)
     for name in ("chunk", "sha256", "decisions"):
         lines = read_lines(folder)
         write_lines(folder, [{key: each for key, each in line.items() if key != name} for line in lines])
@@ -141,11 +164,33 @@ def test_chunks_after_a_damaged_one_leave_the_journal_when_they_are_made_again(t
 def test_decisions_that_come_later_stand_in_the_line_of_their_chunk(tmp_path: Path) -> None:
     with RunStore.open(tmp_path, "fox", make_spec(chunks=2)) as store:
         store.append(latent(0), (decision(0),))
-        store.append(latent(1), ())
+        store.append(latent(1), (), choice(1))
     with RunStore.open(tmp_path, "fox", make_spec(chunks=4)) as store:
         store.add_decisions(1, (decision(1),))
         make_chunks(store)
     assert [line["decisions"] for line in read_lines(tmp_path / "fox")] == [[vars(decision(n))] for n in range(4)]
+    assert read_lines(tmp_path / "fox")[1]["choice"]["frames"] == []  # which was there already
+
+
+def test_a_choice_stands_where_one_was_made_and_other_lines_are_as_they_were(tmp_path: Path) -> None:
+    folder = keep_run(tmp_path)
+    names = ["chunk", "sha256", "decisions"]
+    assert [list(line) for line in read_lines(folder)] == [names, [*names, "choice"]] * 3
+    assert read_lines(folder)[5]["choice"] == {
+        "frames": [3, 9],
+        "likeness": [0.9, 0.8],
+        "candidates": 5,
+        "passes": 3,
+        "lowest": 0.1,
+        "best": 0.9,
+    }
+    with RunStore.open(tmp_path, "fox", make_spec()) as store:
+        assert [store.finished_chunk(chunk).choice for chunk in range(6)] == [choice(chunk) for chunk in range(6)]
+    line, _ = dump_lines([ChunkRecord("0" * 64, (Decision(7, 0.25, 0.03, True, 1),))])
+    assert line == (
+        b'{"chunk":0,"sha256":"' + b"0" * 64 + b'","decisions":[{"frame":7,"novelty":0.25,"tau":0.03,"admitted":true,'
+        b'"dropped":1}],"seal":"' + line[-67:-3] + b'"}\n'
+    )
 
 
 def test_the_record_is_written_only_when_it_changes(tmp_path: Path) -> None:

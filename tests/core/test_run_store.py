@@ -38,6 +38,7 @@ from headforcing_core.files.disk_room import check_disk
 from headforcing_core.files.plain_names import numbered_name
 from headforcing_core.rollout.episodes import Decision
 from headforcing_core.rollout.plan import Segment
+from headforcing_core.rollout.recall import Choice
 from headforcing_core.run_store import record_json
 from headforcing_core.run_store.chunk_file import most_bytes
 from headforcing_core.run_store.journal import MOST_BYTES, dump_lines, parse_journal
@@ -788,20 +789,24 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    "chunk, decisions, message",
+    "chunk, told, message",
     [
         (torch.full(SHAPE, torch.inf), (), "Chunk 0 .* not finite, so it was not kept.*Use another weight_dtype"),
         (torch.zeros(1, 16, 3, 2, 2), (), r"Chunk 0 has shape \(1, 16, 3, 2, 2\), those of the run 'fox' have"),
         (torch.zeros(SHAPE), (Decision(1, float("nan"), 0.0, True, None),), r"decisions\[0\].novelty is NaN"),
+        (torch.zeros(SHAPE), Choice((3,), (float("nan"),), 2, 1, 0.1, 0.9), r"choice.likeness\[0\] is NaN"),
+        (torch.zeros(SHAPE), Choice((3,), (), 2, 1), "1 frames and 0 likenesses"),
+        (torch.zeros(SHAPE), Choice((3, 0), (0.5, 0.5), 2, 1, 0.1, 0.9), r"choice.frames\[1\] is 0, not a whole"),
+        (torch.zeros(SHAPE), Choice((), (), 0, 0, -9.0, 0.0), "choice.lowest is -9"),
     ],
 )
 def test_what_could_not_be_read_again_is_not_kept(
-    tmp_path: Path, chunk: torch.Tensor, decisions: tuple[Decision, ...], message: str
+    tmp_path: Path, chunk: torch.Tensor, told: tuple[Decision, ...] | Choice, message: str
 ) -> None:
     with RunStore.open(tmp_path, "fox", make_spec()) as store:
         before = contents(store.folder)
         with pytest.raises((RuntimeError, ValueError), match=message):
-            store.append(chunk, decisions)
+            store.append(chunk, *(((), told) if isinstance(told, Choice) else (told,)))
         assert contents(store.folder) == before
 
 
@@ -838,7 +843,8 @@ def test_chunks_are_checked_aloud_and_checking_can_be_stopped(tmp_path: Path) ->
 def test_the_journal_of_ten_hours_fits() -> None:
     share = 50
     made = Decision(2**30, 0.12345678901234567, 0.12345678901234567, False, None)
-    chunks = (ChunkRecord(digest("x"), (made,)),) * (MOST_CHUNKS // share)
+    chose = Choice((2**30, 2**30 + 1), (0.12345678901234567,) * 2, 2**20, 4, -0.12345678901234567, 0.9234567890123456)
+    chunks = (ChunkRecord(digest("x"), (made,), chose),) * (MOST_CHUNKS // share)
     data, seal = dump_lines(chunks)
     journal = parse_journal(data)
     assert journal.chunks == chunks and journal.seal == seal and len(data) * share < MOST_BYTES

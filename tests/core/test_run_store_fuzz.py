@@ -12,6 +12,7 @@ from run_specs import FAST_DISK, SHAPE, latent, make_chunks, make_spec, seeds_in
 
 from headforcing_core.rollout.episodes import Decision
 from headforcing_core.rollout.plan import Segment
+from headforcing_core.rollout.recall import Choice
 from headforcing_core.run_store.chunk_file import pack_chunk, unpack_chunk
 from headforcing_core.run_store.journal import dump_lines, parse_journal
 from headforcing_core.run_store.record import MOST_SEED, ChunkRecord, RunProfile, RunRecord
@@ -36,6 +37,15 @@ def decisions(draw: st.DrawFn) -> Decision:
     frame, admitted = draw(st.integers(0, 2**31)), draw(st.booleans())
     dropped = draw(st.none() | st.integers(0, frame)) if admitted else None
     return Decision(frame, draw(NUMBERS), draw(NUMBERS), admitted, dropped)
+
+
+@st.composite
+def choices(draw: st.DrawFn) -> Choice:
+    """A choice as a rollout makes it."""
+    frames = sorted(draw(st.sets(st.integers(0, 2**31), max_size=4)))
+    lowest, *likeness, best = sorted(draw(st.floats(-1.0, 1.0)) for _ in range(len(frames) + 2))
+    counts = draw(st.integers(len(frames), 2**31)), draw(st.integers(0, len(frames) + 2))
+    return Choice(tuple(frames), tuple(likeness), *counts, lowest, best)
 
 
 @st.composite
@@ -70,7 +80,10 @@ def test_a_record_comes_back_as_it_was(record: RunRecord) -> None:
     assert parse_record(dump_record(record), "fox") == (record, None)
 
 
-@given(st.lists(st.builds(ChunkRecord, HASHES, st.lists(decisions(), max_size=2).map(tuple)), max_size=4))
+CHUNK_RECORDS = st.builds(ChunkRecord, HASHES, st.lists(decisions(), max_size=2).map(tuple), st.none() | choices())
+
+
+@given(st.lists(CHUNK_RECORDS, max_size=4))
 @settings(max_examples=100, deadline=None)
 def test_a_journal_comes_back_as_it_was(chunks: list[ChunkRecord]) -> None:
     data, seal = dump_lines(chunks)
