@@ -23,7 +23,7 @@ LABELS = (("local", "anchor", "memory"), ("memory", "memory", "anchor"))
 SEED, LATENT, SIGMAS = 4, (4, 6), (1.0, 0.6, 0.0)
 STEPS = len(SIGMAS) - 1
 CHANGES = {3: (7, 11), 1: (16, 24)}  # first chunks of the later scenes, by frames a chunk
-CHUNKS, COMPRESSED = {3: 22, 1: 54}, {3: 4, 1: 12}
+CHUNKS, COMPRESSED = {3: 22, 1: 50}, {3: 4, 1: 12}
 TRANSITIONS = ("recache", "flush", "soft", "cut")
 
 
