@@ -88,7 +88,6 @@ def write_journal(path: Path, lines: list[dict]) -> None:
 def check_latent(latent: Tensor, run: Path, model, before: Tensor | None = None) -> None:
     """A LATENT is what was there before and then, out of model space, each chunk's file."""
     chunks = [load_file(path)["latent"] for path in sorted(run.glob("chunk_*"))]
-    assert len(chunks) == CHUNKS
     frames = [] if before is None else [before]
     assert torch.equal(latent, torch.cat([*frames, *map(model.model.process_latent_out, chunks)], dim=2))
 
@@ -156,21 +155,21 @@ def test_a_live_prompt_recalls_and_goes_on_recalling(
 def test_what_was_there_before_is_recalled(
     pack: Pack, runs: Path, make: Make, model, vae, monkeypatch: pytest.MonkeyPatch, begins: str
 ) -> None:
-    random = torch.Generator().manual_seed(4)
+    random, chunks = torch.Generator().manual_seed(4), CHANGES[0] + 2
     if begins == "with previous":
         before = torch.randn(1, 16, 19, SIZE // 8, SIZE // 8, generator=random)
-        inputs = {"previous": {"samples": before}, "seconds": 12 * CHUNKS / 16}
+        inputs = {"previous": {"samples": before}, "seconds": 12 * chunks / 16}
     else:
         before = None
         inputs = {"start_image": torch.rand(1, SIZE, SIZE, 3, generator=random), "vae": vae}
-        inputs["seconds"] = (12 * CHUNKS + 1) / 16
+        inputs["seconds"] = (12 * chunks + 1) / 16
     expected = make(**inputs)
-    stopped(pack, monkeypatch, CHANGES[1] + 1, lambda: make(run_name="film", **inputs))
+    stopped(pack, monkeypatch, chunks - 1, lambda: make(run_name="film", **inputs))
     latent = make(run_name="film", **inputs)
     assert torch.equal(latent, expected)
     check_latent(latent, runs / "film", model, expected[:, :, :1] if before is None else before)
     recalled = [frame for choice in choices_of(runs / "film").values() for frame in choice["frames"]]
-    assert len(recalled) > 2 and (before is None or 3 <= min(recalled) < before.shape[2] - 6)
+    assert len(recalled) > 1 and (before is None or 3 <= min(recalled) < before.shape[2] - 6)
 
 
 def test_a_film_of_which_a_choice_is_lost_says_so_and_stays_as_it_is(runs: Path, make: Make) -> None:

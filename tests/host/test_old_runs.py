@@ -96,6 +96,25 @@ def test_a_run_that_lacks_a_setting_goes_on_as_it_began_though_the_node_has_anot
         go_on(recorded)  # which says that it was made with single frames
 
 
+def test_a_run_from_before_recall_goes_on_with_its_bank_though_the_node_recalls(
+    runs: Path, go_on: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded = OLD / "0.1.0" / "film"
+    names = "policy_episode_choice", "policy_recall_share"
+    assert not json.loads((recorded / "run.json").read_bytes())["settings"].keys() & names
+    monkeypatch.setitem(RUNS, "film", {"preset": "recall"})
+    folder, name = go_on(recorded, chunks=CHUNKS + 1), f"chunk_{CHUNKS:05d}.safetensors"
+    assert chunk_files(folder).items() >= chunk_files(recorded).items()
+    one, other = (load_file(each / name)["latent"] for each in (folder, recorded.parent / "film_next"))
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
+    written = json.loads((folder / "run.json").read_bytes())["settings"]
+    assert [written[name] for name in names] == ["novelty", 0.2]
+    (note,) = re.findall(r"The run was begun by a version[^\"]*", (runs / "film/report.json").read_text())
+    assert "with episode_choice novelty; Head Cache Policy would give recall" in note
+    with pytest.raises(ValueError, match=r"made with episode_choice \(Head Cache Policy\) 'novelty', now .* 'recall'"):
+        go_on(recorded, lambda old: {**old, "settings": written})
+
+
 def test_only_the_picture_that_is_used_is_the_beginning_of_a_run(pack, load, vae, runs: Path) -> None:
     def keep(images: torch.Tensor) -> None:
         pack.run(
