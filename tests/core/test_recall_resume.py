@@ -34,6 +34,7 @@ class Film:
     transition: str
     chunk_frames: int
     prefix: Tensor | None
+    sigmas: tuple[float, ...]
     chunks: list[Chunk]
     passes: int
 
@@ -53,7 +54,7 @@ class Film:
 
     def again(self, finished: FinishedChunks) -> "Film":
         """Made again from finished chunks."""
-        return made(self.transition, self.chunk_frames, finished, self.prefix)
+        return made(self.transition, self.chunk_frames, finished, self.prefix, sigmas=self.sigmas)
 
 
 def made(
@@ -63,6 +64,7 @@ def made(
     prefix: Tensor | None = None,
     chunks: int | None = None,
     read: Callable[[int], Tensor] | None = None,
+    sigmas: tuple[float, ...] = SIGMAS,
 ) -> Film:
     """Make a video of three scenes, the first and the last alike."""
     n, chunks = chunk_frames, chunks or CHUNKS[chunk_frames]
@@ -70,11 +72,11 @@ def made(
     frames = n * chunks + (0 if prefix is None else prefix.shape[2])
     policy = fit_policy(replace(PRESETS["recall"], compress_from_chunk=COMPRESSED[n]), n, 21, frames)
     segments = (Segment(0, MODEL.text(0)), *later)
-    plan = RolloutPlan(policy, chunks, *LATENT, SIGMAS, segments, blend, prefix, finished or FinishedChunks(), read)
+    plan = RolloutPlan(policy, chunks, *LATENT, sigmas, segments, blend, prefix, finished or FinishedChunks(), read)
     memory = KVMemory(plan.memory_plan(LABELS), dense_attention, rotate)
     backbone = CoreBackbone(MODEL, memory)
     noise = PerChunkNoise(SEED, (1, CHANNELS, n, *LATENT))
-    return Film(transition, n, prefix, list(rollout(backbone, memory, plan, noise)), backbone.passes)
+    return Film(transition, n, prefix, sigmas, list(rollout(backbone, memory, plan, noise)), backbone.passes)
 
 
 def prefix_of(frames: int) -> Tensor:
@@ -115,6 +117,15 @@ def test_a_finished_run_can_be_made_longer(chunk_frames: int) -> None:
     short = made(chunk_frames=chunk_frames, chunks=chunks)
     assert short.chunks[-1].choice is not None
     check_same(made(chunk_frames=chunk_frames, finished=short.first(chunks)), made(chunk_frames=chunk_frames))
+
+
+def test_an_only_step_that_was_made_again_is_left_out_too() -> None:
+    film = made(sigmas=(1.0, 0.0))
+    for done in (7, 8, 12):
+        again = film.again(film.first(done))
+        check_same(again, film)
+        found = sum(bool(choice.frames) for chunk, choice in film.choices.items() if chunk < done)
+        assert film.passes - again.passes == done + looks(film.choices, done) + found
 
 
 @pytest.mark.parametrize("frames", [1, 13, 20])
