@@ -7,23 +7,19 @@ from dataclasses import replace
 from comfy_api.latest import io
 from typing_extensions import override
 
-from ..headforcing_core.checkpoint.wan_weights import HEAD_DIM
-from ..headforcing_core.geometry import latent_size, tokens_per_frame
-from ..headforcing_core.policy.cache_policy import COMMIT_CONTEXTS, EPISODES, CachePolicy
-from ..headforcing_core.policy.head_types import HEAD_TYPES
+from ..headforcing_core.policy.cache_policy import COMMIT_CONTEXTS, EPISODE_CHOICES, EPISODES, CachePolicy
 from ..headforcing_core.policy.positions import ROPE_MODES
 from ..headforcing_core.policy.presets import PRESETS
 from ..headforcing_core.policy.tiers import Tiers
-from .inputs import DEFAULT_HEIGHT, DEFAULT_WIDTH
+from .request.policy_report import policy_report
 from .sockets import CATEGORY, CachePolicySocket
 
 _PRESET = "preset"
 _KEEP = -1
 _KEEP_CHUNK = -2
 _PERCENTILE = 60.0
-# the model of the report: Wan 2.1 1.3B at 832 x 480, 16 bit, heads as the paper's rule counts them, chunk 3
-_REPORT_HEADS = {"local": 54, "anchor": 90, "memory": 216}
-_REPORT_CHUNK, _REPORT_WINDOW, _REPORT_SIZE, _REPORT_BYTES = 3, 21, (DEFAULT_WIDTH, DEFAULT_HEIGHT), 2
+_SHARE = 0.2
+DEFAULT_PRESET = "paper"  # of a new node; execute keeps paper, for API workflows that leave the input out
 
 
 def _tier(name: str, what: str, typical: str) -> io.Int.Input:
@@ -59,11 +55,12 @@ class HeadCachePolicy(io.ComfyNode):
                 io.Combo.Input(
                     "preset",
                     options=list(PRESETS),
-                    default="paper",
+                    default=DEFAULT_PRESET,
                     optional=True,
                     tooltip="paper: three kinds of heads. enhanced: the same, but far memory is not read while a "
-                    "chunk is stored. low_vram: least memory, forgets sooner. max: keeps most. uniform, "
-                    "uniform_21 and full treat all heads alike, for comparison. Typical: paper",
+                    "chunk is stored. low_vram: least memory, forgets sooner. max: keeps most. recall: as "
+                    "paper, but looks at each prompt change which old moments show the place, and brings those back. "
+                    "uniform, uniform_21 and full treat all heads alike, for comparison. Typical: paper",
                 ),
                 _tier(
                     "local_sink",
@@ -138,6 +135,24 @@ class HeadCachePolicy(io.ComfyNode):
                     "What one episode is. chunk: all frames of a chunk. frame: its middle frame, so that more "
                     "moments fit. Typical: preset (chunk; low_vram: frame)",
                 ),
+                _mode(
+                    "episode_choice",
+                    EPISODE_CHOICES,
+                    "How memory heads pick old moments. novelty: keeps what was unlike the rest. recall: looks at each "
+                    "prompt change which moments show the place that comes now. Typical: preset (novelty; recall: "
+                    "recall)",
+                ),
+                io.Float.Input(
+                    "recall_share",
+                    default=_SHARE,
+                    min=0.0,
+                    max=0.99,
+                    step=0.01,
+                    optional=True,
+                    advanced=True,
+                    tooltip="How alike an old moment must be for recall; of those that are, the newest are read. "
+                    "Lower: only the most alike. Higher: newer ones, also of other places. Typical: 0.2",
+                ),
             ],
             outputs=[
                 CachePolicySocket.Output(
@@ -165,6 +180,8 @@ class HeadCachePolicy(io.ComfyNode):
         novelty_percentile: float = _PERCENTILE,
         trained_frames: int = 0,
         episode: str = _PRESET,
+        episode_choice: str = _PRESET,
+        recall_share: float = _SHARE,
     ) -> io.NodeOutput:
         chosen = PRESETS[preset]
         tiers_changed = any(
@@ -180,12 +197,16 @@ class HeadCachePolicy(io.ComfyNode):
             )
         )
         tiers_changed = tiers_changed or compress_from_chunk != _KEEP_CHUNK or novelty_percentile != _PERCENTILE
-        tiers_changed = tiers_changed or episode != _PRESET
+        tiers_changed = tiers_changed or episode != _PRESET or episode_choice != _PRESET or recall_share != _SHARE
         if chosen.keep_everything and tiers_changed:
             raise ValueError(
                 f"The preset {preset} keeps every frame, so there are no tiers, episodes or warm-up to change. "
                 "One was set. Set those widgets back, or choose another preset."
             )
+        if episode_choice == _PRESET:
+            episode_choice = chosen.episode_choice
+        if episode == _PRESET:  # single frames are not recalled, so that a preset which keeps them takes whole chunks
+            episode = "chunk" if episode_choice == "recall" else chosen.episode
         policy = replace(
             chosen,
             local=_changed(chosen.local, local_sink, _KEEP, local_recent),
@@ -198,9 +219,12 @@ class HeadCachePolicy(io.ComfyNode):
             else compress_from_chunk,
             novelty_percentile=novelty_percentile,
             trained_frames=trained_frames,
-            episode=chosen.episode if episode == _PRESET else episode,
+            episode=episode,
+            episode_choice=episode_choice,
+            recall_share=recall_share,
         )
-        return io.NodeOutput(policy, _report(policy))
+        idle = _idle(policy, novelty_percentile != _PERCENTILE, recall_share != _SHARE)
+        return io.NodeOutput(policy, "\n".join([policy_report(policy), *idle]))
 
 
 def _changed(tiers: Tiers, sink: int, episodes: int, recent: int) -> Tiers:
@@ -212,24 +236,10 @@ def _changed(tiers: Tiers, sink: int, episodes: int, recent: int) -> Tiers:
     )
 
 
-def _report(policy: CachePolicy) -> str:
-    if policy.keep_everything:
-        return f"{policy.name}: every head keeps every frame. Memory and time grow with the video."
-    frame_head_bytes = 2 * tokens_per_frame(*latent_size(*_REPORT_SIZE)) * HEAD_DIM * _REPORT_BYTES
-    modes = f"rope {policy.rope}, commit context {policy.commit_context}, episode {policy.episode}"
-    lines, history, attended = [f"{policy.name}: {modes}"], 0, 0
-    for head_type in HEAD_TYPES:
-        tiers, heads = policy.whole_tiers(head_type, _REPORT_CHUNK), _REPORT_HEADS[head_type]
-        history += heads * tiers.frames * frame_head_bytes
-        attended += heads * (tiers.frames + _REPORT_CHUNK)
-        lines.append(
-            f"{head_type}: sink {tiers.sink}, episodes {tiers.episodes}, recent {tiers.recent}; reads "
-            f"{tiers.frames + _REPORT_CHUNK} frames with a chunk of {_REPORT_CHUNK}"
-        )
-    share = attended / (sum(_REPORT_HEADS.values()) * _REPORT_WINDOW)
-    lines.append(
-        f"Wan 2.1 1.3B at {_REPORT_SIZE[0]} x {_REPORT_SIZE[1]}, 16 bit: history {history / 1e9:.2f} GB whatever "
-        f"the length; {share:.3f} of the attention work of a {_REPORT_WINDOW}-frame window. The sampler's report "
-        "has the real figures."
-    )
-    return "\n".join(lines)
+def _idle(policy: CachePolicy, has_percentile: bool, has_share: bool) -> list[str]:
+    """Sentences on what is set and does nothing."""
+    if policy.recalls and not policy.memory.episodes:
+        return ["episode_choice is recall, but memory_episodes is 0, so that nothing is recalled."]
+    idle = "novelty_percentile" if policy.recalls and has_percentile else ""
+    idle = "recall_share" if not policy.recalls and has_share else idle
+    return [f"{idle} does nothing, since episode_choice is {policy.episode_choice}."] if idle else []

@@ -38,11 +38,17 @@ class RunReport(Generic[Text]):
         if not every_chunk and len(shown) > EVERY_CHUNK_UP_TO:
             around = {0, len(shown), *(segment.first_chunk for segment in self.segments)}
             shown = [chunk for chunk in shown if any(abs(chunk.index - place) <= SHOWN_AROUND for place in around)]
-        profile = self.profile
+        profile, recall = self.profile, self._recall()
+        notes = list(self.notes)
+        if recall is not None:
+            notes.append(
+                f"Recalled: {recall['looks']} looks and {recall['loads']} chunks read again, {recall['passes']} passes "
+                f"in all, for {recall['choices']} choices."
+            )
         return json.dumps(
             {
                 "format": FORMAT,
-                "notes": list(self.notes),
+                "notes": notes,
                 "segments": _stretches(self.segments, len(self.chunks)),
                 "schedule": self.schedule,
                 "settings": dict(self.settings),
@@ -50,12 +56,27 @@ class RunReport(Generic[Text]):
                 "profile": None if profile is None else _profile(profile),
                 "prefix_decisions": [asdict(decision) for decision in self.chunks[0].prefix_decisions],
                 "chunks": [_chunk(chunk) for chunk in shown],
+                "recall": recall,
                 "kv_bytes": self.chunks[-1].kv_bytes,
                 "chunk_bytes": self.chunk_bytes,
                 "peak_bytes": max(chunk.kv_bytes for chunk in self.chunks) + self.chunk_bytes,
                 "seconds": round(self.seconds, 3),
             }
         )
+
+    def _recall(self) -> dict[str, int] | None:
+        """What recalling took, of all chunks as each was made; None under a policy that does not recall."""
+        if self.settings.get("episode_choice") != "recall":
+            return None
+        choices = [chunk.choice for chunk in self.chunks if chunk.choice is not None]
+        passes, looks = sum(choice.passes for choice in choices), sum(choice.candidates > 1 for choice in choices)
+        repeats = sum(bool(choice.frames) for choice in choices) if _has_one_step(self.settings) else 0
+        return {"choices": len(choices), "looks": looks, "loads": passes - looks - repeats, "passes": passes}
+
+
+def _has_one_step(settings: Mapping[str, Setting]) -> bool:
+    sigmas = settings["sigmas"]
+    return isinstance(sigmas, Sequence) and len(sigmas) == 2
 
 
 def _profile(profile: HeadProfile) -> dict[str, object]:
@@ -87,6 +108,7 @@ def _chunk(chunk: Chunk) -> dict[str, object]:
         "position": chunk.position,
         "seconds": round(chunk.seconds, 4),
         "decision": asdict(chunk.decisions[0]) if chunk.decisions else None,
+        "choice": None if chunk.choice is None else asdict(chunk.choice),
         "kv_bytes": chunk.kv_bytes,
         "seen": {head_type: [list(place) for place in seen] for head_type, seen in chunk.seen.items()},
     }

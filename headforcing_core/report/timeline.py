@@ -17,7 +17,7 @@ _LONGEST_LABEL = 300
 
 def draw_timeline(chunks: Sequence[Chunk], starts: Sequence[float], segments: Sequence[Segment[Text]]) -> Image.Image:
     """Time to the right, one panel per head type: which frames each chunk read, coloured by tier. The prompts of the
-    segments stand along the top."""
+    segments stand along the top, and a mark below the memory heads where it was chosen what they recall."""
     left, right, top, panel, gap = 90, 20, 86, 130, 26
     width = min(max(_TIMELINE_WIDTHS[0], left + right + 8 * len(chunks)), _TIMELINE_WIDTHS[1])
     image = Image.new("RGB", (width, top + (panel + gap) * len(HEAD_TYPES) + 50), BACKGROUND)
@@ -44,6 +44,8 @@ def draw_timeline(chunks: Sequence[Chunk], starts: Sequence[float], segments: Se
                 low = y + panel - panel * frame / last_frame
                 high = min(low - 2, y + panel - panel * (frame + 1) / last_frame)
                 draw.rectangle((x, max(y, high), max(x + 1, x + step - 1), low), fill=_TIER_SHADES[tier])
+            if head_type == "memory" and chunk.choice is not None:
+                draw.rectangle((x, y + panel + 2, max(x + 1, x + step - 1), y + panel + 6), fill=INK)
     bottom = top + (panel + gap) * len(HEAD_TYPES) - gap
     for place in range(0, len(chunks), max(1, len(chunks) // 8)):
         centred(draw, (left + step * place, bottom + 14), f"{starts[place]:.1f} s", INK, 12)
@@ -51,6 +53,10 @@ def draw_timeline(chunks: Sequence[Chunk], starts: Sequence[float], segments: Se
         x = left + 130 * number
         draw.rectangle((x, bottom + 34, x + 16, bottom + 48), fill=colour, outline=INK)
         draw.text((x + 24, bottom + 33), tier, fill=INK, font=font(14))
+    if any(chunk.choice is not None for chunk in chunks):
+        x = left + 130 * len(_TIER_SHADES)
+        draw.rectangle((x, bottom + 39, x + 16, bottom + 43), fill=INK)
+        draw.text((x + 24, bottom + 33), "chosen anew what memory heads recall", fill=INK, font=font(14))
     return image
 
 

@@ -13,6 +13,7 @@ from ...headforcing_core.kv_memory.memory_plan import MemoryPlan
 from ...headforcing_core.policy.fitting import FittedPolicy, fit_policy
 from ...headforcing_core.policy.presets import PRESETS
 from ...headforcing_core.rollout.memory_size import plan_memory
+from ...headforcing_core.rollout.recall_bound import RecallBound
 from ...headforcing_core.run_store.chunk_file import most_bytes
 
 
@@ -97,3 +98,21 @@ def run_cost(fitted: FittedPolicy, memory: MemoryPlan, profiled: bool, video: Vi
 def chunk_bytes(video: VideoShape) -> int:
     """Bytes of the file of one chunk, at most."""
     return most_bytes(video.chunk_shape)
+
+
+def recall_in_words(bound: RecallBound) -> str:
+    """The most passes that recalling takes, beside those of the run itself."""
+    known = (
+        f"Recall: at most {_counted(bound.looks, 'look')} and {_counted(bound.loads, 'chunk')} read again "
+        f"({_counted(bound.passes, 'pass', 'es')}, beside {bound.made_anyway})"
+    )
+    if not bound.views:
+        return f"{known}; a live prompt adds up to {bound.a_choice}."
+    return (
+        f"{known}, and {_counted(bound.views, 'time')} more where the view changes without a new prompt; each of "
+        f"those, or a live prompt, adds up to {bound.a_choice}."
+    )
+
+
+def _counted(number: int, word: str, ending: str = "s") -> str:
+    return f"{number} {word}{'' if number == 1 else ending}"

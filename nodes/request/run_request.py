@@ -129,6 +129,8 @@ class RunRequest:
             "compress_from_chunk": self.fitted.compress_from_chunk,
             "novelty_percentile": policy.novelty_percentile,
             "episode": policy.episode,
+            "episode_choice": policy.episode_choice,
+            "recall_share": policy.recall_share,
             **{head_type: asdict(self.fitted.tiers(head_type)) for head_type in HEAD_TYPES},
             "seed": self.seed,
             "noise": self.noise,

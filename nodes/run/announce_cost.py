@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from ...headforcing_core.files.byte_words import bytes_in_words
 from ...headforcing_core.files.disk_room import free_on_disk
+from ...headforcing_core.rollout.recall_bound import recall_bound
 from ..host.device_memory import free_bytes, total_bytes
 from ..host.model import pass_bytes, weights_bytes
 from ..keeping.kept_run import KeptRun
 from ..keeping.output_folder import runs_folder
-from ..request.run_cost import RunCost, chunk_bytes
+from ..request.run_cost import RunCost, chunk_bytes, recall_in_words
 
 if TYPE_CHECKING:
     from .make_video import VideoJob
@@ -29,6 +30,9 @@ def announce_cost(job: VideoJob, cost: RunCost) -> tuple[RunCost, str]:
     )
     total = total_bytes(model)
     parts = [cost.told(free_bytes(model), total), cost.warning(total)]
+    bound = recall_bound(job.request.rollout)
+    if bound is not None:
+        parts.append(recall_in_words(bound))
     if isinstance(job.run, KeptRun):
         kept = bytes_in_words((video.chunks - job.run.finished.chunks) * chunk_bytes(video))
         parts.append(f"Disk: {kept} for the chunks; {bytes_in_words(free_on_disk(runs_folder()))} are free.")

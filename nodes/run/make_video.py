@@ -116,9 +116,7 @@ def _make_chunks(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes,
     backbone = HostBackbone(request.model, run.seed_for(0))
     memory = KVMemory(heads.memory, backbone.attention, rotate)
     steps = len(wanted.sigmas) - 1
-    progress = RunProgress(
-        request.model, request.video, steps, job.status, request.fitted.episode_frames, live.prompt_of
-    )
+    progress = RunProgress(request.model, request.video, steps, job.status, request.fitted, live.prompt_of)
     chunks: list[Chunk] = []
     beside = 0
     with closing(progress):

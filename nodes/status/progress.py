@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from ...headforcing_core.files.disk_room import reason_of
-from ...headforcing_core.geometry import VideoShape
+from ...headforcing_core.geometry import VideoShape, pixel_frames_of
+from ...headforcing_core.policy.fitting import FittedPolicy
 from ...headforcing_core.rollout.loop import Chunk
 from .node_status import NodeStatus
 from .preview import Flipbook, flipped_frames, flipped_pictures, frame_previewer, show_on
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 
 _LONGEST_PROMPT = 48
+_MOST_CLOCKS = 3
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +84,7 @@ class StepProgress:
 
 class RunProgress(StepProgress):
     """Progress of a run, which also shows each finished chunk as it moves, and in its line of text the prompt and what
-    is remembered. An episode has `episode_frames`; `prompt_of` gives a chunk's prompt. Close it when the run ends."""
+    is remembered under a policy. `prompt_of` gives a chunk's prompt. Close it when the run ends."""
 
     def __init__(
         self,
@@ -90,12 +92,12 @@ class RunProgress(StepProgress):
         video: VideoShape,
         steps: int,
         status: NodeStatus,
-        episode_frames: int,
+        policy: FittedPolicy,
         prompt_of: Callable[[int], str],
     ) -> None:
         super().__init__(video.chunks, steps, status)
         self._fps = video.fps
-        self._episode_frames = episode_frames
+        self._policy = policy
         self._prompt_of = prompt_of
         self._began = perf_counter()
         self._remembered = ""
@@ -109,9 +111,7 @@ class RunProgress(StepProgress):
     def made(self, chunk: Chunk, pictures: Tensor | None) -> None:
         """A chunk is done, and decoded if the video is made with it."""
         self._made = chunk.index + 1
-        frames = sum(tier == "episode" for _, _, tier in chunk.seen["memory"])
-        episodes = -(-frames // self._episode_frames)
-        self._remembered = f" | {episodes} episodes, {chunk.kv_bytes / 1e9:.2f} GB"
+        self._remembered = f" | {self._episodes(chunk)}, {chunk.kv_bytes / 1e9:.2f} GB"
         if self._previewer is None:  # no previews are wanted
             return
         try:
@@ -136,6 +136,16 @@ class RunProgress(StepProgress):
     def _details(self, chunk: int) -> str:
         prompt = shorten(self._prompt_of(chunk), _LONGEST_PROMPT, placeholder="...")
         return f" | {prompt}{self._remembered}"
+
+    def _episodes(self, chunk: Chunk) -> str:
+        """How many a chunk read; under a policy that recalls, the seconds of the video that they are from."""
+        frames = [frame for frame, _, tier in chunk.seen["memory"] if tier == "episode"]
+        each = self._policy.episode_frames
+        told = f"{-(-len(frames) // each)} episodes"
+        if not self._policy.recalls or not frames:
+            return told
+        clocks = list(dict.fromkeys(_clock(max(0, pixel_frames_of(first)) / self._fps) for first in frames[::each]))
+        return f"{told} from {', '.join(clocks[:_MOST_CLOCKS])}{', ...' * (len(clocks) > _MOST_CLOCKS)}"
 
     def _no_preview(self, error: Exception) -> None:
         self._previewer = None

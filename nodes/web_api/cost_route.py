@@ -28,8 +28,8 @@ UNKNOWN = "unknown"
 _SAMPLER = ("seconds", "fps", "width", "height", "run_name", "on_existing_run")
 _MODEL = ("model_name", "family", "chunk_frames")
 _POLICY = tuple(each.id for each in HeadCachePolicy.define_schema().inputs)
-_POLICY_TEXTS = ("preset", "rope", "commit_context", "episode")
-_POLICY_NUMBERS = ("novelty_percentile",)
+_POLICY_TEXTS = ("preset", "rope", "commit_context", "episode", "episode_choice")
+_POLICY_NUMBERS = ("novelty_percentile", "recall_share")
 _MOST = 10**9  # beyond what any node takes: a number that is too large gets the node's own sentence
 
 PolicyWidgets: TypeAlias = dict[str, str | float | None]

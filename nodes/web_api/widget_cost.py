@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
+
 from ...headforcing_core.checkpoint.families import ARFacts
 from ...headforcing_core.checkpoint.wan_weights import HEAD_DIM
 from ...headforcing_core.files.byte_words import bytes_in_words
@@ -15,6 +17,8 @@ from ...headforcing_core.heads.rules import LabelRule, label_heads
 from ...headforcing_core.policy.cache_policy import CachePolicy
 from ...headforcing_core.policy.fitting import fit_policy
 from ...headforcing_core.rollout.memory_size import plan_memory
+from ...headforcing_core.rollout.plan import RolloutPlan, Segment
+from ...headforcing_core.rollout.recall_bound import recall_bound
 from ..host.device_memory import free_bytes, total_bytes
 from ..keeping.output_folder import runs_folder
 from ..request.run_cost import RunCost, chunk_bytes, run_cost
@@ -70,6 +74,10 @@ def cost_parts(wanted: SamplerWidgets, facts: ARFacts | None, policy: CachePolic
             f"{bytes_in_words(free_bytes())} free",
             cost.warning(total),
         )
+    if lasts and facts is not None and policy is not None:
+        told = _recall(policy, facts, video)
+        if told:
+            yield told, ""
     if lasts and is_sized and wanted.run_name and wanted.on_existing_run:
         folder, each = runs_folder(), chunk_bytes(video)
         if wanted.on_existing_run == "new" or not (folder / wanted.run_name).exists():
@@ -100,6 +108,16 @@ def _length(video: VideoShape, beginning: str) -> str:
     frames = video.frames - (video.prefix_frames if continues else 0)
     told = f"{video.chunks} chunks, {frames} frames, {pictures / video.fps:.1f} s"
     return f"{told} without what goes before" if continues else told
+
+
+def _recall(policy: CachePolicy, facts: ARFacts, video: VideoShape) -> str:
+    """What recalling adds, as far as it is known without the prompts; nothing under other policies."""
+    fitted = fit_policy(policy, facts.chunk_frames, facts.trained_frames, video.frames)
+    prefix = torch.empty(1, 1, video.prefix_frames, 1, 1) if video.prefix_frames else None
+    bound = recall_bound(RolloutPlan(fitted, video.chunks, 1, 1, facts.sigmas, (Segment(0, ""),), prefix=prefix))
+    if bound is None:
+        return ""
+    return f"recall up to {bound.most} passes more, and {bound.a_choice} for each prompt change"
 
 
 def _cost(policy: CachePolicy, facts: ARFacts, video: VideoShape) -> RunCost:

@@ -16,6 +16,7 @@ from headforcing_core.report.head_map import draw_profile
 from headforcing_core.report.timeline import draw_timeline
 from headforcing_core.rollout.loop import Chunk
 from headforcing_core.rollout.plan import Segment
+from headforcing_core.rollout.recall import Choice
 
 # Machado, Oliveira and Fernandes 2009, severity 1.0, on linear RGB
 BLINDNESS = {
@@ -101,3 +102,17 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         save_profile(HeadProfile("f", "fast", LabelRule(), (("memory",),), None, {"sink": object()}), path)  # type: ignore[dict-item]
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("chosen", [(), (0,), (3, 7), (0, 9)])
+def test_a_timeline_marks_below_the_memory_heads_where_it_was_chosen_what_they_recall(chosen: tuple[int, ...]) -> None:
+    seen = {name: ((0, 0, "sink"),) for name in ("local", "anchor", "memory")}
+    choice = Choice((0,), (1.0,), 1, 1)
+    chunks = [
+        Chunk(c, (3 * c, 3 * c + 3), 18, torch.zeros(1), seen, (), 1, 0.1, choice=choice if c in chosen else None)
+        for c in range(10)
+    ]
+    picture = draw_timeline(chunks, [0.75 * c for c in range(10)], [Segment(0, None)])
+    step = (picture.width - 110) / 10
+    marked = [c for c in range(10) if picture.getpixel((int(90 + step * (c + 0.5)), 86 + 2 * 156 + 134)) != (255,) * 3]
+    assert tuple(marked) == chosen

@@ -29,6 +29,7 @@ def sizes(policy: CachePolicy) -> dict[str, tuple[int, int, int]]:
         ("max", (0, 0, 1), (3, 0, 1), (3, 9, 6), "full", -1),
         ("uniform", (3, 0, 7), (3, 0, 7), (3, 0, 7), "full", -1),
         ("uniform_21", (3, 0, 15), (3, 0, 15), (3, 0, 15), "full", -1),
+        ("recall", (0, 0, 1), (3, 0, 1), (3, 6, 6), "full", -1),
     ],
 )
 def test_a_preset_has_the_sizes_of_the_table(
@@ -67,12 +68,16 @@ def test_room_for_less_than_a_chunk_is_refused() -> None:
         fit_policy(replace(PAPER, memory=Tiers(3, 2, 6)), 3, 21, 240)
 
 
-def test_there_are_seven_presets_and_paper_comes_first() -> None:
-    assert list(PRESETS)[0] == "paper"
-    assert set(PRESETS) == {"paper", "enhanced", "low_vram", "max", "uniform", "uniform_21", "full"}
+def test_there_are_eight_presets_in_the_order_of_saved_workflows() -> None:
+    assert list(PRESETS) == ["paper", "enhanced", "low_vram", "max", "uniform", "uniform_21", "full", "recall"]
 
 
-def test_only_the_last_three_presets_need_no_profile() -> None:
+def test_recall_alone_recalls() -> None:
+    assert {name for name, preset in PRESETS.items() if preset.recalls} == {"recall"}
+    assert PRESETS["recall"] == replace(PAPER, name="recall", episode_choice="recall")
+
+
+def test_only_three_presets_need_no_profile() -> None:
     assert {name for name, preset in PRESETS.items() if not preset.needs_profile} == {"uniform", "uniform_21", "full"}
 
 

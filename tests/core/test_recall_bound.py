@@ -104,7 +104,7 @@ def random_film(seed: int) -> Film:
 
 def test_no_film_takes_more_than_its_bound_and_some_take_all_of_it() -> None:
     reached, reached_with_views, with_views = 0, 0, 0
-    for seed in range(60):
+    for seed in range(40):
         film = random_film(seed)
         bound = bound_of(film)
         chunks, passes = made(film)
@@ -116,7 +116,7 @@ def test_no_film_takes_more_than_its_bound_and_some_take_all_of_it() -> None:
         reached += spent == bound.most > 0
         reached_with_views += spent == bound.most and bound.views > 0
         with_views += bound.views > 0
-    assert reached >= 5 and reached_with_views >= 3 and with_views >= 15, (reached, reached_with_views, with_views)
+    assert reached >= 5 and reached_with_views >= 3 and with_views >= 10, (reached, reached_with_views, with_views)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ import pytest
 
 CONTRACT = Path(__file__).with_name("contract.json")
 REQUIRED = {"model", "clip", "text", "model_name", "profile_name"}
+LEFT_OUT = {"HeadForcingCachePolicy.preset": "paper"}
+"""What API workflows mean that leave an input out, whatever a new node has."""
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +69,7 @@ def test_every_optional_widget_repeats_its_default_in_execute(ours) -> None:
             default = parameters[given.id].default
             assert default is not inspect.Parameter.empty, f"{node_id}.{given.id}"
             if getattr(given, "default", None) is not None:
-                assert default == given.default, f"{node_id}.{given.id}"
+                assert default == LEFT_OUT.get(f"{node_id}.{given.id}", given.default), f"{node_id}.{given.id}"
 
 
 def test_at_most_six_plain_widgets_stand_on_a_node_before_advanced_ones(ours) -> None:

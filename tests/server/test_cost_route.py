@@ -33,6 +33,8 @@ POLICY = {
     "novelty_percentile": 60.0,
     "trained_frames": 0,
     "episode": "preset",
+    "episode_choice": "preset",
+    "recall_share": 0.2,
 }
 MODEL = {"model_name": "self_forcing_dmd.pt", "family": "auto", "chunk_frames": 0}
 ROUTE = "/head_forcing/cost"
@@ -91,6 +93,32 @@ def test_the_chunk_and_the_size_are_those_of_the_model(comfyui: Server) -> None:
     large = ask(comfyui, model={**MODEL, "model_name": "krea-realtime-video-14b.safetensors"})
     assert "up to 31 GB, " in large["line"] and "Wan 2.1 14B (40 layers of 40 heads)" in large["tooltip"]
     assert ask(comfyui, model=None)["line"] == ask(comfyui)["line"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "more", "told"),
+    [
+        ({"preset": "recall"}, {}, "up to 9 passes more, and 3 for each"),  # chunks 7, 15 and 23 of 27
+        ({"preset": "recall"}, {"seconds": 5.0}, "up to 0 passes more, and 3 for each"),  # 7 chunks: all is read
+        ({"episode_choice": "recall"}, {}, "up to 9 passes more, and 3 for each"),
+        ({"preset": "low_vram", "episode_choice": "recall"}, {}, "up to 6 passes more, and 2 for each"),
+        (
+            {"preset": "max", "episode_choice": "recall"},
+            {"beginning": "start_image"},
+            "up to 12 passes more, and 4 for",
+        ),
+        ({"preset": "recall", "memory_episodes": 0}, {}, None),
+        ({"preset": "uniform", "episode_choice": "recall"}, {}, None),
+        ({"preset": "recall", "episode_choice": "novelty"}, {}, None),
+        ({"preset": "paper"}, {}, None),
+    ],
+)
+def test_what_recalling_takes_is_told_without_the_prompts(
+    comfyui: Server, changes: Mapping[str, object], more: dict, told: str | None
+) -> None:
+    parts = ask(comfyui, {**POLICY, **changes}, **more)["line"].split(" | ")
+    recall = [part for part in parts if part.startswith("recall")]
+    assert len(recall) == (told is not None) and all(f"recall {told}" in part for part in recall)
 
 
 def test_a_run_with_a_name_takes_disk(comfyui: Server) -> None:
