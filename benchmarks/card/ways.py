@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.card.ceilings import hosts_order
+from benchmarks.shared.host_process import PACK
 from benchmarks.shared.stage import Rolling
 from headforcing_core.kv_memory import head_buffer, memory
 from headforcing_core.kv_memory.head_buffer import HeadBuffer
@@ -28,7 +30,7 @@ def ways(rolling: Rolling) -> dict[str, Inside]:
         NUMBERS: _number_by_number,
     }
     if rolling.on_card:
-        found[STREAMS] = partial(patch.object, memory, "attend_all", Streams())
+        found[STREAMS] = partial(attending, Streams())
     return found
 
 
@@ -69,6 +71,16 @@ class Streams:
 def _numbers_read(call: Callable[[], Tensor]) -> int:
     assert isinstance(call, partial)
     return call.args[1].numel()
+
+
+@contextmanager
+def attending(attend_all: Callable[[Sequence[Callable[[], Tensor]]], list[Tensor]]) -> Iterator[None]:
+    """Inside, this stands in place of `attend_all`: in the core that rollouts are made of here, and in the one that the
+    pack imports as its own."""
+    with ExitStack() as patches:
+        for module in (memory, sys.modules[f"{PACK}.{memory.__name__}"]):
+            patches.enter_context(patch.object(module, "attend_all", attend_all))
+        yield
 
 
 @contextmanager
