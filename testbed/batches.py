@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import TypeVar
 
@@ -87,10 +88,16 @@ def spread(values: Tensor, video: Tensor) -> Tensor:
     return values.repeat_interleave(video.shape[2] // values.shape[1], dim=1)[:, None, :, None, None]
 
 
+@cache
+def levels(device: torch.device) -> Tensor:
+    """The sampler's noise levels, on a device."""
+    return torch.tensor(LEVELS, device=device)
+
+
 def draw_levels(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
     """Noise levels of chunks, mostly the sampler's own, where the generator is."""
     place = {"generator": generator, "device": generator.device}
-    exact = torch.tensor(LEVELS, device=generator.device)[torch.randint(len(LEVELS), shape, **place)]
+    exact = levels(generator.device)[torch.randint(len(LEVELS), shape, **place)]
     anywhere = torch.rand(shape, **place).clamp(min=_LEAST)
     return torch.where(torch.rand(shape, **place) < _ANY_LEVEL, anywhere, exact)
 

@@ -8,7 +8,7 @@ chunks at once. "Group" below is one chunk in one of its two forms; clean groups
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -202,6 +202,8 @@ def window_attention(turn: Tensor, part: Attention, x: Tensor) -> Tensor:
     return torch.stack(outs, dim=1).transpose(2, 3).flatten(3)
 
 
+@cache
+@torch.inference_mode(mode=False)
 def rotation(frames: int, rows: int, columns: int, device: torch.device) -> Tensor:
     """Cosine and sine of the turns of all tokens, (tokens, 64, 2): 22 pairs for time, 21 each for row and column."""
     side = 2 * (HEAD_DIM // 6)

@@ -31,6 +31,11 @@ class Scripts:
     words: Tensor
     weights: Tensor
 
+    def pin_memory(self) -> "Scripts":
+        """The same in memory that a device can fetch while it works."""
+        frames = Frames(*(each.pin_memory() for each in self.frames.__dict__.values()))
+        return Scripts(self.step, frames, self.words.pin_memory(), self.weights.pin_memory())
+
 
 @dataclass(frozen=True)
 class ScriptSource(Dataset[Scripts]):
@@ -57,9 +62,9 @@ def make_batch(scripts: Scripts, device: torch.device) -> tuple[Batch, Tensor]:
     shape = (films, LATENT_CHANNELS, TRAINED_FRAMES, *LATENT_SIZE)
     noise = torch.randn(shape, generator=generator, device=device)
     made = decide(scripts.frames.to(device), noise, sigmas, generator)
-    texts = load_words().to(device)[scripts.words.to(device)]
+    texts = load_words(device)[scripts.words.to(device, non_blocking=True)]
     clean = spoil(made.truth, sigmas.shape, generator)
-    return Batch(made.truth, clean, noise, made.noisy, sigmas, texts), scripts.weights.to(device)
+    return Batch(made.truth, clean, noise, made.noisy, sigmas, texts), scripts.weights.to(device, non_blocking=True)
 
 
 def _changes(film: Sequence[GrownPrompt]) -> set[int]:

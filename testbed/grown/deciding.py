@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from ..deciding import REACH, UNDECIDED, thing_kernel
-from ..latents import LATENT_SIZE, load_basis
-from ..prompts import COLOURS, SHAPES, SKIES
-from ..world import EVERY_LANDMARK, rgb
+from headforcing_core.geometry import SPACE_STRIDE
+
+from ..deciding import REACH, UNDECIDED
+from ..world import EVERY_LANDMARK, THING_ROWS, WIDTH
 from .drawing import (
     MARK_ROWS,
     SKY_ROWS,
@@ -92,9 +92,7 @@ def _choose(frames: Frames, seen: Landscape, noise: Tensor, sigmas: Tensor) -> t
     return first, torch.where(sigmas.gather(1, at_first) >= UNDECIDED, best, seen.marks)
 
 
-def _best_start(
-    frames: Frames, start: Tensor, noise: Tensor, sigma: Tensor, generator: torch.Generator
-) -> Tensor:
+def _best_start(frames: Frames, start: Tensor, noise: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
     """Where the things begin, (films, 2), so that the noisy first chunk resembles them most, where that is open."""
     device, films = noise.device, len(noise)
     early = Frames(*(each[:, :CHUNK_FRAMES] if each.ndim == 2 else each for each in frames.__dict__.values()))
@@ -102,8 +100,7 @@ def _best_start(
     thing = sky_latent(early, *things(start, early.way)) - known.skies[early.sky].permute(0, 2, 1)[..., None, None]
     noisy = torch.lerp(thing, noise, sigma[:, None, None, None, None])
     pixels = _weights(noisy, early)  # (films, frames, rows, columns): what a pixel of the thing counts
-    kernels = torch.stack([thing_kernel(shape) for shape in SHAPES]).to(device)[:, None]
-    alike = conv2d(pixels.flatten(0, 1)[:, None], kernels, padding=REACH).unflatten(0, (films, CHUNK_FRAMES))
+    alike = conv2d(pixels.flatten(0, 1)[:, None], known.things, padding=REACH).unflatten(0, (films, CHUNK_FRAMES))
     shape = early.shape[:, :1, None, None].expand(-1, CHUNK_FRAMES, *alike.shape[3:])[:, :, None]
     alike = alike.gather(2, shape)[:, :, 0]
     others = 2 * torch.rand(films, _STARTS, 2, generator=generator, device=device)
@@ -117,8 +114,5 @@ def _best_start(
 
 def _weights(noisy: Tensor, frames: Frames) -> Tensor:
     tints = tables(noisy.device).tints[frames.sky, frames.colour]  # (films, frames, 64, 16)
-    patches = torch.einsum("bcfyx,bfpc->bfyxp", noisy, tints)
-    size = LATENT_SIZE[1] * 8
-    return patches.unflatten(4, (8, 8)).permute(0, 1, 2, 4, 3, 5).flatten(4).flatten(2, 3).reshape(
-        *patches.shape[:2], -1, size
-    )
+    patches = torch.einsum("bcfyx,bfpc->bfyxp", noisy, tints).unflatten(4, (SPACE_STRIDE, SPACE_STRIDE))
+    return patches.permute(0, 1, 2, 4, 3, 5).reshape(*patches.shape[:2], THING_ROWS, WIDTH)

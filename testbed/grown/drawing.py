@@ -12,8 +12,10 @@ from torch import Tensor
 
 from headforcing_core.geometry import LATENT_CHANNELS, SPACE_STRIDE
 
+from ..deciding import thing_kernel
 from ..latents import LATENT_SIZE, Basis, load_basis
-from ..prompts import COLOURS, PLACES as OLD_PLACES, SKIES
+from ..prompts import COLOURS, SHAPES, SKIES
+from ..prompts import PLACES as OLD_PLACES
 from ..world import (
     EVERY_LANDMARK,
     GROUND_TOP,
@@ -45,12 +47,14 @@ THING_TOP = 1.0 + _HALF
 @dataclass(frozen=True)
 class Tables:
     """`skies` (skies, 16); `grounds` (places, 16); `marks` (skies, landmarks, slot columns, 16, rows); `tints` (skies,
-    colours, 64, 16): what a pixel of the thing adds to the latent of its patch."""
+    colours, 64, 16): what a pixel of the thing adds to the latent of its patch; `things` (shapes, 1, rows, columns):
+    what it covers around its middle."""
 
     skies: Tensor
     grounds: Tensor
     marks: Tensor
     tints: Tensor
+    things: Tensor
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,8 @@ def tables(device: torch.device) -> Tables:
     tints = torch.stack(
         [torch.stack([pixels @ torch.from_numpy(rgb(colour) - rgb(sky)) for colour in COLOURS]) for sky in SKIES]
     ).mT
-    found = (skies, grounds, torch.stack(marks), tints)
+    kernels = torch.stack([thing_kernel(shape) for shape in SHAPES])[:, None]
+    found = (skies, grounds, torch.stack(marks), tints, kernels)
     return Tables(*(each.contiguous().to(device) for each in found))
 
 

@@ -38,7 +38,7 @@ class Frames:
 
     def to(self, device: torch.device) -> "Frames":
         """The same on a device."""
-        return Frames(*(each.to(device) for each in self.__dict__.values()))
+        return Frames(*(each.to(device, non_blocking=True) for each in self.__dict__.values()))
 
 
 def frames_of(films: Sequence[Sequence[GrownPrompt]]) -> Frames:

@@ -1,4 +1,4 @@
-"""Where the training of the grown world's model begins: layers of the old model, and its text layer fitted to new words.
+"""Where the training of the grown world's model begins: layers of the old one, its text layer fitted to new words.
 
 The small model takes some of the old one's layers whole but for the feed-forward parts, of which it keeps the units
 with the largest weights. The layer that reads the text is given what it gave for the old encoder's words: a word that

@@ -1,6 +1,6 @@
 """Train the model of the grown world. A run lasts as long as it is told and goes on from a 16-bit checkpoint.
 
-usage: python -m testbed.grown.train --seconds 440 [--device cuda] [--batch 48] [--from FILE] [--folder build/testbed/grown]
+usage: python -m testbed.grown.train --seconds 440 [--device cuda] [--from FILE] [--folder build/testbed/grown]
 
 Without --from it begins with layers of the old world's model and a fitted text layer (start.py). Writes to the folder,
 every minute and at the end: grown_world.safetensors, averaged weights in bfloat16, which is a model and what a later
@@ -13,7 +13,6 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from random import Random
 from time import perf_counter
@@ -24,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..batches import LEVELS, Batch
+from ..batches import Batch, levels
 from ..model_files import TRAINED, network_of
 from ..network import CausalWan
 from ..train import OWN_LEVELS, losses, optimizers, own_history
@@ -69,8 +68,8 @@ class LossRows:
 
     def add(self, by_chunk: Tensor, batch: Batch, weights: Tensor) -> None:
         """Count the losses of a step."""
-        levels = torch.tensor(LEVELS, device=by_chunk.device)[:, None, None]
-        at = torch.cat([weights[None], weights * ((batch.sigmas - levels).abs() < 1e-6)])
+        known = levels(by_chunk.device)[:, None, None]
+        at = torch.cat([weights[None], weights * ((batch.sigmas - known).abs() < 1e-6)])
         sums = torch.stack([(at * by_chunk).sum(dim=(1, 2)), at.sum(dim=(1, 2))])
         self._steps, self._sums = self._steps + 1, self._sums.to(sums.device) + sums
 
@@ -137,6 +136,7 @@ def _scripts(first: int, given: argparse.Namespace) -> Iterator[Scripts]:
             sampler=range(first, first + 10**7),
             num_workers=given.workers,
             prefetch_factor=8 if given.workers else None,
+            pin_memory=given.device != "cpu",
         )
     )
 
@@ -146,7 +146,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m testbed.grown.train", description=__doc__, allow_abbrev=False)
     parser.add_argument("--seconds", type=float, required=True, help="that this run lasts, the start included")
     parser.add_argument("--steps", type=int, help="end earlier, after so many steps")
-    parser.add_argument("--from", type=Path, dest="start", metavar="FILE", help="a grown_world.safetensors to go on from")
+    parser.add_argument("--from", type=Path, dest="start", metavar="FILE", help="a model to go on from")
     parser.add_argument("--folder", type=Path, default=TRAINED / "grown")
     parser.add_argument("--batch", type=int, default=48, help="windows a step")
     parser.add_argument("--own-history", type=float, default=0.5, help="share of later steps on the model's own frames")

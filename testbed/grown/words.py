@@ -14,11 +14,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..prompts import COLOURS, SHAPES, SKIES, SPEEDS
 from ..prompts import CAMERAS as _CAMERAS
+from ..prompts import COLOURS, SHAPES, SKIES, SPEEDS
 
 WORDS_FILE = Path(__file__).parents[1] / "models" / "grown_words.safetensors"
 TEXT_DIM = 64
+_CPU = torch.device("cpu")
 PLACES = ("harbour", "meadow", "desert", "snowfield", "orchard", "town")
 THINGS = {
     "harbour": ("boats", "gulls", "nets"),
@@ -91,9 +92,9 @@ def word_numbers(prompt: GrownPrompt) -> tuple[int, ...]:
 
 
 @cache
-def load_words() -> Tensor:
-    """The vectors of all words, (words, TEXT_DIM)."""
-    return load_file(WORDS_FILE)["words"].float()
+def load_words(device: torch.device = _CPU) -> Tensor:
+    """The vectors of all words, (words, TEXT_DIM), on a device."""
+    return load_file(WORDS_FILE)["words"].float().to(device)
 
 
 def encode(prompt: GrownPrompt) -> Tensor:

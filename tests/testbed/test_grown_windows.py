@@ -20,7 +20,9 @@ HOME, AWAY = Prompt(sky="dusk"), Prompt(sky="dusk", place="meadow", colour="blue
 
 def grown(prompt: Prompt) -> GrownPrompt:
     words = THINGS[prompt.place][0], GROUNDS[prompt.place][0]
-    return GrownPrompt(prompt.shape, prompt.colour, prompt.speed, prompt.sky, prompt.place, *words, "here", "holds still")
+    return GrownPrompt(
+        prompt.shape, prompt.colour, prompt.speed, prompt.sky, prompt.place, *words, "here", "holds still"
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))
