@@ -5,7 +5,6 @@ Cameras are counted in frames of a pan, which are two columns of the latent.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -50,15 +49,15 @@ def frames_of(films: Sequence[Sequence[GrownPrompt]]) -> Frames:
         (COLOURS, "colour"),
         (SHAPES, "shape"),
     )
-    columns = [
-        torch.tensor([[known.index(getattr(prompt, name)) for prompt in film] for film in films])
+    columns = {
+        name: torch.tensor([[known.index(getattr(prompt, name)) for prompt in film] for film in films])
         for known, name in by_word
-    ]
+    }
     return Frames(
-        *(column.repeat_interleave(CHUNK_FRAMES, dim=1) for column in columns),
-        torch.tensor([ways(film) for film in films]),
-        torch.tensor([cameras(film) for film in films]),
-        torch.tensor([film[0].camera == FOLLOWS for film in films]),
+        **{name: column.repeat_interleave(CHUNK_FRAMES, dim=1) for name, column in columns.items()},
+        way=torch.tensor([ways(film) for film in films]),
+        camera=torch.tensor([cameras(film) for film in films]),
+        follows=torch.tensor([film[0].camera == FOLLOWS for film in films]),
     )
 
 
@@ -73,10 +72,12 @@ def cameras(film: Sequence[GrownPrompt]) -> list[int]:
     begins there."""
     left: dict[str, int] = {}
     found: list[int] = []
-    for before, prompt in pairwise([None, *film]):
+    scene: tuple[str, ...] = ()
+    for prompt in film:
         at = left.get(prompt.place, 0)
-        if prompt.view != HERE and (before is None or _scene(before) != _scene(prompt)):
+        if prompt.view != HERE and _scene(prompt) != scene:
             at = VIEWS[prompt.view]
+        scene = _scene(prompt)
         found += [at + (frame + 1) * _STEPS[prompt.camera] for frame in range(CHUNK_FRAMES)]
         left[prompt.place] = found[-1]
     return found
