@@ -14,6 +14,7 @@ from headforcing_core.heads.profile_file import save_profile
 
 from ..head_profile import PROMPTS, measured_profile
 from .evaluate import MODEL_FILE, PROFILE_FILE
+from .batches import CHUNKS
 from .scripts import training_prompts
 from .words import encode
 
@@ -27,7 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--profile", type=Path, default=PROFILE_FILE)
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    profile = measured_profile(given.model, [encode(training_prompts(seed, 1)[0]) for seed in range(PROMPTS)])
+    profile = measured_profile(given.model, [encode(training_prompts(seed, CHUNKS)[0]) for seed in range(PROMPTS)])
     save_profile(profile, given.profile)
     print(profile.counts, profile.reliability_text)
 
