@@ -1,7 +1,10 @@
 """Training windows: worlds under random scripts as latents, at noise levels near those that the sampler uses."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -20,7 +23,10 @@ FIRST_TRAINING_SEED = 1_000_000  # seeds below are for tuning and reporting
 LEVELS = FOUR_STEPS[:-1]
 _ANY_LEVEL, _LEAST = 0.2, 0.02  # share of chunks at a noise level between those of the sampler
 _SPOILED, _MOST_SPOILED = 0.5, 0.15  # share of clean chunks with some noise, and how much at most
-_REREAD, _REREAD_CHUNKS = 0.3, 2  # share of windows in which the chunks before a change stand under the new prompt
+REREAD, _REREAD_CHUNKS = 0.3, 2  # share of windows in which the chunks before a change stand under the new prompt
+
+
+Words = TypeVar("Words")
 
 
 @dataclass(frozen=True)
@@ -49,9 +55,7 @@ def make_batch(seed: int, step: int, size: int, chunk_frames: int, texts: Texts)
     """The batch of a step; the same for the same arguments."""
     chunks = TRAINED_FRAMES // chunk_frames
     generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-    exact = torch.tensor(LEVELS)[torch.randint(len(LEVELS), (size, chunks), generator=generator)]
-    anywhere = torch.rand((size, chunks), generator=generator).clamp(min=_LEAST)
-    sigmas = torch.where(torch.rand((size, chunks), generator=generator) < _ANY_LEVEL, anywhere, exact)
+    sigmas = draw_levels((size, chunks), generator)
     noise = torch.randn((size, LATENT_CHANNELS, TRAINED_FRAMES, *LATENT_SIZE), generator=generator)
     windows, rows = [], []
     for place in range(size):
@@ -59,12 +63,10 @@ def make_batch(seed: int, step: int, size: int, chunk_frames: int, texts: Texts)
         script = training_script(world_seed, chunk_frames)
         windows.append(decide(World(world_seed, script), noise[place], sigmas[place].tolist(), generator))
         row = [texts.index(prompt_at(script, chunk * chunk_frames)) for chunk in range(chunks)]
-        reread = torch.rand((), generator=generator).item() < _REREAD
-        rows.append((_reread(row) if reread else row, row))
+        again = torch.rand((), generator=generator).item() < REREAD
+        rows.append((reread(row) if again else row, row))
     truth, noisy = (torch.stack(each) for each in zip(*windows, strict=True))
-    spoiled = torch.rand((size, chunks), generator=generator) < _SPOILED
-    amount = spoiled * _MOST_SPOILED * torch.rand((size, chunks), generator=generator)
-    clean = torch.lerp(truth, torch.randn(truth.shape, generator=generator), spread(amount, truth))
+    clean = spoil(truth, sigmas.shape, generator)
     return Batch(truth, clean, noise, noisy, sigmas, texts.tokens[torch.tensor(rows)])
 
 
@@ -86,8 +88,31 @@ def spread(values: Tensor, video: Tensor) -> Tensor:
     return values.repeat_interleave(video.shape[2] // values.shape[1], dim=1)[:, None, :, None, None]
 
 
-def _reread(rows: list[int]) -> list[int]:
-    # as the sampler's recache does at a prompt change: the last chunks are committed again with the new text
+@cache
+def levels(device: torch.device) -> Tensor:
+    """The sampler's noise levels, on a device."""
+    return torch.tensor(LEVELS, device=device)
+
+
+def draw_levels(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Noise levels of chunks, mostly the sampler's own, where the generator is."""
+    place = {"generator": generator, "device": generator.device}
+    exact = levels(generator.device)[torch.randint(len(LEVELS), shape, **place)]
+    anywhere = torch.rand(shape, **place).clamp(min=_LEAST)
+    return torch.where(torch.rand(shape, **place) < _ANY_LEVEL, anywhere, exact)
+
+
+def spoil(truth: Tensor, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """The clean chunks of (windows, chunks), some of them with a little noise."""
+    place = {"generator": generator, "device": generator.device}
+    spoiled = torch.rand(shape, **place) < _SPOILED
+    amount = spoiled * _MOST_SPOILED * torch.rand(shape, **place)
+    return torch.lerp(truth, torch.randn(truth.shape, **place), spread(amount, truth))
+
+
+def reread(rows: Sequence[Words]) -> list[Words]:
+    """The texts of clean chunks as the sampler's recache leaves them at a prompt change: the last ones before it are
+    committed again with the new text."""
     again = list(rows)
     for index, (before, after) in enumerate(pairwise(rows)):
         if before != after:

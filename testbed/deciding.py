@@ -22,7 +22,7 @@ from .latents import load_basis, world_latent
 from .prompts import Prompt, Scene, prompt_at
 from .world import EVERY_LANDMARK, HEIGHT, SLOT, THING_ROWS, WIDTH, Slot, World, last_picture, rgb, thing_cover
 
-_UNDECIDED = 0.5  # noise level from which on it is open what is there
+UNDECIDED = 0.5  # noise level from which on it is open what is there
 _STARTS = 64  # places for the thing to choose from
 _SKY_ROWS = THING_ROWS // SPACE_STRIDE  # of a latent
 _SLOT_COLUMNS = SLOT // SPACE_STRIDE
@@ -39,7 +39,7 @@ def decide(world: World, noise: Tensor, sigmas: Sequence[float], generator: torc
     chunk_frames = noise.shape[1] // len(sigmas)
     first_chunk = range(chunk_frames)
     decided = world
-    if sigmas[0] >= _UNDECIDED:
+    if sigmas[0] >= UNDECIDED:
         decided = replace(world, start=_best_start(world, noise[:, :chunk_frames], sigmas[0], generator))
     landmarks, offered = {}, []
     seen: set[Slot] = set()
@@ -50,7 +50,7 @@ def decide(world: World, noise: Tensor, sigmas: Sequence[float], generator: torc
         for slot in sorted(set().union(*in_view.values()) - seen):
             places = {frame: _first_column(world, slot, frame) for frame in frames if slot in in_view[frame]}
             first = EVERY_LANDMARK.index(world.landmark(slot))
-            best = _most_alike(blocks, first, noise, places, sigma) if sigma >= _UNDECIDED else first
+            best = _most_alike(blocks, first, noise, places, sigma) if sigma >= UNDECIDED else first
             landmarks[slot] = EVERY_LANDMARK[best]
             offered += [(frame, column, blocks[first] - blocks[best]) for frame, column in places.items()]
             seen.add(slot)

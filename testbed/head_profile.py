@@ -6,9 +6,12 @@ By the protocol that Profile Heads has as its default, on prompts drawn from the
 testbed/models/world_profile.safetensors, which Load Head Profile reads, and docs/quality_heads.png.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
 from random import Random
 
 import torch
+from torch import Tensor
 
 from headforcing_core.checkpoint.families import FOUR_STEPS
 from headforcing_core.checkpoint.fingerprint import weights_fingerprint
@@ -35,19 +38,18 @@ from .prompts import every_prompt
 from .text_encoder import load_texts
 
 PROFILE_FILE = MODELS / "world_profile.safetensors"
-_PROMPTS, _SEED, _PROTOCOL = 20, 0, "fast"
+PROMPTS, _SEED, _PROTOCOL = 20, 0, "fast"
 
 
-def watch(network: CausalWan, prompts: int = _PROMPTS) -> MassRecorder:
-    """Attention of every head while so many prompts play."""
-    shape, texts = network.shape, load_texts()
+def watch(network: CausalWan, texts: Sequence[Tensor]) -> MassRecorder:
+    """Attention of every head while prompts of these texts, (words, text_dim), play."""
+    shape = network.shape
     labels = label_heads(EVERY_HEAD, shape.layers, shape.heads, None)
     recorder = MassRecorder(shape.layers, CHUNK_FRAMES, seed=_SEED)
-    for number, prompt in enumerate(Random(_SEED).sample(every_prompt(), prompts)):
+    for number, text in enumerate(texts):
         watched = watched_chunks(_PROTOCOL, CHUNK_FRAMES, number, _SEED)
-        text = texts.tokens[texts.index(prompt)][None]
         policy = profiling_policy(_PROTOCOL, CHUNK_FRAMES, TRAINED_FRAMES, watched[-1] + 1)
-        plan = RolloutPlan(policy, watched[-1] + 1, *LATENT_SIZE, FOUR_STEPS, (Segment(0, text),))
+        plan = RolloutPlan(policy, watched[-1] + 1, *LATENT_SIZE, FOUR_STEPS, (Segment(0, text[None]),))
         memory = KVMemory(plan.memory_plan(labels), dense_attention, rotate, recorder)
         noise = PerChunkNoise(_SEED + number, (1, LATENT_CHANNELS, CHUNK_FRAMES, *LATENT_SIZE))
         backbone = NetworkBackbone(network, memory)
@@ -55,16 +57,22 @@ def watch(network: CausalWan, prompts: int = _PROMPTS) -> MassRecorder:
     return recorder
 
 
+def measured_profile(model: Path, texts: Sequence[Tensor]) -> HeadProfile:
+    """The roles of a model's heads, on prompts of these texts."""
+    weights = read_weights(model)
+    network = network_of(weights)
+    recorder, rule = watch(network, texts), LabelRule()
+    masses = recorder.masses()
+    labels = label_heads(rule, network.shape.layers, network.shape.heads, masses)
+    return HeadProfile(weights_fingerprint(weights), _PROTOCOL, rule, labels, masses, recorder.reliability())
+
+
 def main() -> None:
     """Measure, write, draw."""
     torch.set_num_threads(1)
-    weights = read_weights(MODEL_FILE)
-    network = network_of(weights)
-    recorder, rule = watch(network), LabelRule()
-    masses = recorder.masses()
-    labels = label_heads(rule, network.shape.layers, network.shape.heads, masses)
-    fingerprint = weights_fingerprint(weights)
-    profile = HeadProfile(fingerprint, _PROTOCOL, rule, labels, masses, recorder.reliability())
+    texts = load_texts()
+    prompts = Random(_SEED).sample(every_prompt(), PROMPTS)
+    profile = measured_profile(MODEL_FILE, [texts.tokens[texts.index(prompt)] for prompt in prompts])
     save_profile(profile, PROFILE_FILE)
     draw_profile(profile, f"Head roles of {MODEL_FILE.name}").save(MODELS.parents[1] / "docs" / "quality_heads.png")
     print(profile.counts, profile.reliability_text)

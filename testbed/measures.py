@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress, pairwise
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch import Tensor
 from headforcing_core.geometry import TIME_STRIDE
 
 from .deciding import REACH
-from .prompts import Prompt, Script, prompt_at
+from .prompts import Script, prompt_at
 from .reading import (
     Thing,
     camera_shift,
@@ -64,16 +64,50 @@ class Measured:
     returns: Sequence[Return]
 
 
+class Said(Protocol):
+    """What a prompt says of a picture."""
+
+    @property
+    def shape(self) -> str: ...
+    @property
+    def colour(self) -> str: ...
+    @property
+    def speed(self) -> str: ...
+    @property
+    def sky(self) -> str: ...
+    @property
+    def place(self) -> str: ...
+
+
+class Views(Protocol):
+    """Where the camera is, by picture."""
+
+    def camera(self, picture: int) -> int: ...
+    def place(self, picture: int) -> str: ...
+    def slots(self, picture: int) -> list[Slot]: ...
+    def left_of(self, slot: Slot, picture: int) -> int: ...
+
+
 def measure(pictures: Tensor, script: Script, chunk_frames: int, held: Sequence[Sequence[int]] = ()) -> Measured:
     """Compare a video, one picture a frame as `Basis.pictures` gives them, with its script. `held`: the frames that
     memory heads could read, for each chunk."""
+    prompts = [prompt_at(script, frame) for frame in range(len(pictures))]
+    return measure_views(pictures, prompts, World(0, script), chunk_frames, held)
+
+
+def measure_views(
+    pictures: Tensor,
+    prompts: Sequence[Said],
+    world: Views,
+    chunk_frames: int,
+    held: Sequence[Sequence[int]] = (),
+) -> Measured:
+    """Compare a video with what each frame's prompt says, and with itself where the camera has been before."""
     frames = len(pictures)
-    prompts = [prompt_at(script, frame) for frame in range(frames)]
     things = [read_thing(picture) for picture in pictures]
     colours = sky_colours(pictures)
     skies = [nearest_sky(colour) for colour in colours]
     errors = sky_errors(pictures, [prompt.sky for prompt in prompts])
-    world = World(0, script)  # for its camera and its places
     camera = [world.camera(last_picture(frame)) for frame in range(frames)]
     shifts = [after - before for before, after in pairwise(camera)]
     stays = [one.place == other.place for one, other in pairwise(prompts)]
@@ -120,7 +154,7 @@ class _Visit:
     seen: Sequence[tuple[int, Landmark | None]]
 
 
-def _visits(pictures: Tensor, world: World) -> list[_Visit]:
+def _visits(pictures: Tensor, world: Views) -> list[_Visit]:
     """All visits, by slot and then in time order."""
     in_view = [world.slots(last_picture(frame)) for frame in range(len(pictures))]
     visits = []
@@ -136,7 +170,7 @@ def _visits(pictures: Tensor, world: World) -> list[_Visit]:
 
 
 def _returns(
-    visits: Sequence[_Visit], world: World, chunk_frames: int, held: Sequence[Sequence[int]]
+    visits: Sequence[_Visit], world: Views, chunk_frames: int, held: Sequence[Sequence[int]]
 ) -> Iterator[Return]:
     whole = {
         each.slot: {frame for other in visits if other.slot == each.slot for frame, _ in other.seen} for each in visits
@@ -165,11 +199,11 @@ def _steady(visits: Sequence[_Visit]) -> Iterator[bool]:
             yield one is not None and one == other
 
 
-def _has(thing: Thing | None, name: str, prompt: Prompt) -> bool:
+def _has(thing: Thing | None, name: str, prompt: Said) -> bool:
     return thing is not None and getattr(thing, name) == getattr(prompt, name)
 
 
-def _moves_right(things: Sequence[Thing | None], prompts: Sequence[Prompt], end: range) -> Iterator[bool]:
+def _moves_right(things: Sequence[Thing | None], prompts: Sequence[Said], end: range) -> Iterator[bool]:
     """Whether the thing is there and goes as far across as its prompt says, give or take a half, from frame to frame;
     not near the sides, where it turns back."""
     for frame in end[1:]:
@@ -202,7 +236,7 @@ def _at_joins(changes: Sequence[float], calm: Sequence[int], chunk_frames: int) 
     return None if joins is None or within is None else joins - within
 
 
-def _first_frames(prompts: Sequence[Prompt], name: str) -> list[int]:
+def _first_frames(prompts: Sequence[Said], name: str) -> list[int]:
     """Where a word of the prompt changes."""
     words = [getattr(prompt, name) for prompt in prompts]
     return [frame for frame in range(1, len(words)) if words[frame] != words[frame - 1]]

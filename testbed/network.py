@@ -8,7 +8,7 @@ chunks at once. "Group" below is one chunk in one of its two forms; clean groups
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -120,6 +120,7 @@ class CausalWan(nn.Module):
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
         self.blocks = nn.ModuleList([Block(shape) for _ in range(shape.layers)])
         self.head = Head(width)
+        self.attend_window = window_attention
         self._draw()
 
     def _draw(self) -> None:
@@ -145,7 +146,7 @@ class CausalWan(nn.Module):
         x = x.unflatten(1, (chunks, -1)).unflatten(0, (2, batch)).transpose(0, 1).flatten(1, 2)
         time = self._time(torch.cat([torch.zeros_like(sigmas), sigmas], dim=1))
         turn = rotation(frames, height // PATCH, width // PATCH, x.device).unflatten(0, (chunks, -1))
-        x = self._through(x, time, partial(window_attention, turn), self._text(texts.flatten(1, 2)))
+        x = self._through(x, time, partial(self.attend_window, turn), self._text(texts.flatten(1, 2)))
         return self._flow(x[:, chunks:], time[:, chunks:], (frames, height // PATCH, width // PATCH))
 
     def chunk_flow(self, x: Tensor, sigma: Tensor, text: Tensor, attend: Attend) -> Tensor:
@@ -193,7 +194,7 @@ def window_attention(turn: Tensor, part: Attention, x: Tensor) -> Tensor:
     chunks = len(turn)
     turn = torch.view_as_complex(turn.repeat(2, 1, 1, 1)[:, None])  # (groups, 1, tokens, 64)
     # one tensor a chunk before anything is joined: gradients of slices would each be as large as the whole
-    q, k, v = (each.unbind(1) for each in (_turned(part.query(x), turn), _turned(part.key(x), turn), part.value(x)))
+    q, k, v = (each.unbind(1) for each in (turned(part.query(x), turn), turned(part.key(x), turn), part.value(x)))
     outs: list[Tensor] = []  # (batch, heads, tokens, head_dim)
     for group in range(2 * chunks):
         seen = [*range(group % chunks), group]
@@ -201,6 +202,8 @@ def window_attention(turn: Tensor, part: Attention, x: Tensor) -> Tensor:
     return torch.stack(outs, dim=1).transpose(2, 3).flatten(3)
 
 
+@cache
+@torch.inference_mode(mode=False)
 def rotation(frames: int, rows: int, columns: int, device: torch.device) -> Tensor:
     """Cosine and sine of the turns of all tokens, (tokens, 64, 2): 22 pairs for time, 21 each for row and column."""
     side = 2 * (HEAD_DIM // 6)
@@ -211,7 +214,8 @@ def rotation(frames: int, rows: int, columns: int, device: torch.device) -> Tens
     return torch.stack([angle.cos(), angle.sin()], dim=-1).float().to(device)
 
 
-def _turned(x: Tensor, turn: Tensor) -> Tensor:
+def turned(x: Tensor, turn: Tensor) -> Tensor:
+    """Queries or keys turned by complex numbers of length 1."""
     return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * turn).flatten(-2)
 
 

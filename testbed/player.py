@@ -1,6 +1,6 @@
 """The trained network under the core's rollout: videos of the world by any policy, without the host."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -17,6 +17,7 @@ from headforcing_core.policy.fitting import fit_policy
 from headforcing_core.rollout.loop import Chunk, Recipe, rollout
 from headforcing_core.rollout.noise import PerChunkNoise
 from headforcing_core.rollout.plan import FinishedChunks, RolloutPlan, Segment
+from headforcing_core.rollout.recall import Choose
 
 from .latents import LATENT_SIZE
 from .network import CausalWan, rotation
@@ -74,16 +75,42 @@ def play(
     """Make a video under a script. `given` holds its first chunks in model space, (1, 16, frames, height, width), for
     instance the truth: they are remembered under the script's prompts and not made."""
     segments = segments_of(script, texts, chunk_frames, transition)
-    finished = FinishedChunks()
-    if given is not None:
-        ready = given.split(chunk_frames, dim=2)
+    return play_segments(network, segments, Film(seed, chunks, chunk_frames, given), policy, labels, half=half)
+
+
+@dataclass(frozen=True)
+class Film:
+    """How long a video gets, by which noise, and what of it is given. `choose` chooses what is recalled in place of a
+    look, with the chunks that were made so far."""
+
+    seed: int
+    chunks: int
+    chunk_frames: int
+    given: Tensor | None = None
+    choose: Callable[[Sequence[Chunk]], Choose] | None = None
+
+
+def play_segments(
+    network: CausalWan,
+    segments: tuple[Segment[Tensor], ...],
+    film: Film,
+    policy: CachePolicy,
+    labels: Sequence[Sequence[str]],
+    half: bool = False,
+) -> list[Chunk]:
+    """Make a video under segments."""
+    finished, made = FinishedChunks(), list[Chunk]()
+    if film.given is not None:
+        ready = film.given.split(film.chunk_frames, dim=2)
         finished = FinishedChunks(len(ready), lambda chunk: ready[chunk])
-    fitted = fit_policy(policy, chunk_frames, TRAINED_FRAMES, chunks * chunk_frames)
-    plan = RolloutPlan(fitted, chunks, *LATENT_SIZE, FOUR_STEPS, segments, finished=finished)
+    choose = film.choose and film.choose(made)
+    fitted = fit_policy(policy, film.chunk_frames, TRAINED_FRAMES, film.chunks * film.chunk_frames)
+    plan = RolloutPlan(fitted, film.chunks, *LATENT_SIZE, FOUR_STEPS, segments, finished=finished, choose=choose)
     memory = KVMemory(plan.memory_plan(labels), dense_attention, rotate)
-    noise = PerChunkNoise(seed, (1, LATENT_CHANNELS, chunk_frames, *LATENT_SIZE))
-    backbone = NetworkBackbone(network, memory, half)
-    return list(rollout(backbone, memory, plan, noise))
+    noise = PerChunkNoise(film.seed, (1, LATENT_CHANNELS, film.chunk_frames, *LATENT_SIZE))
+    for chunk in rollout(NetworkBackbone(network, memory, half), memory, plan, noise):
+        made.append(chunk)
+    return made
 
 
 def _as_matrices(turn: Tensor) -> Tensor:

@@ -17,10 +17,12 @@ THIRDS, RANDOM_THIRDS = (LabelRule(rule, 1 / 3, 1 / 2) for rule in ("head_forcin
 
 @dataclass(frozen=True)
 class Compared:
-    """A policy and the rule of its head labels. The rule `random` draws anew for every video."""
+    """A policy and the rule of its head labels. The rule `random` draws anew for every video. An `oracle` is told which
+    old chunks show the present place."""
 
     policy: CachePolicy
     rule: LabelRule = MEASURED
+    oracle: bool = False
 
 
 def _masked(head_type: str, tiers: Tiers, rule: LabelRule = THIRDS) -> Compared:
@@ -63,3 +65,27 @@ MASKED: Mapping[str, Compared] = {
 }
 """What each role needs: the whole window, but for one third of the heads. For this the heads are told apart by the same
 rule into thirds, so that harm does not follow size."""
+
+RECALLED: Mapping[str, Compared] = {
+    "paper": COMPARED["paper"],
+    "recall": Compared(PRESETS["recall"]),
+    "oracle": Compared(PRESETS["recall"], oracle=True),
+    "uniform": COMPARED["uniform"],
+}
+"""A memory that looks, beside one that does not, one that need not look, and none."""
+
+POSITIONS, HEADS = ("compact", "absolute"), {"sorted": MEASURED, "random": RANDOM, "all": EVERY_HEAD}
+MEMORIES = {
+    "none": Compared(replace(_PAPER, memory=Tiers(3, 0, 12))),
+    "bank": Compared(_PAPER),
+    "recall": RECALLED["recall"],
+    "oracle": RECALLED["oracle"],
+}
+FACTORIAL: Mapping[str, Compared] = {
+    f"{memory}_{heads}_{positions}": replace(compared, policy=replace(compared.policy, rope=positions), rule=rule)
+    for memory, compared in MEMORIES.items()
+    for heads, rule in HEADS.items()
+    for positions in POSITIONS
+}
+"""Which part of a gain is whose: every memory under every sorting of heads and every kind of positions. `none` reads
+the same number of frames as recent ones."""

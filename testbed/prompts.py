@@ -80,7 +80,7 @@ def training_script(seed: int, chunk_frames: int, frames: int = TRAINED_FRAMES) 
     prompts: list[Prompt] = []
     while len(prompts) < steps:
         prompts += [prompt] * rng.randint(1, _LONGEST_PAN)
-        prompt = replace(prompt, camera=_next_camera(rng, prompt.camera))
+        prompt = replace(prompt, camera=next_camera(rng, prompt.camera))
     if rng.random() < _TRAVEL:
         prompts = [replace(each, place=place) for each, place in zip(prompts, _places(rng, prompt.place), strict=False)]
     if rng.random() < _OTHER_CHANGE:
@@ -97,7 +97,8 @@ def _places(rng: Random, home: str) -> Iterator[str]:
         yield from [rng.choice([place for place in PLACES if place != home])] * rng.randint(1, _LONGEST_STAY)
 
 
-def _next_camera(rng: Random, camera: str) -> str:
+def next_camera(rng: Random, camera: str) -> str:
+    """Where a camera goes after this: often back."""
     if rng.random() < _HOLD and camera != "holds still":
         return "holds still"
     pans = {"pans left": "pans right", "pans right": "pans left"}

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from .evaluate import read_results
 from .policies import COMPARED, MASKED
+from .results_file import read_results
 from .statistics import (
     ABSENCES,
     REMEMBERED,

@@ -18,13 +18,14 @@ from torch import Tensor
 
 from headforcing_core.heads.profile_file import load_profile
 
-from .evaluate import FRAMES, kept_video, pictures_of, read_results
+from .evaluate import FRAMES, Job, kept_video, pictures_of
 from .evaluation_script import evaluation_script
 from .head_profile import PROFILE_FILE
 from .latents import load_basis, world_latent
 from .model_files import MODEL_FILE, network_of, read_weights
 from .network import CausalWan
 from .prompts import Script, prompt_at
+from .results_file import read_results
 from .statistics import recall
 from .world import HEIGHT, WIDTH, World
 
@@ -38,7 +39,7 @@ def strips(seed: int, network: CausalWan) -> Image.Image:
     world, frames = World(seed, script), ends_of_visits(script)
     rows = {"truth": load_basis().pictures(world_latent(world, range(FRAMES), load_basis()))}
     for name in _SHOWN:
-        rows[name] = pictures_of(kept_video(name, seed, FRAMES, network, profile))
+        rows[name] = pictures_of(kept_video(Job(name, seed, FRAMES, keep=True), network, profile))
     image = Image.new("RGB", (_NAMES + len(frames) * (WIDTH + 2), 20 + len(rows) * (HEIGHT + 2)), "#FFFFFF")
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(14)
     for column, frame in enumerate(frames):

@@ -27,7 +27,7 @@ from .training_state import TrainingState
 
 _WARM_UP, _DECAY = 200, 0.2
 _MOST_GRADIENT = 1.0
-_OWN_LEVELS = LEVELS[-2:]  # before them the noise decides, and not the truth
+OWN_LEVELS = LEVELS[-2:]  # before them the noise decides, and not the truth
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def own_history(network: CausalWan, batch: Batch, level: float) -> Tensor:
 def draw_own_level(step: int, share: float) -> float:
     """The noise level from which a step's history is made, 0 for a clean one; so many of all steps have their own."""
     drawn = Random(step)
-    return drawn.choice(_OWN_LEVELS) if drawn.random() < share else 0.0
+    return drawn.choice(OWN_LEVELS) if drawn.random() < share else 0.0
 
 
 def learning_rate(step: int, steps: int) -> float:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from headforcing_core.heads.profile_file import load_profile
-from testbed.evaluate import POLICIES, frames_read, labels_for, main, read_results
+from testbed.evaluate import POLICIES, frames_read, labels_for, main
 from testbed.evaluation_script import CHUNK_FRAMES, evaluation_script
 from testbed.head_profile import PROFILE_FILE
 from testbed.latents import load_basis, world_latent
@@ -28,6 +28,7 @@ from testbed.quality import (
     table,
     tables,
 )
+from testbed.results_file import read_results
 from testbed.statistics import (
     ABSENCES,
     Result,
@@ -232,7 +233,7 @@ def test_a_small_evaluation_runs_goes_on_and_is_told(tmp_path: Path, monkeypatch
     monkeypatch.setattr("testbed.evaluate.VIDEOS", tmp_path / "videos")
 
     def evaluate(seeds: str) -> None:
-        main(["--seeds", seeds, "--json", str(path), "--frames", "60", "--policies", *policies])
+        main(["--seeds", seeds, "--json", str(path), "--frames", "60", "--keep", "--policies", *policies])
 
     evaluate("0:3")
     first = path.read_text()
