@@ -56,13 +56,13 @@ class Fields:
     values: dict[str, Json]
 
     @classmethod
-    def of(cls, value: Json, where: str, names: Collection[str]) -> "Fields":
-        """An object that has exactly these names; UnknownName for one that has more."""
+    def of(cls, value: Json, where: str, names: Collection[str], also: Collection[str] = ()) -> "Fields":
+        """An object that has exactly these names, and those of `also` or not; UnknownName for one that has more."""
         if not isinstance(value, dict):
             raise expected(where, value, "an object")
         if lacking := [name for name in names if name not in value]:
             raise ValueError(f"{where} lacks {_shown(lacking[0])}")
-        if unknown := [name for name in value if name not in names]:
+        if unknown := [name for name in value if name not in names and name not in also]:
             raise UnknownName(f"{where} has the unknown name {_shown(unknown[0])}")
         return cls(where, value)
 
