@@ -45,9 +45,7 @@ def fitted(share: float = -1.0, preset: str = "recall") -> FittedPolicy:
 @pytest.mark.parametrize(
     "layers, share", [(None, None), ((6, 8, 10), 0.25), ((11,), None), (None, 0), (tuple(range(8)), 0.999)]
 )
-def test_layers_and_share_survive_the_file(
-    tmp_path: Path, layers: tuple[int, ...] | None, share: float | None
-) -> None:
+def test_layers_and_share_survive_the_file(tmp_path: Path, layers: tuple[int, ...] | None, share: float | None) -> None:
     save_profile(profile(layers, share), tmp_path / "p.safetensors")
     read = load_profile(tmp_path / "p.safetensors")
     assert read == profile(layers, share)
@@ -89,7 +87,8 @@ def test_what_cannot_be_is_a_damaged_profile(tmp_path: Path, name: str, text: st
 
 
 @pytest.mark.parametrize(
-    "asked, says, share", [(-1, None, 0.2), (-1, 0.35, 0.35), (-1, 0, 0), (0.1, 0.35, 0.1), (0, 0.35, 0), (0.1, None, 0.1)]
+    "asked, says, share",
+    [(-1, None, 0.2), (-1, 0.35, 0.35), (-1, 0, 0), (0.1, 0.35, 0.1), (0, 0.35, 0), (0.1, None, 0.1)],
 )
 def test_the_share_that_is_asked_for_wins_over_the_profile(asked: float, says: float | None, share: float) -> None:
     found = fitted(asked).recalling((1, 2), says)
