@@ -151,8 +151,9 @@ def _named(told: Telling) -> str:
 
 def _profile_for(model: ModelPatcher, path: Path) -> HeadProfile:
     of_host = pack_module("host.model")
+    layers, heads = of_host.layers_and_heads(model)
     profile = load_profile(path)
-    warning = profile.check_fits(*of_host.layers_and_heads(model), of_host.facts_of(model).fingerprints)
+    warning = profile.check_fits(layers, heads, of_host.facts_of(model).fingerprints)
     if warning:
         raise ValueError(f"{path.name} is not for this checkpoint. {warning}")
     return profile
