@@ -16,7 +16,14 @@ from ..headforcing_core.heads.rules import MEASURING_RULES, RULES, SCOPES, Label
 from .host.model import facts_of
 from .input_checks import name_error, size_error
 from .inputs import DEFAULT_HEIGHT, DEFAULT_WIDTH, height_input, seed_input, width_input
-from .profiles.library import USUAL_RULE, Found, newest_profile, profile_file, store_profile
+from .profiles.library import (
+    USUAL_RULE,
+    Found,
+    newest_profile,
+    profile_file,
+    store_profile,
+    with_recall_of_saved,
+)
 from .profiles.measure_on_host import Measurement, describe_profile, make_profile, profile_picture
 from .sockets import CATEGORY, HeadProfileSocket, PromptSchedule, PromptScheduleSocket
 from .status.node_status import NodeStatus
@@ -192,7 +199,7 @@ class ProfileHeads(io.ComfyNode):
         else:
             texts = _texts(schedule, protocol, rule)
             measurement = Measurement(protocol, label_rule, width, height, sink_frames)
-            profile = make_profile(model, texts, measurement, status)
+            profile = with_recall_of_saved(make_profile(model, texts, measurement, status))
         if save_as and profile_file(save_as) != name:
             try:
                 lines.append(f"Saved as {store_profile(profile, save_as).name}.")

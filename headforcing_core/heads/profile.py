@@ -1,11 +1,14 @@
 """A head profile: labels and masses of every layer and head (method.md section 2)."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from torch import Tensor
 
+from ..policy.fitting import FittedPolicy
 from ..policy.head_types import HEAD_TYPES, Labels
+from ..rollout.recall import MOST_LAYERS, captured_layers
 from .attention_masses import RELIABLE
 from .rules import REGIONS, LabelRule
 
@@ -18,7 +21,9 @@ class HeadProfile:
 
     `masses` is float32 (layers, heads, REGIONS), or None for a rule that measures nothing; `reliability` the split-half
     rank correlations; `sink_frames` what counted as the sink region; `attention` what computed meanwhile, if known.
-    ValueError when labels are ragged or unknown, or the masses have another shape.
+    `recall_layers` and `recall_share` are by which layers, and within which share of the way from the most alike chunk
+    to the least, this checkpoint recalls best; None: nobody has found out. ValueError when labels are ragged or
+    unknown, the masses have another shape, or layers or share cannot be.
     """
 
     fingerprint: str
@@ -29,6 +34,8 @@ class HeadProfile:
     reliability: dict[str, float]
     sink_frames: int = 3
     attention: tuple[str, ...] = ()
+    recall_layers: tuple[int, ...] | None = None
+    recall_share: float | None = None
 
     def __post_init__(self) -> None:
         widths = {len(row) for row in self.labels}
@@ -50,6 +57,7 @@ class HeadProfile:
                 f"The masses of a profile have shape {tuple(self.masses.shape)}, the labels need {expected}. "
                 "The file is damaged. Profile the model again."
             )
+        self._check_recall()
 
     @property
     def settings(self) -> tuple[str, LabelRule, str, int]:
@@ -83,6 +91,12 @@ class HeadProfile:
         """Whether the two halves of the measurement rank heads alike."""
         return all(value >= RELIABLE for value in self.reliability.values())
 
+    def as_used(self, policy: FittedPolicy) -> Self:
+        """The same with the layers and the share that a policy goes by; without any if it does not recall."""
+        if not policy.recalls:
+            return replace(self, recall_layers=None, recall_share=None)
+        return replace(self, recall_layers=captured_layers(policy, self.layers), recall_share=policy.recall_share)
+
     def check_fits(self, layers: int, heads: int, fingerprints: Collection[str]) -> str | None:
         """ValueError for a model of another architecture; a warning for the same one with other weights, which none of
         these fingerprints names."""
@@ -94,3 +108,19 @@ class HeadProfile:
         if self.fingerprint not in fingerprints:
             return "The profile was made on other weights of the same architecture. Run Profile Heads on this model."
         return None
+
+    def _check_recall(self) -> None:
+        layers, share = self.recall_layers, self.recall_share
+        if layers is not None:
+            whole = all(type(layer) is int for layer in layers) and 1 <= len(layers) <= MOST_LAYERS
+            if not whole or list(layers) != sorted({*layers} & {*range(self.layers)}):
+                raise ValueError(
+                    f"recall_layers of a profile is {layers}. It names 1 to {MOST_LAYERS} layers, from 0 to "
+                    f"{self.layers - 1}, each once and in order. Find them again with benchmarks/recall_probe.py, or "
+                    "take them out."
+                )
+        if share is not None and (type(share) not in (int, float) or not 0 <= share < 1):
+            raise ValueError(
+                f"recall_share of a profile is {share!r}. It is a number, 0 or more and below 1. Find it again with "
+                "benchmarks/recall_probe.py, or take it out."
+            )

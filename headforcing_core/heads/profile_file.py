@@ -27,6 +27,10 @@ def save_profile(profile: HeadProfile, path: Path) -> None:
         "sink_frames": str(profile.sink_frames),
         "attention": json.dumps(profile.attention),
     }
+    if profile.recall_layers is not None:
+        described["recall_layers"] = json.dumps(profile.recall_layers)
+    if profile.recall_share is not None:
+        described["recall_share"] = json.dumps(profile.recall_share)
     tensors = {} if profile.masses is None else {"masses": profile.masses.contiguous()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -53,7 +57,7 @@ def load_profile(path: Path) -> HeadProfile:
             "head profile or was saved by a newer version. Update the pack or profile the model again."
         )
     try:
-        rule = json.loads(described["rule"])
+        rule, recall_layers = json.loads(described["rule"]), json.loads(described.get("recall_layers", "null"))
         return HeadProfile(
             fingerprint=described["fingerprint"],
             protocol=described["protocol"],
@@ -63,6 +67,8 @@ def load_profile(path: Path) -> HeadProfile:
             reliability={str(name): float(value) for name, value in json.loads(described["reliability"]).items()},
             sink_frames=int(described["sink_frames"]),
             attention=tuple(map(str, json.loads(described.get("attention", "[]")))),
+            recall_layers=None if recall_layers is None else tuple(recall_layers),
+            recall_share=json.loads(described.get("recall_share", "null")),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise RuntimeError(

@@ -10,6 +10,7 @@ COMMIT_CONTEXTS = ("full", "recent")
 EPISODES = ("frame", "chunk")
 EPISODE_CHOICES = ("novelty", "recall")
 AS_LATE_AS_POSSIBLE = -1
+SHARE_OF_PROFILE = -1.0
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class CachePolicy:
     range allows. `trained_frames` 0 takes the model's own. `episode` says what an episode is: one frame of a chunk, or
     all of them; the tier's size counts frames in either case. `episode_choice` says which they are: `novelty` keeps
     what is unlike the rest, `recall` looks at every prompt change which old chunks show the present place. Those do
-    that are within `recall_share` of the way from the most alike to the least.
+    that are within `recall_share` of the way from the most alike to the least; -1 takes the share that the head profile
+    has for the checkpoint, or the usual one.
     """
 
     name: str
@@ -35,7 +37,7 @@ class CachePolicy:
     keep_everything: bool = False
     episode: str = "chunk"
     episode_choice: str = "novelty"
-    recall_share: float = 0.2
+    recall_share: float = SHARE_OF_PROFILE
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -51,10 +53,10 @@ class CachePolicy:
                 f"episode_choice is recall, but episode is {self.episode}. Whole chunks are recalled, since less "
                 "brings nothing back. Set episode to chunk, or episode_choice to novelty."
             )
-        if not 0 <= self.recall_share < 1:
+        if self.recall_share != SHARE_OF_PROFILE and not 0 <= self.recall_share < 1:
             raise ValueError(
                 f"recall_share is {self.recall_share}. It is a share of the way from the most alike chunk to the "
-                "least, 0 or more and below 1. 0.2 is the usual value."
+                "least, 0 or more and below 1. Use -1 for what the head profile says, or 0.2 where it says nothing."
             )
         if self.compress_from_chunk < AS_LATE_AS_POSSIBLE or self.compress_from_chunk == 0:
             raise ValueError(

@@ -1,18 +1,22 @@
 """A policy that has met a model: every size resolved (method.md section 3)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from ..geometry import first_compressed_chunk
-from .cache_policy import AS_LATE_AS_POSSIBLE, CachePolicy
+from .cache_policy import AS_LATE_AS_POSSIBLE, SHARE_OF_PROFILE, CachePolicy
 from .head_types import HEAD_TYPES
 from .tiers import Tiers
+
+USUAL_SHARE = 0.2
 
 
 @dataclass(frozen=True)
 class FittedPolicy:
     """A policy that has met a model: every size resolved, in frames, and all that a rollout goes by. Made by
-    `fit_policy`, which checks it. `asked` is what it was made from, for the report and run.json alone."""
+    `fit_policy`, which checks it. `asked` is what it was made from, for the report and run.json alone. `recall_layers`
+    are those whose keys tell what is recalled; None are the usual ones."""
 
     asked: CachePolicy
     local: Tiers
@@ -28,6 +32,7 @@ class FittedPolicy:
     keep_everything: bool
     recalls: bool
     recall_share: float
+    recall_layers: tuple[int, ...] | None
 
     def tiers(self, head_type: str) -> Tiers:
         """Sizes of one head type."""
@@ -37,6 +42,14 @@ class FittedPolicy:
     def episodes(self) -> int:
         """Whole episodes that memory heads have room for."""
         return self.memory.episodes // self.episode_frames
+
+    def recalling(self, layers: tuple[int, ...] | None, share: float | None) -> Self:
+        """The same with what was found out for a checkpoint, if it recalls at all: by which layers, and within which
+        share unless one was asked for. None: nothing was found out."""
+        if not self.recalls:
+            return self
+        takes_share = self.asked.recall_share == SHARE_OF_PROFILE and share is not None
+        return replace(self, recall_layers=layers, recall_share=share if takes_share else self.recall_share)
 
     def warms_up(self, chunk: int, first_frame: int) -> bool:
         """Whether a chunk that starts at a frame still reads the whole history. Prefix chunks have number -1."""
@@ -100,7 +113,8 @@ def _fitted(
         novelty_percentile=asked.novelty_percentile,
         keep_everything=asked.keep_everything,
         recalls=asked.recalls and not asked.keep_everything,
-        recall_share=asked.recall_share,
+        recall_layers=None,
+        recall_share=USUAL_SHARE if asked.recall_share == SHARE_OF_PROFILE else asked.recall_share,
     )
 
 

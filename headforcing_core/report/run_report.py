@@ -85,6 +85,8 @@ def _profile(profile: HeadProfile) -> dict[str, object]:
         "rule": profile.rule.rule,
         "attention": list(profile.attention),
         "labels": profile.labels,
+        "recall_layers": profile.recall_layers,
+        "recall_share": profile.recall_share,
     }
 
 

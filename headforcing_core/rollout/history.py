@@ -15,7 +15,7 @@ from ..policy.tiers import KeptFrames, all_frames, kept_frames
 from .episodes import Decision, EpisodicMemory, describe, descriptor_layers, is_candidate
 from .layout import Layout
 from .passes import Commit, Recache
-from .recall import RecallMemory, candidate_chunks, describe_chunk
+from .recall import RecallMemory, candidate_chunks, captured_layers, describe_chunk
 
 
 @dataclass
@@ -95,7 +95,7 @@ class History:
 
     def describe(self, memory: KVMemory, grid: tuple[int, int]) -> Tensor:
         """Descriptor of the chunk that the last pass saw: (layers, ROWS, head_dim)."""
-        layers = descriptor_layers(len(self.labels))
+        layers = captured_layers(self.policy, len(self.labels))
         keys = [self._memory_heads(memory.captured_keys(layer)[0], layer) for layer in layers]
         return torch.stack([describe_chunk(each, *grid) for each in keys])
 

@@ -7,8 +7,8 @@ from ..geometry import prefix_chunks
 from ..kv_memory.memory_plan import MemoryPlan
 from ..policy.fitting import FittedPolicy
 from ..policy.head_types import HEAD_TYPES
-from .episodes import descriptor_layers
 from .layout import PREFIX
+from .recall import captured_layers
 
 
 def plan_memory(
@@ -18,7 +18,7 @@ def plan_memory(
     used = {label for layer in labels for label in layer}
     capacity = {head_type: policy.tiers(head_type).frames for head_type in HEAD_TYPES if head_type in used}
     warm_up = _warm_up_frames(policy, chunks, prefix_frames)
-    capture = descriptor_layers(len(labels)) if policy.episodes else ()
+    capture = captured_layers(policy, len(labels)) if policy.episodes else ()
     return MemoryPlan(labels, capacity, warm_up, policy.chunk_frames, capture)
 
 

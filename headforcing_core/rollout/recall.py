@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
-from .episodes import FORCED_SPACING, ROWS
+from ..policy.fitting import FittedPolicy
+from .episodes import FORCED_SPACING, ROWS, descriptor_layers
 
+MOST_LAYERS = 8
 _BLOCK = 256  # chunks whose descriptors lie together
 
 Choose = Callable[[int, Sequence[int]], Sequence[int]]
@@ -28,6 +30,11 @@ class Choice:
     passes: int
     lowest: float = 0.0
     best: float = 0.0
+
+
+def captured_layers(policy: FittedPolicy, layers: int) -> tuple[int, ...]:
+    """The layers of a model whose keys describe what is kept of the past."""
+    return policy.recall_layers or descriptor_layers(layers)
 
 
 def describe_chunk(keys: Tensor, height: int, width: int) -> Tensor:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from ..files.strict_json import Setting
+from ..policy.fitting import USUAL_SHARE
 from ..policy.head_types import Labels
+from ..rollout.episodes import descriptor_layers
 from ..rollout.plan import Segment
 from ..rollout.transitions import TRANSITIONS
 from .record import OF_POLICY, RunRecord, RunSpec, Seeds
@@ -61,6 +63,12 @@ def check_same_run(name: str, kept: RunRecord, spec: RunSpec) -> None:
     if _labels(kept) != _labels(wanted):
         before, now = (_shown_hash(_labels_hash(_labels(record))) for record in (kept, wanted))
         raise _other_run(name, f"head labels {before}", f"they are {now}", "Connect the profile of that run")
+    before, now = _recall(kept), _recall(wanted)
+    if before != now:
+        shown = [
+            f"recall by layers {', '.join(map(str, layers))} and share {share:g}" for layers, share in (before, now)
+        ]
+        raise _other_run(name, shown[0], shown[1], "Connect the profile of that run")
     if kept.prefix_hash not in (wanted.prefix_hash, *spec.older_prefix_hashes):
         before, now = (_shown_hash(record.prefix_hash) for record in (kept, wanted))
         raise _other_run(
@@ -166,6 +174,14 @@ def _other_run(name: str, before: str, now: str, back: str) -> ValueError:
 
 def _labels(record: RunRecord) -> Labels | None:
     return None if record.profile is None else record.profile.labels
+
+
+def _recall(record: RunRecord) -> tuple[tuple[int, ...], float]:
+    """By which layers, and within which share, is recalled; runs of older versions did as is usual."""
+    if record.profile is None:
+        return (), USUAL_SHARE
+    layers = record.profile.recall_layers or descriptor_layers(len(record.profile.labels))
+    return layers, USUAL_SHARE if record.profile.recall_share is None else record.profile.recall_share
 
 
 def _labels_hash(labels: Labels | None) -> str | None:

@@ -22,11 +22,14 @@ Seeds: TypeAlias = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class RunProfile:
-    """The labels of a run's heads, and which profile they are from."""
+    """The labels of a run's heads, and which profile they are from; if the policy recalls, by which layers and within
+    which share."""
 
     fingerprint: str
     rule: str
     labels: Labels
+    recall_layers: tuple[int, ...] | None = None
+    recall_share: float | None = None
 
 
 @dataclass(frozen=True)

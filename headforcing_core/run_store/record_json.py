@@ -5,6 +5,7 @@ Format /2 leaves the chunks to the journal (journal.py). Format /1, of version 0
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,6 +13,7 @@ from dataclasses import asdict
 from ..files.strict_json import Fields, Json, Setting, UnknownName, check_values, expected, integer, items, parse_json
 from ..policy.head_types import HEAD_TYPES
 from ..rollout.plan import Segment
+from ..rollout.recall import MOST_LAYERS
 from ..rollout.transitions import TRANSITIONS
 from .chunk_json import HASH, parse_chunk
 from .record import MOST_CHUNKS, MOST_SEED, ChunkRecord, RunProfile, RunRecord, RunSpec, Seeds
@@ -23,6 +25,8 @@ _MOST_LAYERS = 256  # or heads a layer
 _FORMAT = re.compile(r"headforcing\.run/(\d{1,9})")
 _NAMES = ("format", "settings", "segments", "seeds", "profile", "prefix_hash", "sha256")
 _SEGMENT_NAMES = ("prompt", "text_hash", "first_chunk", "transition", "soft_chunks", "live")
+_MOST_SHARE = math.nextafter(1.0, 0.0)
+_RECALL_NAMES = ("recall_layers", "recall_share")
 _SEAL = b',"sha256":"%s"}'
 SEAL_BYTES = len(_SEAL % (b"0" * 64))
 
@@ -188,13 +192,29 @@ def _check_stretches(where: str, firsts: list[int]) -> None:
 
 
 def _profile(value: Json) -> RunProfile:
-    fields = Fields.of(value, "profile", tuple(RunProfile.__dataclass_fields__))
+    fields = Fields.of(value, "profile", ("fingerprint", "rule", "labels"), _RECALL_NAMES)
     rows = [items(place, row) for place, row in fields.items("labels")]
     widths = {len(row) for row in rows}
     if len(widths) != 1 or not 1 <= max(widths) <= _MOST_LAYERS or len(rows) > _MOST_LAYERS:
         raise ValueError(f"profile.labels are not a full table of up to {_MOST_LAYERS} rows and columns")
     labels = tuple(tuple(_label(place, label) for place, label in row) for row in rows)
-    return RunProfile(fields.text("fingerprint"), fields.text("rule"), labels)
+    layers, share = (fields.values.get(name) for name in _RECALL_NAMES)
+    return RunProfile(
+        fields.text("fingerprint"),
+        fields.text("rule"),
+        labels,
+        None if layers is None else _recall_layers(fields.items("recall_layers"), len(rows)),
+        None if share is None else fields.number("recall_share", 0.0, _MOST_SHARE),
+    )
+
+
+def _recall_layers(values: list[tuple[str, Json]], layers: int) -> tuple[int, ...]:
+    found: list[int] = []
+    for place, value in values:
+        found.append(integer(place, value, found[-1] + 1 if found else 0, layers - 1))
+    if not 1 <= len(found) <= MOST_LAYERS:
+        raise ValueError(f"profile.recall_layers names {len(found)} layers, not 1 to {MOST_LAYERS}")
+    return tuple(found)
 
 
 def _label(where: str, value: Json) -> str:

@@ -64,7 +64,17 @@ def carried_over(folder: FolderRequest, seed: int, fingerprints: Collection[str]
     if kept.profile is None or kept.settings.get("fingerprint") not in fingerprints:
         return CarriedOver(None, scenes, notes, meant)
     rule = LabelRule(kept.profile.rule)
-    profile = HeadProfile(kept.profile.fingerprint, "", rule, kept.profile.labels, None, {})
+    recall_layers, recall_share = kept.profile.recall_layers, kept.profile.recall_share
+    profile = HeadProfile(
+        kept.profile.fingerprint,
+        "",
+        rule,
+        kept.profile.labels,
+        None,
+        {},
+        recall_layers=recall_layers,
+        recall_share=recall_share,
+    )
     return CarriedOver(profile, scenes, notes, meant)
 
 
@@ -91,7 +101,11 @@ def run_spec(request: RunRequest) -> RunSpec:
 
 def run_profile(profile: HeadProfile | None) -> RunProfile | None:
     """What is written down of a profile with a run."""
-    return None if profile is None else RunProfile(profile.fingerprint, profile.rule.rule, profile.labels)
+    if profile is None:
+        return None
+    return RunProfile(
+        profile.fingerprint, profile.rule.rule, profile.labels, profile.recall_layers, profile.recall_share
+    )
 
 
 def _settings(request: RunRequest) -> dict[str, Setting]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -124,6 +125,20 @@ def known_profile(facts: ARFacts, layers: int, heads: int) -> tuple[HeadProfile 
         return None, found.notes
     found.profile.check_fits(layers, heads, facts.fingerprints)
     return found.profile, (*found.notes, f"Heads from the saved profile {found.name}.")
+
+
+def with_recall_of_saved(profile: HeadProfile) -> HeadProfile:
+    """A profile that was just measured with what a saved one says of the same checkpoint about recall, which is not
+    measured along with the heads."""
+
+    def says(saved: HeadProfile) -> bool:
+        told = (saved.recall_layers, saved.recall_share)
+        return saved.fingerprint == profile.fingerprint and saved.layers == profile.layers and told != (None, None)
+
+    saved = newest_profile(says).profile
+    if saved is None:
+        return profile
+    return replace(profile, recall_layers=saved.recall_layers, recall_share=saved.recall_share)
 
 
 def _path_of(name: str) -> Path:

@@ -83,6 +83,10 @@ def describe_profile(profile: HeadProfile) -> list[str]:
                 "WARNING: below 0.9 the ranking of heads depends on what was watched. Use more prompts, or the "
                 "protocol paper."
             )
+    recall = [f"layers {', '.join(map(str, profile.recall_layers))}"] if profile.recall_layers is not None else []
+    recall += [f"share {profile.recall_share:g}"] if profile.recall_share is not None else []
+    if recall:
+        lines.append(f"Recalls by {' and '.join(recall)}, as the profile says.")
     other = [name for name in profile.attention if name not in EXACT]
     if other:
         lines.append(

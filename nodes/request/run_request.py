@@ -163,6 +163,9 @@ def settle_run(inputs: RunInputs, carried: CarriedOver) -> RunRequest:
     )
     profile, told = _profile(model, facts, policy, inputs.profile or carried.profile)
     notes.extend(told)
+    if profile is not None:
+        fitted = fitted.recalling(profile.recall_layers, profile.recall_share)
+        profile = profile.as_used(fitted)
     if foreign_patches(model):
         notes.append(
             "Another node has replaced the model's self-attention; during this run the memory takes its place."

@@ -13,8 +13,8 @@ import torch
 from headforcing_core.heads.profile_file import save_profile
 
 from ..head_profile import PROMPTS, measured_profile
-from .evaluate import MODEL_FILE, PROFILE_FILE
 from .batches import CHUNKS
+from .evaluate import MODEL_FILE, PROFILE_FILE
 from .scripts import training_prompts
 from .words import encode
 

@@ -53,7 +53,9 @@ def run_records(draw: st.DrawFn) -> RunRecord:
     """Any run that can be."""
     width = draw(st.integers(1, 4))
     row = st.tuples(*[st.sampled_from(("local", "anchor", "memory"))] * width)
-    profiles = st.builds(RunProfile, st.text(), st.text(), st.lists(row, min_size=1, max_size=4).map(tuple))
+    labels = st.lists(row, min_size=1, max_size=4).map(tuple)
+    shares = st.none() | st.floats(0, 1, exclude_max=True)
+    profiles = st.builds(RunProfile, st.text(), st.text(), labels, st.none() | st.just((0,)), shares)
     finite = st.integers(-(2**64), 2**64) | st.floats(allow_nan=False, allow_infinity=False)
     sizes = st.dictionaries(st.text(), st.integers(0, 9))
     setting = st.none() | st.booleans() | finite | st.text() | st.lists(finite) | sizes
