@@ -9,42 +9,30 @@ and draws quality_recall.png there.
 import argparse
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 from .policies import COMPARED, MASKED
+from .quality_recall import recall_tables
+from .quality_tables import Column, differences, on_seeds_of, table
 from .results_file import read_results
 from .statistics import (
     ABSENCES,
     REMEMBERED,
-    Interval,
     Result,
-    Value,
     Which,
     above_chance,
     asked,
     by_chance,
     check_comparable,
-    difference,
     held,
     mean_of,
     measured,
     recall,
 )
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a table: its title, its value, and decimals; `unit` multiplies."""
-
-    title: str
-    value: Value
-    decimals: int = 2
-    unit: float = 1.0
-
 
 _GONE = [*ABSENCES][1:]
 _PANS, _HOME = Which("pan"), Which("place", home=True)
@@ -108,28 +96,6 @@ _COLOURS = ("#999999", "#56B4E9", "#0072B2", "#D55E00", "#E69F00", "#CC79A7", "#
 _VARIANTS = ("enhanced", "low_vram", "max", *(name for name in COMPARED if name.startswith("paper_")))
 
 
-def table(results: Sequence[Result], policies: Sequence[str], columns: Sequence[Column]) -> str:
-    """Means with intervals, a row a policy, as Markdown."""
-    rows = [["policy", *(column.title for column in columns)], ["---"] * (1 + len(columns))]
-    for policy in policies:
-        found = [mean_of(results, policy, column.value) for column in columns]
-        if any(found):
-            cells = (_cell(each, column) for each, column in zip(found, columns, strict=True))
-            rows.append([f"`{policy}`", *cells])
-    return _markdown(rows)
-
-
-def differences(results: Sequence[Result], policies: Sequence[str], base: str, columns: Sequence[Column]) -> str:
-    """By how much each policy differs from one of them on the same seeds, as Markdown; bold where the interval leaves
-    out zero."""
-    rows = [[f"less `{base}`", *(column.title for column in columns)], ["---"] * (1 + len(columns))]
-    for policy in policies:
-        found = [difference(results, policy, base, column.value) for column in columns]
-        if policy != base and any(found):
-            rows.append([f"`{policy}`", *(_signed(each, column) for each, column in zip(found, columns, strict=True))])
-    return _markdown(rows)
-
-
 def draw_recall(results: Sequence[Result], colours: Mapping[str, str]) -> Image.Image:
     """Recall of a place that the prompt returns to against absence, a colour a policy, with intervals."""
     scale, width, height, left, top, bottom = 2, 900, 480, 70, 40, 60
@@ -179,13 +145,6 @@ def tables(results: Sequence[Result]) -> dict[str, str]:
     }
 
 
-def on_seeds_of(results: Sequence[Result], policies: Collection[str]) -> list[Result]:
-    """Results, of any policy, on the seeds that these policies share; one that was never measured does not count."""
-    seeds = {name: {each["seed"] for each in results if each["policy"] == name} for name in policies}
-    shared = set.intersection(*(found for found in seeds.values() if found)) if any(seeds.values()) else set()
-    return [each for each in results if each["seed"] in shared]
-
-
 def fill_in(page: str, found: Mapping[str, str]) -> str:
     """A page with each table between the two comments that bear its name. ValueError when a name has no such place."""
     for name, text in found.items():
@@ -207,33 +166,17 @@ def main() -> None:
     parser.add_argument("--docs", type=Path)
     given = parser.parse_args()
     results = [line for path in given.results for line in read_results(path)]
-    check_comparable(results)
+    for film in {line.get("film") for line in results}:
+        check_comparable([line for line in results if line.get("film") == film])
     print(f"Videos by policy: {dict(Counter(line['policy'] for line in results))}\n")
-    found = tables(results)
-    print("\n\n".join(found.values()))
+    old = [line for line in results if "film" not in line]
+    found = {name: text for name, text in {**tables(old), **recall_tables(results)}.items() if text.count("\n") > 1}
+    print("\n\n".join(f"{name}\n\n{text}" for name, text in found.items()))
     if given.docs:
         page = given.docs / "quality.md"
         page.write_text(fill_in(page.read_text(encoding="utf-8"), found), encoding="utf-8")
-        figure = draw_recall(on_seeds_of(results, COMPARED), dict(zip(_DRAWN, _COLOURS, strict=True)))
+        figure = draw_recall(on_seeds_of(old, COMPARED), dict(zip(_DRAWN, _COLOURS, strict=True)))
         figure.save(given.docs / "quality_recall.png")
-
-
-def _cell(found: Interval | None, column: Column) -> str:
-    if found is None:
-        return ""
-    mean, low, high = (f"{each * column.unit:.{column.decimals}f}" for each in (found.mean, found.low, found.high))
-    return mean if low == high else f"{mean} ({low} to {high})"
-
-
-def _signed(found: Interval | None, column: Column) -> str:
-    if found is None:
-        return ""
-    mean, low, high = (f"{each * column.unit:+.{column.decimals}f}" for each in (found.mean, found.low, found.high))
-    return f"**{mean}** ({low} to {high})" if found.low > 0 or found.high < 0 else f"{mean} ({low} to {high})"
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 if __name__ == "__main__":

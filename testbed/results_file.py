@@ -37,7 +37,8 @@ def append_results(path: Path, jobs: Sequence[Job], line_of: Callable[[Job], dic
     for number, line in enumerate(_lines(jobs, line_of, workers), 1):
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        log.info("%d of %d: %s, seed %d, %.1f s", number, len(jobs), line["policy"], line["seed"], line["seconds"])
+        name = f"{line.get('film', '')} {line['policy']}".strip()
+        log.info("%d of %d: %s, seed %d, %.1f s", number, len(jobs), name, line["seed"], line["seconds"])
 
 
 def _lines(jobs: Sequence[Job], line_of: Callable[[Job], dict], workers: int) -> Iterator[dict]:

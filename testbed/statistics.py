@@ -119,7 +119,7 @@ def check_comparable(results: Sequence[Result]) -> None:
 
 def mean_of(results: Sequence[Result], policy: str, value: Value) -> Interval | None:
     """The mean of a value over the seeds of a policy."""
-    return _interval([value(each) for each in results if each["policy"] == policy])
+    return interval([value(each) for each in results if each["policy"] == policy])
 
 
 def difference(results: Sequence[Result], policy: str, other: str, value: Value) -> Interval | None:
@@ -127,10 +127,11 @@ def difference(results: Sequence[Result], policy: str, other: str, value: Value)
     found = {(each["policy"], each["seed"]): value(each) for each in results}
     seeds = sorted({seed for _, seed in found})
     pairs = [(found.get((policy, seed)), found.get((other, seed))) for seed in seeds]
-    return _interval([one - two for one, two in pairs if one is not None and two is not None])
+    return interval([one - two for one, two in pairs if one is not None and two is not None])
 
 
-def _interval(values: Sequence[float | None]) -> Interval | None:
+def interval(values: Sequence[float | None]) -> Interval | None:
+    """The mean of the values that there are, and its interval."""
     known: NDArray[np.float64] = np.array([value for value in values if value is not None], np.float64)
     if not known.size:
         return None

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..batches import Batch, levels
+from ..batches import Batch, levels, spread
 from ..model_files import TRAINED, network_of
 from ..network import CausalWan
 from ..train import OWN_LEVELS, losses, optimizers, own_history
@@ -51,8 +51,11 @@ def own_level(step: int, passed: float, share: float) -> float:
 
 
 def learn(state: TrainingState, network: CausalWan, batch: Batch, weights: Tensor, rate: float, level: float) -> Tensor:
-    """Learn from one batch; the losses by chunk before the step, (films, chunks)."""
-    clean = own_history(network, batch, level) if level else batch.clean
+    """Learn from one batch; the losses by chunk before the step, (films, chunks). What counts nothing is not made by
+    the network itself either."""
+    clean = batch.clean
+    if level:
+        clean = torch.where(spread(weights, clean) > 0, own_history(network, batch, level), clean)
     by_chunk = losses(network, batch, clean)
     ((by_chunk * weights).sum() / weights.sum()).backward()
     state.update(rate, _MOST_GRADIENT)

@@ -21,13 +21,11 @@ from testbed.quality import (
     MEMORY,
     PANS,
     PICTURE,
-    differences,
     draw_recall,
     fill_in,
-    on_seeds_of,
-    table,
     tables,
 )
+from testbed.quality_tables import differences, on_seeds_of, table
 from testbed.results_file import read_results
 from testbed.statistics import (
     ABSENCES,

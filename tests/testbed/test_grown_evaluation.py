@@ -14,6 +14,9 @@ from testbed.grown.measures import measure_film, read_camera
 from testbed.grown.oracle import oracle
 from testbed.latents import load_basis
 from testbed.measures import Measured
+from testbed.policies import FACTORIAL, POSITIONS, RECALLED
+from testbed.quality_recall import effect, recall_tables
+from testbed.statistics import measured as measured_value
 
 PERFECT = {"landmarks_clear": 1, "landmarks_steady": 1, "camera_obeyed": 1, "thing_shape": 1, "thing_motion": 1}
 
@@ -128,3 +131,43 @@ def test_words_of_a_place_differ_between_its_visits() -> None:
             assert said.get(prompt.place, ("", "")) != (prompt.things, prompt.ground)
     assert max(Counter(prompt.place for prompt in prompts).values()) >= 15
     assert len(said) == 3
+
+
+def line(policy: str, seed: int, clear: float, film: str = "") -> dict[str, object]:
+    names = ("landmarks_steady", "thing_motion", "camera_obeyed", "sky_drift", "sky_delay", "thing_delay")
+    asked = ("newest_wins", "older_wins", "newest_view", "older_view")
+    measures = {"landmarks_clear": clear, **dict.fromkeys((*names, *asked))}
+    facts = {"policy": policy, "seed": seed, "measures": measures, "returns": [], "seconds": 1, "extra_passes": 2}
+    return {**facts, "film": film} if film else facts
+
+
+def test_an_effect_is_the_mean_over_all_that_the_other_factors_can_be() -> None:
+    worth = {"none": 0.1, "bank": 0.3, "recall": 0.6, "oracle": 0.7, "sorted": 0.2, "random": 0.1, "all": 0.2}
+    results = [
+        line(
+            name, seed, sum(worth.get(part, 0) for part in name.split("_")) + (0.1 if name == "bank_all_compact" else 0)
+        )
+        for name in FACTORIAL
+        for seed in (1, 2)
+    ]
+    clear = measured_value("landmarks_clear")
+    found = [effect(results, "memory", levels, clear) for levels in (("recall", "bank"), ("bank", "none"))]
+    assert [each and round(each.mean, 6) for each in found] == [round(0.3 - 0.1 / 6, 6), round(0.2 + 0.1 / 6, 6)]
+    heads, positions = (
+        effect(results, "heads", ("sorted", "random"), clear),
+        effect(results, "positions", POSITIONS, clear),
+    )
+    assert heads and positions
+    assert heads.mean == pytest.approx(0.1) and positions.mean == pytest.approx(0.1 / 12) and heads.seeds == 2
+
+
+def test_tables_tell_recall_by_part_and_by_film() -> None:
+    results = [line(name, seed, 0.5) for name in RECALLED for seed in (1, 2)]
+    results += [line(name, seed, 0.25, film) for name in RECALLED for seed in (1, 2) for film in ("plain", "ends")]
+    found = recall_tables(results)
+    assert found["recalled"].count("0.50") == 4 and "bank" not in found["factorial"]
+    assert found["grown"].count("| `plain` | `") == found["grown"].count("| `ends` | `") == 4
+    assert (
+        found["grown less paper"].count("`recall`") == 2
+        and "`paper` |" not in found["grown less paper"].split("\n", 2)[2]
+    )

@@ -63,12 +63,12 @@ def test_the_rate_rises_by_steps_and_falls_by_time_and_own_history_comes_late() 
 
 
 def test_training_goes_on_from_its_16_bit_file(tmp_path: Path) -> None:
-    common = ["--seconds", "100", "--steps", "2", "--batch", "1", "--workers", "0", "--log-every", "1"]
+    common = ["--seconds", "100", "--steps", "1", "--batch", "1", "--workers", "0", "--log-every", "1"]
     main([*common, "--folder", str(tmp_path / "a")])
     main([*common, "--folder", str(tmp_path / "b"), "--from", str(tmp_path / "a" / MODEL)])
     with safe_open(tmp_path / "b" / MODEL, "pt") as file:
-        assert file.metadata()["step"] == "4"
+        assert file.metadata()["step"] == "2"
     first, second = (load_file(tmp_path / name / MODEL) for name in "ab")
     assert first.keys() == second.keys() and all(each.dtype == torch.bfloat16 for each in first.values())
     assert any(not torch.equal(first[name], second[name]) for name in first)
-    assert [line.split(",")[0] for line in (tmp_path / "b" / "loss.csv").read_text().splitlines()] == ["3", "4"]
+    assert [line.split(",")[0] for line in (tmp_path / "b" / "loss.csv").read_text().splitlines()] == ["2"]
