@@ -130,9 +130,11 @@ def draw_recall(results: Sequence[Result], colours: Mapping[str, str]) -> Image.
 
 
 def tables(results: Sequence[Result]) -> dict[str, str]:
-    """All tables by name, as Markdown. Policies and masked policies may be measured on seeds of their own."""
-    compared, masked = (on_seeds_of(results, policies) for policies in (COMPARED, ("uniform_21", *MASKED)))
-    return {
+    """All tables that have a row, by name, as Markdown. Policies and masked policies may be measured on seeds of their
+    own."""
+    old = [each for each in results if "film" not in each]
+    compared, masked = (on_seeds_of(old, policies) for policies in (COMPARED, ("uniform_21", *MASKED)))
+    found = {
         "memory": table(compared, [*COMPARED], MEMORY),
         "pans": table(compared, [*COMPARED], PANS),
         "held": table(compared, [*COMPARED], HELD),
@@ -142,7 +144,9 @@ def tables(results: Sequence[Result]) -> dict[str, str]:
         "less paper": differences(compared, _VARIANTS, "paper", COMPARED_BY),
         "masked": table(masked, ["uniform_21", *MASKED], COMPARED_BY[1:]),
         "less uniform_21": differences(masked, [*MASKED], "uniform_21", COMPARED_BY),
+        **recall_tables(results),
     }
+    return {name: text for name, text in found.items() if text.count("\n") > 1}
 
 
 def fill_in(page: str, found: Mapping[str, str]) -> str:
@@ -169,12 +173,12 @@ def main() -> None:
     for film in {line.get("film") for line in results}:
         check_comparable([line for line in results if line.get("film") == film])
     print(f"Videos by policy: {dict(Counter(line['policy'] for line in results))}\n")
-    old = [line for line in results if "film" not in line]
-    found = {name: text for name, text in {**tables(old), **recall_tables(results)}.items() if text.count("\n") > 1}
+    found = tables(results)
     print("\n\n".join(f"{name}\n\n{text}" for name, text in found.items()))
     if given.docs:
         page = given.docs / "quality.md"
         page.write_text(fill_in(page.read_text(encoding="utf-8"), found), encoding="utf-8")
+        old = [line for line in results if "film" not in line]
         figure = draw_recall(on_seeds_of(old, COMPARED), dict(zip(_DRAWN, _COLOURS, strict=True)))
         figure.save(given.docs / "quality_recall.png")
 
