@@ -11,7 +11,7 @@ from ..headforcing_core.policy.cache_policy import (
     COMMIT_CONTEXTS,
     EPISODE_CHOICES,
     EPISODES,
-    SHARE_OF_PROFILE,
+    PROFILE_SHARE,
     CachePolicy,
 )
 from ..headforcing_core.policy.positions import ROPE_MODES
@@ -149,8 +149,8 @@ class HeadCachePolicy(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "recall_share",
-                    default=SHARE_OF_PROFILE,
-                    min=SHARE_OF_PROFILE,
+                    default=PROFILE_SHARE,
+                    min=PROFILE_SHARE,
                     max=0.99,
                     step=0.01,
                     optional=True,
@@ -187,7 +187,7 @@ class HeadCachePolicy(io.ComfyNode):
         trained_frames: int = 0,
         episode: str = _PRESET,
         episode_choice: str = _PRESET,
-        recall_share: float = SHARE_OF_PROFILE,
+        recall_share: float = PROFILE_SHARE,
     ) -> io.NodeOutput:
         chosen = PRESETS[preset]
         tiers_changed = any(
@@ -204,7 +204,7 @@ class HeadCachePolicy(io.ComfyNode):
         )
         tiers_changed = tiers_changed or compress_from_chunk != _KEEP_CHUNK or novelty_percentile != _PERCENTILE
         tiers_changed = tiers_changed or episode != _PRESET or episode_choice != _PRESET
-        tiers_changed = tiers_changed or recall_share != SHARE_OF_PROFILE
+        tiers_changed = tiers_changed or recall_share != PROFILE_SHARE
         if chosen.keep_everything and tiers_changed:
             raise ValueError(
                 f"The preset {preset} keeps every frame, so there are no tiers, episodes or warm-up to change. "
@@ -230,7 +230,7 @@ class HeadCachePolicy(io.ComfyNode):
             episode_choice=episode_choice,
             recall_share=recall_share,
         )
-        idle = _idle(policy, novelty_percentile != _PERCENTILE, recall_share != SHARE_OF_PROFILE)
+        idle = _idle(policy, novelty_percentile != _PERCENTILE, recall_share != PROFILE_SHARE)
         return io.NodeOutput(policy, "\n".join([policy_report(policy), *idle]))
 
 
