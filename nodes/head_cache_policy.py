@@ -7,13 +7,7 @@ from dataclasses import replace
 from comfy_api.latest import io
 from typing_extensions import override
 
-from ..headforcing_core.policy.cache_policy import (
-    COMMIT_CONTEXTS,
-    EPISODE_CHOICES,
-    EPISODES,
-    PROFILE_SHARE,
-    CachePolicy,
-)
+from ..headforcing_core.policy.cache_policy import COMMIT_CONTEXTS, EPISODE_CHOICES, EPISODES, CachePolicy
 from ..headforcing_core.policy.positions import ROPE_MODES
 from ..headforcing_core.policy.presets import PRESETS
 from ..headforcing_core.policy.tiers import Tiers
@@ -149,8 +143,8 @@ class HeadCachePolicy(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "recall_share",
-                    default=PROFILE_SHARE,
-                    min=PROFILE_SHARE,
+                    default=_KEEP,
+                    min=_KEEP,
                     max=0.99,
                     step=0.01,
                     optional=True,
@@ -187,7 +181,7 @@ class HeadCachePolicy(io.ComfyNode):
         trained_frames: int = 0,
         episode: str = _PRESET,
         episode_choice: str = _PRESET,
-        recall_share: float = PROFILE_SHARE,
+        recall_share: float = _KEEP,
     ) -> io.NodeOutput:
         chosen = PRESETS[preset]
         tiers_changed = any(
@@ -203,8 +197,7 @@ class HeadCachePolicy(io.ComfyNode):
             )
         )
         tiers_changed = tiers_changed or compress_from_chunk != _KEEP_CHUNK or novelty_percentile != _PERCENTILE
-        tiers_changed = tiers_changed or episode != _PRESET or episode_choice != _PRESET
-        tiers_changed = tiers_changed or recall_share != PROFILE_SHARE
+        tiers_changed = tiers_changed or episode != _PRESET or episode_choice != _PRESET or recall_share != _KEEP
         if chosen.keep_everything and tiers_changed:
             raise ValueError(
                 f"The preset {preset} keeps every frame, so there are no tiers, episodes or warm-up to change. "
@@ -230,7 +223,7 @@ class HeadCachePolicy(io.ComfyNode):
             episode_choice=episode_choice,
             recall_share=recall_share,
         )
-        idle = _idle(policy, novelty_percentile != _PERCENTILE, recall_share != PROFILE_SHARE)
+        idle = _idle(policy, novelty_percentile != _PERCENTILE, recall_share != _KEEP)
         return io.NodeOutput(policy, "\n".join([policy_report(policy), *idle]))
 
 
