@@ -18,7 +18,6 @@ _PRESET = "preset"
 _KEEP = -1
 _KEEP_CHUNK = -2
 _PERCENTILE = 60.0
-_SHARE = 0.2
 DEFAULT_PRESET = "paper"  # of a new node; execute keeps paper, for API workflows that leave the input out
 
 
@@ -144,14 +143,15 @@ class HeadCachePolicy(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "recall_share",
-                    default=_SHARE,
-                    min=0.0,
+                    default=_KEEP,
+                    min=_KEEP,
                     max=0.99,
                     step=0.01,
                     optional=True,
                     advanced=True,
                     tooltip="How alike an old moment must be for recall; of those that are, the newest are read. "
-                    "Lower: only the most alike. Higher: newer ones, also of other places. Typical: 0.2",
+                    "Lower: only the most alike. Higher: newer ones, also of other places. Typical: -1 = from the "
+                    "profile (0.2)",
                 ),
             ],
             outputs=[
@@ -181,7 +181,7 @@ class HeadCachePolicy(io.ComfyNode):
         trained_frames: int = 0,
         episode: str = _PRESET,
         episode_choice: str = _PRESET,
-        recall_share: float = _SHARE,
+        recall_share: float = _KEEP,
     ) -> io.NodeOutput:
         chosen = PRESETS[preset]
         tiers_changed = any(
@@ -197,7 +197,7 @@ class HeadCachePolicy(io.ComfyNode):
             )
         )
         tiers_changed = tiers_changed or compress_from_chunk != _KEEP_CHUNK or novelty_percentile != _PERCENTILE
-        tiers_changed = tiers_changed or episode != _PRESET or episode_choice != _PRESET or recall_share != _SHARE
+        tiers_changed = tiers_changed or episode != _PRESET or episode_choice != _PRESET or recall_share != _KEEP
         if chosen.keep_everything and tiers_changed:
             raise ValueError(
                 f"The preset {preset} keeps every frame, so there are no tiers, episodes or warm-up to change. "
@@ -223,7 +223,7 @@ class HeadCachePolicy(io.ComfyNode):
             episode_choice=episode_choice,
             recall_share=recall_share,
         )
-        idle = _idle(policy, novelty_percentile != _PERCENTILE, recall_share != _SHARE)
+        idle = _idle(policy, novelty_percentile != _PERCENTILE, recall_share != _KEEP)
         return io.NodeOutput(policy, "\n".join([policy_report(policy), *idle]))
 
 

@@ -10,7 +10,7 @@ COMMIT_CONTEXTS = ("full", "recent")
 EPISODES = ("frame", "chunk")
 EPISODE_CHOICES = ("novelty", "recall")
 AS_LATE_AS_POSSIBLE = -1
-SHARE_OF_PROFILE = -1.0
+PROFILE_SHARE = -1.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class CachePolicy:
     keep_everything: bool = False
     episode: str = "chunk"
     episode_choice: str = "novelty"
-    recall_share: float = SHARE_OF_PROFILE
+    recall_share: float = PROFILE_SHARE
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -53,7 +53,7 @@ class CachePolicy:
                 f"episode_choice is recall, but episode is {self.episode}. Whole chunks are recalled, since less "
                 "brings nothing back. Set episode to chunk, or episode_choice to novelty."
             )
-        if self.recall_share != SHARE_OF_PROFILE and not 0 <= self.recall_share < 1:
+        if self.recall_share != PROFILE_SHARE and not 0 <= self.recall_share < 1:
             raise ValueError(
                 f"recall_share is {self.recall_share}. It is a share of the way from the most alike chunk to the "
                 "least, 0 or more and below 1. Use -1 for what the head profile says, or 0.2 where it says nothing."

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from ..geometry import first_compressed_chunk
-from .cache_policy import AS_LATE_AS_POSSIBLE, SHARE_OF_PROFILE, CachePolicy
+from .cache_policy import AS_LATE_AS_POSSIBLE, PROFILE_SHARE, CachePolicy
 from .head_types import HEAD_TYPES
 from .tiers import Tiers
 
@@ -48,7 +48,7 @@ class FittedPolicy:
         share unless one was asked for. None: nothing was found out."""
         if not self.recalls:
             return self
-        takes_share = self.asked.recall_share == SHARE_OF_PROFILE and share is not None
+        takes_share = self.asked.recall_share == PROFILE_SHARE and share is not None
         return replace(self, recall_layers=layers, recall_share=share if takes_share else self.recall_share)
 
     def warms_up(self, chunk: int, first_frame: int) -> bool:
@@ -114,7 +114,7 @@ def _fitted(
         keep_everything=asked.keep_everything,
         recalls=asked.recalls and not asked.keep_everything,
         recall_layers=None,
-        recall_share=USUAL_SHARE if asked.recall_share == SHARE_OF_PROFILE else asked.recall_share,
+        recall_share=USUAL_SHARE if asked.recall_share == PROFILE_SHARE else asked.recall_share,
     )
 
 

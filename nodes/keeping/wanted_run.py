@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _MEANT_BEFORE: Mapping[str, Setting] = {
     "policy_episode": "frame",
     "policy_episode_choice": "novelty",
-    "policy_recall_share": 0.2,
+    "policy_recall_share": -1.0,
 }
 """What versions that did not have a setting did. Whoever adds a setting adds it here."""
 

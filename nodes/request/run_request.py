@@ -130,7 +130,7 @@ class RunRequest:
             "novelty_percentile": policy.novelty_percentile,
             "episode": policy.episode,
             "episode_choice": policy.episode_choice,
-            "recall_share": policy.recall_share,
+            "recall_share": self.fitted.recall_share,
             **{head_type: asdict(self.fitted.tiers(head_type)) for head_type in HEAD_TYPES},
             "seed": self.seed,
             "noise": self.noise,

@@ -108,7 +108,7 @@ def test_a_run_from_before_recall_goes_on_with_its_bank_though_the_node_recalls(
     one, other = (load_file(each / name)["latent"] for each in (folder, recorded.parent / "film_next"))
     torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
     written = json.loads((folder / "run.json").read_bytes())["settings"]
-    assert [written[name] for name in names] == ["novelty", 0.2]
+    assert [written[name] for name in names] == ["novelty", -1.0]
     (note,) = re.findall(r"The run was begun by a version[^\"]*", (runs / "film/report.json").read_text())
     assert "with episode_choice novelty; Head Cache Policy would give recall" in note
     with pytest.raises(ValueError, match=r"made with episode_choice \(Head Cache Policy\) 'novelty', now .* 'recall'"):

@@ -100,12 +100,12 @@ def test_the_step_that_a_recipe_of_one_makes_again_is_counted_apart(film) -> Non
 @pytest.mark.parametrize(
     ("inputs", "kept"),
     [
-        ({"preset": "recall"}, ("chunk", "recall", 0.2)),
+        ({"preset": "recall"}, ("chunk", "recall", -1.0)),
         ({"preset": "paper", "episode_choice": "recall", "recall_share": 0.5}, ("chunk", "recall", 0.5)),
-        ({"preset": "low_vram", "episode_choice": "recall"}, ("chunk", "recall", 0.2)),
-        ({"preset": "low_vram"}, ("frame", "novelty", 0.2)),
-        ({"preset": "recall", "episode_choice": "novelty", "episode": "frame"}, ("frame", "novelty", 0.2)),
-        ({"preset": "recall", "episode_choice": "novelty"}, ("chunk", "novelty", 0.2)),
+        ({"preset": "low_vram", "episode_choice": "recall"}, ("chunk", "recall", -1.0)),
+        ({"preset": "low_vram"}, ("frame", "novelty", -1.0)),
+        ({"preset": "recall", "episode_choice": "novelty", "episode": "frame"}, ("frame", "novelty", -1.0)),
+        ({"preset": "recall", "episode_choice": "novelty"}, ("chunk", "novelty", -1.0)),
     ],
 )
 def test_the_node_makes_the_policy_that_is_meant(pack, inputs: dict, kept: tuple) -> None:

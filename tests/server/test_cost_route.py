@@ -34,7 +34,7 @@ POLICY = {
     "trained_frames": 0,
     "episode": "preset",
     "episode_choice": "preset",
-    "recall_share": 0.2,
+    "recall_share": -1,
 }
 MODEL = {"model_name": "self_forcing_dmd.pt", "family": "auto", "chunk_frames": 0}
 ROUTE = "/head_forcing/cost"
