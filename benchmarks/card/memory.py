@@ -27,8 +27,8 @@ def measure_memory(bench: Workbench) -> None:
     beside it but the VAE, which decodes the last chunk of warm-up and a later one; two policies on as much of the card
     as they are meant to fit. Filled chunks lie between those that the model makes.
 
-    Each policy is measured in a thread of its own: where memory is short cuDNN takes slow kernels that need less, and
-    PyTorch goes on with them in that thread for good. What a decode takes there afterwards, with all memory, is told.
+    Each policy is measured in a thread of its own: PyTorch keeps cuDNN's choices by thread, and those that were made
+    where memory was short may be slow. What a decode takes there afterwards, with all memory, is told.
     """
     bench.clear()
     rows: list[Row] = []

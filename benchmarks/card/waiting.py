@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.card.workbench import NEEDS_CUDA, Workbench
+from benchmarks.shared.host_process import REPOSITORY
 from benchmarks.shared.stopwatch import take
 from benchmarks.shared.tables import Row
 
@@ -17,13 +19,15 @@ POLICY = "paper"
 MOST_KERNELS = 15
 MOST_NAME = 70
 WARNED = "called a synchronizing"
+NOISE = "rollout/noise.py"
 
 
 def count_waits(bench: Workbench) -> None:
-    """Table: every line that made the host wait for the card in one chunk, as PyTorch warns of it."""
-    title = "Where the host waits for the card in one chunk"
+    """Table: every line that made the processor wait for the card in one chunk, as PyTorch warns of it, and how many of
+    them are of the pack and of ComfyUI."""
+    title = "Where the processor waits for the card in one chunk"
     if not bench.on_card:
-        bench.findings.add("waits", title, [{"place": NEEDS_CUDA, "waits": None}])
+        bench.findings.add("waits", title, [{"place": NEEDS_CUDA, "whose": "", "waits": None}])
         return
     with bench.stage.open(), warnings.catch_warnings(record=True) as caught:
         rolling = bench.at(POLICY, bench.chunk)
@@ -36,9 +40,17 @@ def count_waits(bench: Workbench) -> None:
         finally:
             torch.cuda.set_sync_debug_mode("default")
     found = Counter(_place(warning) for warning in caught if WARNED in str(warning.message))
-    bench.findings.figures["waits"] = sum(found.values())
-    rows: list[Row] = [{"place": place, "waits": count} for place, count in found.most_common()]
-    bench.findings.add("waits", title, [*rows, {"place": "all", "waits": sum(found.values())}])
+    whole = sum(found.values())
+    for_noise = sum(count for (place, _), count in found.items() if place.startswith(NOISE))
+    bench.findings.figures |= {"waits": whole, "waits for noise": for_noise, "waits for others": whole - for_noise}
+    rows: list[Row] = [
+        {"place": place, "whose": owner, "waits": count} for (place, owner), count in found.most_common()
+    ]
+    owners = Counter[str]()
+    for (_, owner), count in found.items():
+        owners[owner] += count
+    rows += [{"place": "all", "whose": owner, "waits": count} for owner, count in owners.most_common()]
+    bench.findings.add("waits", title, [*rows, {"place": "all", "whose": "all", "waits": whole}])
 
 
 def profile_kernels(bench: Workbench) -> None:
@@ -75,12 +87,15 @@ def kernel_rows(run: Callable[[], object], most: int) -> tuple[list[Row], float]
         {"kernel": name[:MOST_NAME], "calls": count, "seconds": seconds, "share": seconds / alone}
         for name, (count, seconds) in longest
     ]
-    whole = "all kernels and copies, of the seconds of one that is not profiled"
+    whole = f"all kernels and copies, of the {alone:.3f} s of one that is not profiled"
     calls = sum(count for count, _ in times.values())
     rows.append({"kernel": whole, "calls": calls, "seconds": busy, "share": busy / alone})
     return rows, busy / alone
 
 
-def _place(warning: warnings.WarningMessage) -> str:
-    file = Path(warning.filename)
-    return f"{file.parent.name}/{file.name}:{warning.lineno}"
+def _place(warning: warnings.WarningMessage) -> tuple[str, str]:
+    """The line, and whose it is."""
+    file = Path(warning.filename).resolve()
+    folders = {"pack": REPOSITORY, "ComfyUI": Path(os.environ["COMFYUI_PATH"]).resolve()}
+    owner = next((owner for owner, folder in folders.items() if file.is_relative_to(folder)), "others")
+    return f"{file.parent.name}/{file.name}:{warning.lineno}", owner
