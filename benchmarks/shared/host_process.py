@@ -108,7 +108,6 @@ def named_functions(diffusion_model: torch.nn.Module) -> list[tuple[str, object,
 
 def _repeated_layers(shape: WanShape, text_dim: int) -> dict[str, Tensor]:
     """Weights of a large model in seconds: one layer is drawn, and copied to all the others."""
-    import comfy.ops
     from comfy.ldm.wan.ar_model import CausalWanModel
 
     one = replace(shape, layers=1)
@@ -124,7 +123,7 @@ def _repeated_layers(shape: WanShape, text_dim: int) -> dict[str, Tensor]:
         text_dim=text_dim,
         device="meta",
         dtype=torch.bfloat16,
-        operations=comfy.ops.disable_weight_init,
+        operations=torch.nn,  # the host's own have no weights to name while it pages them
     )
     weights = {name: tensor.to(torch.bfloat16) for name, tensor in fill(empty.state_dict(), seed=0).items()}
     first = "blocks.0."
