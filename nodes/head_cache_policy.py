@@ -18,7 +18,7 @@ _PRESET = "preset"
 _KEEP = -1
 _KEEP_CHUNK = -2
 _PERCENTILE = 60.0
-DEFAULT_PRESET = "paper"  # of a new node; execute keeps paper, for API workflows that leave the input out
+DEFAULT_PRESET = "recall"  # of a new node; execute keeps paper, for API workflows that leave the input out
 
 
 def _tier(name: str, what: str, typical: str) -> io.Int.Input:
@@ -59,7 +59,7 @@ class HeadCachePolicy(io.ComfyNode):
                     tooltip="paper: three kinds of heads. enhanced: the same, but far memory is not read while a "
                     "chunk is stored. low_vram: least memory, forgets sooner. max: keeps most. recall: as "
                     "paper, but looks at each prompt change which old moments show the place, and brings those back. "
-                    "uniform, uniform_21 and full treat all heads alike, for comparison. Typical: paper",
+                    "uniform, uniform_21 and full treat all heads alike, for comparison. Typical: recall",
                 ),
                 _tier(
                     "local_sink",

@@ -220,3 +220,27 @@ def test_every_frame_counts_as_recent_in_warm_up() -> None:
     kept = all_frames(18)
     assert kept.frames == tuple(range(18))
     assert {kept.tier(frame) for frame in kept.frames} == {"recent"}
+
+
+IN_0_1_0 = {
+    # local, anchor, memory; commit context, compressed from chunk, episode, whether everything is kept
+    "paper": (Tiers(0, 0, 1), Tiers(3, 0, 1), Tiers(3, 6, 6), "full", -1, "chunk", False),
+    "enhanced": (Tiers(0, 0, 1), Tiers(3, 0, 1), Tiers(3, 6, 6), "recent", -1, "chunk", False),
+    "low_vram": (Tiers(0, 0, 1), Tiers(3, 0, 1), Tiers(3, 3, 3), "full", 1, "frame", False),
+    "max": (Tiers(0, 0, 1), Tiers(3, 0, 1), Tiers(3, 9, 6), "full", -1, "chunk", False),
+    "uniform": (Tiers(3, 0, 7), Tiers(3, 0, 7), Tiers(3, 0, 7), "full", -1, "chunk", False),
+    "uniform_21": (Tiers(3, 0, 15), Tiers(3, 0, 15), Tiers(3, 0, 15), "full", -1, "chunk", False),
+    "full": (Tiers(0, 0, 21), Tiers(0, 0, 21), Tiers(0, 0, 21), "full", -1, "chunk", True),
+}
+
+
+@pytest.mark.parametrize("name", IN_0_1_0)
+def test_what_a_preset_of_0_1_0_means_never_changes(name: str) -> None:
+    local, anchor, memory, context, start, episode, everything = IN_0_1_0[name]
+    policy = CachePolicy(
+        name, local, anchor, memory, "compact", context, start, 60.0, 0, everything, episode, "novelty"
+    )
+    assert policy == PRESETS[name]
+    if not everything:
+        first = [fit_policy(policy, chunk, 21, 240).compress_from_chunk for chunk in (3, 1)]
+        assert first == ([1, 1] if start == 1 else [7, 21])

@@ -40,7 +40,7 @@ GRAPH = {
         "inputs": {"model": ["1", 0], "schedule": ["4", 0], "save_as": PROFILE},
     },
     "6": {"class_type": "HeadForcingLoadProfile", "inputs": {"profile_name": f"{PROFILE}.safetensors"}},
-    "7": {"class_type": "HeadForcingCachePolicy", "inputs": {"preset": "paper"}},
+    "7": {"class_type": "HeadForcingCachePolicy", "inputs": {"preset": "recall"}},
     "8": {
         "class_type": "HeadForcingSampler",
         "inputs": {
