@@ -75,7 +75,7 @@ def cost_parts(wanted: SamplerWidgets, facts: ARFacts | None, policy: CachePolic
             cost.warning(total),
         )
     if lasts and facts is not None and policy is not None:
-        told = _recall(policy, facts, video)
+        told = _recall(policy, facts, video, wanted.beginning)
         if told:
             yield told, ""
     if lasts and is_sized and wanted.run_name and wanted.on_existing_run:
@@ -110,10 +110,12 @@ def _length(video: VideoShape, beginning: str) -> str:
     return f"{told} without what goes before" if continues else told
 
 
-def _recall(policy: CachePolicy, facts: ARFacts, video: VideoShape) -> str:
-    """What recalling adds, as far as it is known without the prompts; nothing under other policies."""
+def _recall(policy: CachePolicy, facts: ARFacts, video: VideoShape, beginning: str) -> str:
+    """What recalling adds, as far as it is known without the prompts; nothing under other policies. Of a latent that
+    the video goes on from, as much as any length of it may bring: all chunks recall."""
     fitted = fit_policy(policy, facts.chunk_frames, facts.trained_frames, video.frames)
-    prefix = torch.empty(1, 1, video.prefix_frames, 1, 1) if video.prefix_frames else None
+    before = 2 * fitted.trained_frames if beginning == "previous" else video.prefix_frames
+    prefix = torch.empty(1, 1, before, 1, 1) if before else None
     bound = recall_bound(RolloutPlan(fitted, video.chunks, 1, 1, facts.sigmas, (Segment(0, ""),), prefix=prefix))
     if bound is None:
         return ""

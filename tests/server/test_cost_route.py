@@ -107,6 +107,11 @@ def test_the_chunk_and_the_size_are_those_of_the_model(comfyui: Server) -> None:
             {"beginning": "start_image"},
             "up to 12 passes more, and 4 for",
         ),
+        # after a latent, however long, the first chunk may recall: chunks 0, 8, 16 and 24 of 27
+        ({"preset": "recall"}, {"beginning": "previous"}, "up to 12 passes more, and 3 for each"),
+        ({"preset": "recall"}, {"beginning": "previous", "seconds": 0.75}, "up to 3 passes more, and 3 for each"),
+        ({"preset": "recall", "memory_episodes": 3}, {"beginning": "previous"}, "up to 8 passes more, and 2 for"),
+        ({"preset": "recall", "trained_frames": 18}, {"beginning": "previous"}, "up to 12 passes more, and 3 for"),
         ({"preset": "recall", "memory_episodes": 0}, {}, None),
         ({"preset": "uniform", "episode_choice": "recall"}, {}, None),
         ({"preset": "recall", "episode_choice": "novelty"}, {}, None),
