@@ -76,9 +76,10 @@ def fit_policy(policy: CachePolicy, chunk_frames: int, trained_frames: int, tota
         return _fitted(policy, everything, chunk_frames, trained, never)
     unit = policy.episode_frames(chunk_frames)
     if 0 < policy.memory.episodes < unit:
+        frame = "" if policy.recalls else ", or set episode to frame"
         raise ValueError(
             f"memory_episodes is {policy.memory.episodes} frames, but an episode is a whole chunk of {chunk_frames}. "
-            f"None would fit. Set memory_episodes to {chunk_frames} or more, or to 0, or set episode to frame."
+            f"None would fit. Set memory_episodes to {chunk_frames} or more, or to 0{frame}."
         )
     whole = {head_type: policy.whole_tiers(head_type, chunk_frames) for head_type in HEAD_TYPES}
     for head_type, tiers in whole.items():

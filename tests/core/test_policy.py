@@ -68,6 +68,15 @@ def test_room_for_less_than_a_chunk_is_refused() -> None:
         fit_policy(replace(PAPER, memory=Tiers(3, 2, 6)), 3, 21, 240)
 
 
+@pytest.mark.parametrize(
+    ("preset", "asked", "chunk_frames"), [("recall", 2, 3), ("recall", 3, 4), ("paper", 1, 2), ("low_vram", 4, 5)]
+)
+def test_what_recalls_is_not_told_to_keep_single_frames(preset: str, asked: int, chunk_frames: int) -> None:
+    policy = replace(PRESETS[preset], memory=Tiers(3, asked, 3), episode="chunk", episode_choice="recall")
+    with pytest.raises(ValueError, match=rf"chunk of {chunk_frames}\. None.*to {chunk_frames} or more, or to 0\.$"):
+        fit_policy(policy, chunk_frames, 21, 240)
+
+
 def test_there_are_eight_presets_in_the_order_of_saved_workflows() -> None:
     assert list(PRESETS) == ["paper", "enhanced", "low_vram", "max", "uniform", "uniform_21", "full", "recall"]
 
