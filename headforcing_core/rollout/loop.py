@@ -17,7 +17,7 @@ from .episodes import Decision
 from .history import History
 from .layout import PREFIX, Layout
 from .noise import Noise
-from .passes import Commit, Denoise, Model, OnStep, Pass, Predict, Recall
+from .passes import Commit, Denoise, Model, OnStep, Pass, Predict, Recall, not_finite
 from .plan import RolloutPlan, Segment, Text, check_transitions
 from .recall import Choice
 from .recaller import Recaller
@@ -215,12 +215,7 @@ class _Rollout(Generic[Text]):
         work = Denoise(index, layout, self._noise, self._plan.sigmas, commit_context, recall)
         latent = self._run(work, self._noise.initial(index))
         if not bool(torch.isfinite(latent).all()):
-            raise RuntimeError(
-                f"Chunk {index} came out with NaN or infinity. The type that the model computes in is too narrow for "
-                "these weights, LoRAs or attention kernel, and all that follows would be spoiled. Choose another "
-                "weight_dtype, or take out the LoRA or attention node that was added last; what was made before is "
-                "sound."
-            )
+            raise not_finite(index)
         return latent
 
     def _commit(self, latent: Tensor, layout: Layout) -> Tensor:

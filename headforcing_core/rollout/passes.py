@@ -138,6 +138,15 @@ class Recall:
         return recalled
 
 
+def not_finite(chunk: int) -> RuntimeError:
+    """The error for a chunk that came out as no numbers, or is on the way to."""
+    return RuntimeError(
+        f"Chunk {chunk} came out with NaN or infinity. The type that the model computes in is too narrow for these "
+        "weights, LoRAs or attention kernel, and all that follows would be spoiled. Choose another weight_dtype, or "
+        "take out the LoRA or attention node that was added last; what was made before is sound."
+    )
+
+
 def _commit(model: Model, clean: Tensor, layout: Layout, context: str) -> None:
     layout.begin(model.memory, context)
     model.predict(clean, CLEAN)

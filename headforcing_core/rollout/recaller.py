@@ -1,5 +1,6 @@
 """What memory heads recall at a chunk: when it is settled, by what, and what the model goes through for it."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from ..kv_memory.memory import KVMemory
 from .history import History
-from .passes import Recall, Recalled
+from .passes import Recall, Recalled, not_finite
 from .plan import RolloutPlan
 from .recall import Choice
 
@@ -72,6 +73,8 @@ class Recaller:
         elif looks:
             assert history.recall is not None
             chosen, likeness = history.recall.choose(candidates, history.describe(memory, self._grid))
+            if not all(map(math.isfinite, likeness)):
+                raise not_finite(chunk)
         else:
             chosen = list(candidates)
         again = history.load(chunk, chosen, self._latent)

@@ -11,8 +11,9 @@ from headforcing_core.kv_memory.rope import rotate
 from headforcing_core.policy.fitting import fit_policy
 from headforcing_core.policy.presets import PRESETS
 from headforcing_core.rollout.episodes import Decision
-from headforcing_core.rollout.loop import Chunk, rollout
+from headforcing_core.rollout.loop import Chunk, Recipe, rollout
 from headforcing_core.rollout.noise import Noise, PerChunkNoise
+from headforcing_core.rollout.passes import CLEAN, Predict
 from headforcing_core.rollout.plan import FinishedChunks, RolloutPlan, Segment
 
 MODEL = TinyModel(layers=2, heads=3)
@@ -21,6 +22,22 @@ LATENT, N, CHUNKS = (4, 6), 3, 16
 SIGMAS = (1.0, 0.8, 0.4, 0.0)
 SHAPE = (1, CHANNELS, N, *LATENT)
 NOTHING = FinishedChunks()
+
+
+class BadLook(CoreBackbone):
+    """A model that overflows in the first pass over a clean chunk, and in no other, of one call."""
+
+    def __init__(self, memory: KVMemory, call: int, bad: float) -> None:
+        super().__init__(MODEL, memory)
+        self._call, self._bad, self._calls = call, bad, 0
+
+    def sample(self, recipe: Recipe, noise: Tensor, sigmas: Tensor, text: Tensor) -> Tensor:
+        spoils, self._calls = [self._bad] * (self._calls == self._call), self._calls + 1
+
+        def spoiled(predict: Predict, x: Tensor, sigmas: Tensor) -> Tensor:
+            return recipe(lambda x, at: predict(x * spoils.pop() if at is CLEAN and spoils else x, at), x, sigmas)
+
+        return super().sample(spoiled, noise, sigmas, text)
 
 
 class NaNAt:
@@ -120,3 +137,25 @@ def test_a_chunk_with_nan_ends_the_run_before_it_is_given_out(bad: int) -> None:
     with pytest.raises(RuntimeError, match=f"Chunk {bad} came out with NaN or infinity"):
         given.extend(chunks)
     assert memory.kv_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("bad", "number", "sigmas"),
+    [
+        (7, float("nan"), SIGMAS),  # the first compressed chunk
+        (10, float("nan"), SIGMAS),  # the new text is all there
+        (10, float("inf"), SIGMAS),
+        (7, float("nan"), (1.0, 0.0)),
+    ],
+)
+def test_so_does_a_look_with_nan_though_its_chunk_would_come_out_sound(
+    bad: int, number: float, sigmas: tuple[float, ...]
+) -> None:
+    given: list[Chunk] = []
+    policy = fit_policy(PRESETS["recall"], N, 21, N * CHUNKS)
+    segments = (Segment(0, MODEL.text(0)), Segment(8, MODEL.text(1), "soft", 3))
+    plan = RolloutPlan(policy, CHUNKS, *LATENT, sigmas, segments, blend)
+    memory = KVMemory(plan.memory_plan(LABELS), dense_attention, rotate)
+    with pytest.raises(RuntimeError, match=f"Chunk {bad} came out with NaN or infinity"):
+        given.extend(rollout(BadLook(memory, bad, number), memory, plan, PerChunkNoise(1, SHAPE)))
+    assert len(given) == bad and memory.kv_bytes == 0
