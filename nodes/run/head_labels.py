@@ -44,7 +44,7 @@ def run_heads(request: RunRequest, status: NodeStatus) -> RunHeads:
             [
                 "No profile was connected or saved, so one was measured first (protocol fast). Save one with "
                 "Profile Heads to spare this.",
-                *describe_profile(profile),
+                *describe_profile(measured),
             ]
         )
     if profile is None:

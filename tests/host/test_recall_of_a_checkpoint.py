@@ -53,6 +53,13 @@ def test_the_report_says_by_what_it_was_recalled(film, labelled) -> None:
     assert (told["recall_layers"], told["recall_share"]) == (None, None)
 
 
+def test_heads_that_a_run_measures_itself_say_nothing_of_recall(video, model, saved) -> None:
+    report = json.loads(video(model, conditioning(1), seconds=SECONDS, preset="recall")[3])
+    assert (report["profile"]["recall_layers"], report["profile"]["recall_share"]) == ([*descriptor_layers(LAYERS)], 0.2)
+    measured = [note for note in report["notes"] if note.startswith(("No profile was connected", "Measured by protocol"))]
+    assert len(measured) == 2 and not any("as the profile says" in note for note in report["notes"])
+
+
 def test_a_kept_run_brings_its_layers_along_and_refuses_others(film, labelled, saved, runs: Path) -> None:
     found = replace(labelled, recall_layers=(0, 3), recall_share=0.35)
     film("recall", found, run_name="film")
