@@ -55,8 +55,13 @@ def test_the_report_says_by_what_it_was_recalled(film, labelled) -> None:
 
 def test_heads_that_a_run_measures_itself_say_nothing_of_recall(video, model, saved) -> None:
     report = json.loads(video(model, conditioning(1), seconds=SECONDS, preset="recall")[3])
-    assert (report["profile"]["recall_layers"], report["profile"]["recall_share"]) == ([*descriptor_layers(LAYERS)], 0.2)
-    measured = [note for note in report["notes"] if note.startswith(("No profile was connected", "Measured by protocol"))]
+    assert (report["profile"]["recall_layers"], report["profile"]["recall_share"]) == (
+        [*descriptor_layers(LAYERS)],
+        0.2,
+    )
+    measured = [
+        note for note in report["notes"] if note.startswith(("No profile was connected", "Measured by protocol"))
+    ]
     assert len(measured) == 2 and not any("as the profile says" in note for note in report["notes"])
 
 
