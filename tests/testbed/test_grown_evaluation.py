@@ -8,12 +8,15 @@ from itertools import pairwise
 import pytest
 from torch import Tensor
 
-from testbed.grown.evaluate import segments_of
+from testbed.evaluate import model_and_profile
+from testbed.grown.evaluate import MODEL_FILE, PROFILE_FILE, segments_of
 from testbed.grown.evaluation_films import FILMS, EvaluationFilm, camera_pixels, once, truth
 from testbed.grown.measures import measure_film, read_camera
 from testbed.grown.oracle import oracle
+from testbed.head_profile import PROFILE_FILE as OLD_PROFILE
 from testbed.latents import load_basis
 from testbed.measures import Measured
+from testbed.model_files import MODEL_FILE as OLD_MODEL
 from testbed.policies import FACTORIAL, POSITIONS, RECALLED
 from testbed.quality_recall import effect, recall_tables
 from testbed.statistics import measured as measured_value
@@ -131,6 +134,18 @@ def test_words_of_a_place_differ_between_its_visits() -> None:
             assert said.get(prompt.place, ("", "")) != (prompt.things, prompt.ground)
     assert max(Counter(prompt.place for prompt in prompts).values()) >= 15
     assert len(said) == 3
+
+
+def test_the_model_and_its_profile_belong_together_and_to_no_other() -> None:
+    network, profile = model_and_profile(MODEL_FILE, PROFILE_FILE)
+    assert profile.counts == {"local": 2, "anchor": 3, "memory": 7}
+    assert (profile.layers, profile.heads) == (network.shape.layers, network.shape.heads) == (6, 2)
+    assert sum(each.numel() for each in network.parameters()) == 4_805_312
+    old_network, old_profile = model_and_profile(OLD_MODEL, OLD_PROFILE)
+    assert (old_profile.layers, old_profile.heads) == (old_network.shape.layers, old_network.shape.heads) == (12, 2)
+    for model, of_another in ((MODEL_FILE, OLD_PROFILE), (OLD_MODEL, PROFILE_FILE)):
+        with pytest.raises(SystemExit, match="is of another model"):
+            model_and_profile(model, of_another)
 
 
 def line(policy: str, seed: int, clear: float, film: str = "") -> dict[str, object]:
