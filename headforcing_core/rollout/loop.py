@@ -131,7 +131,7 @@ class _Rollout(Generic[Text]):
         self._latents: deque[Tensor] = deque(maxlen=again)  # clean, of the last chunks
         self._made: list[Tensor] = []  # of all chunks, where nobody else can be asked for them
         self._grid = (plan.latent_height // PATCH, plan.latent_width // PATCH)
-        self._recaller = Recaller(self._history, plan, self._grid, self._past)
+        self._recaller = Recaller(self._history, plan, self._grid, self._made)
 
     def commit_prefix(self) -> None:
         """Commit the frames that are there before the first chunk, under the first text."""
@@ -181,14 +181,6 @@ class _Rollout(Generic[Text]):
         if self._policy.recalls and self._plan.read is None:
             self._made.append(made.latent)
         return made
-
-    def _past(self, number: int) -> Tensor:
-        """The clean latent of a committed chunk, by its number from the first of the prefix on."""
-        own, before = self._history.chunks[number], self._plan.prefix_frames
-        if self._plan.prefix is not None and own.start < before:
-            return self._plan.prefix[:, :, own.start : own.stop]
-        chunk = (own.start - before) // self._policy.chunk_frames
-        return self._made[chunk] if self._plan.read is None else self._plan.read(chunk)
 
     def _ask(self, index: int) -> None:
         segment = self._live(index)

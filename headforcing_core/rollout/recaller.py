@@ -1,7 +1,7 @@
 """What memory heads recall at a chunk: when it is settled, by what, and what the model goes through for it."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -15,13 +15,11 @@ from .recall import Choice
 
 class Recaller:
     """Settles what is recalled, chunk by chunk: as recorded for finished chunks, else by the plan's own `choose`, else
-    by a look. `latent` gives the clean latent of a committed chunk by its number. `choice` is that of the chunk last
-    begun, None if nothing was to be chosen there. Under other policies it does nothing."""
+    by a look. `made` are the latents of the chunks so far, where the plan cannot read them. `choice` is that of the
+    chunk last begun, None if nothing was to be chosen there. Under other policies it does nothing."""
 
-    def __init__(
-        self, history: History, plan: RolloutPlan[Any], grid: tuple[int, int], latent: Callable[[int], Tensor]
-    ) -> None:
-        self._history, self._grid, self._latent = history, grid, latent
+    def __init__(self, history: History, plan: RolloutPlan[Any], grid: tuple[int, int], made: Sequence[Tensor]) -> None:
+        self._history, self._grid, self._plan, self._made = history, grid, plan, made
         self._finished, self._choose = plan.finished.chunks, plan.choose
         self._recorded = plan.finished.choices
         self._is_one_step = len(plan.sigmas) == 2
@@ -88,3 +86,11 @@ class Recaller:
         )
         layout = history.layout(chunk, history.policy.chunk_frames, far)
         return Recalled(again, layout, bool(chosen))
+
+    def _latent(self, number: int) -> Tensor:
+        """The clean latent of a committed chunk, by its number from the first of the prefix on."""
+        own, plan = self._history.chunks[number], self._plan
+        if plan.prefix is not None and own.start < plan.prefix_frames:
+            return plan.prefix[:, :, own.start : own.stop]
+        chunk = (own.start - plan.prefix_frames) // plan.policy.chunk_frames
+        return self._made[chunk] if plan.read is None else plan.read(chunk)

@@ -1,5 +1,7 @@
 """The chunk loop (method.md section 1)."""
 
+import gc
+import weakref
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 
@@ -47,6 +49,20 @@ def test_the_commit_after_the_last_chunk_is_skipped() -> None:
     bench = Bench()
     bench.latents()
     assert bench.backbone.passes == 10 * (len(SIGMAS) - 1) + 9
+
+
+@pytest.mark.parametrize("preset", ["paper", "recall"])
+def test_what_a_rollout_held_goes_with_it_and_waits_for_no_collector(preset: str) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        bench = Bench(replace(PLAN, policy=fit_policy(PRESETS[preset], 3, 21, 30)))
+        bench.latents()
+        backbone = weakref.ref(bench.backbone)
+        del bench
+        assert backbone() is None
+    finally:
+        gc.enable()
 
 
 def test_every_denoising_step_is_told_in_order() -> None:
