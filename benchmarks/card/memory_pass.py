@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks.card.ways import Inside, ways, within
 from benchmarks.card.workbench import NEEDS_CUDA, Workbench
 from benchmarks.shared.stage import Rolling
-from benchmarks.shared.stopwatch import seconds_per_call
+from benchmarks.shared.stopwatch import timed_row
 from benchmarks.shared.tables import Row, yes
 from headforcing_core.kv_memory.memory import KVMemory
 
@@ -61,9 +61,9 @@ def compare_memory_pass(bench: Workbench) -> None:
 
 def _ways(rolling: Rolling, given: _Given) -> list[Row]:
     expected = given.outputs()
-    rows = [_timed("as it is", given.run)]
+    rows = [timed_row("as it is", given.run)]
     for name, inside in ways(rolling).items():
-        row = _timed(name, within(inside, given.run))
+        row = timed_row(name, within(inside, given.run))
         rows.append(row | {"note": row["note"] or _same_bits(inside, given, expected)})
     return rows
 
@@ -84,7 +84,7 @@ def _graph(bench: Workbench, given: _Given) -> list[Row]:
     try:
         with torch.cuda.graph(graph):
             given.run()
-        rows.append(_timed(replayed, graph.replay))
+        rows.append(timed_row(replayed, graph.replay))
     except RuntimeError as error:
         rows.append({"what": replayed, "milliseconds": None, "note": str(error).splitlines()[0][:80]})
     return rows
@@ -96,11 +96,3 @@ def _given_out(run: Callable[[], object]) -> float:
     started = perf_counter()
     run()
     return perf_counter() - started
-
-
-def _timed(name: str, run: Callable[[], object]) -> Row:
-    try:
-        seconds = seconds_per_call(run)
-    except (RuntimeError, TypeError) as error:  # a build without this kernel, or with another signature
-        return {"what": name, "milliseconds": None, "note": str(error).splitlines()[0][:80]}
-    return {"what": name, "milliseconds": 1e3 * seconds, "note": ""}

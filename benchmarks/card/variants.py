@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.card.ceilings import attention_kernels
 from benchmarks.card.workbench import NEEDS_CUDA, Workbench
 from benchmarks.shared.stage import CHUNK_FRAMES
-from benchmarks.shared.stopwatch import seconds_per_call
+from benchmarks.shared.stopwatch import timed_row
 from benchmarks.shared.tables import Row
 from headforcing_core.kv_memory.attention import Attention
 from headforcing_core.policy.presets import PRESETS
@@ -58,7 +58,7 @@ def compare_variants(bench: Workbench) -> None:
     ways["all heads alike, 21 frames, pack"] = lambda: [
         kernels["pack"](q.flatten(2), full, full, heads) for _ in layers
     ]
-    table = [_timed(name, run) for name, run in ways.items()]
+    table = [timed_row(name, run) for name, run in ways.items()]
     table += _ragged_rows(bench, q, layers, kernels["pack"])
     bench.findings.add("variants", "Attention of all layers in one pass, policy paper", table)
 
@@ -120,7 +120,7 @@ def _ragged_times(
         for one in ragged:
             _back(_call(_queries(q, one), one, starts, rows), one)
 
-    table = [_timed(names[0], alone), _timed(names[1], together)]
+    table = [timed_row(names[0], alone), timed_row(names[1], together)]
     table[0]["note"] = f"apart from a call a head type by {apart:.1e}"
     return table
 
@@ -151,11 +151,3 @@ def _call(queries: Tensor, one: Ragged, starts: Tensor, rows: int) -> Tensor:
 def _back(seen: Tensor, one: Ragged) -> Tensor:
     heads = seen.unflatten(0, (len(one.order), -1)).squeeze(2).transpose(0, 1)  # (rows, heads, head_dim)
     return torch.empty_like(heads).index_copy_(1, one.order, heads).flatten(1)[None]
-
-
-def _timed(name: str, run: Callable[[], object]) -> Row:
-    try:
-        seconds = seconds_per_call(run)
-    except (RuntimeError, TypeError) as error:  # a build without this kernel, or with another signature
-        return {"what": name, "milliseconds": None, "note": str(error).splitlines()[0][:80]}
-    return {"what": name, "milliseconds": 1e3 * seconds, "note": ""}

@@ -11,6 +11,8 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch.utils.benchmark import Timer, timer
 
+from benchmarks.shared.tables import Row
+
 LEAST_SECONDS = 0.3  # that one thing is timed for
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -58,6 +60,15 @@ def seconds_per_call(run: Callable[[], object]) -> float:
     timed = Timer("run()", globals={"run": run}, num_threads=torch.get_num_threads())
     with torch.inference_mode():
         return timed.blocked_autorange(min_run_time=LEAST_SECONDS).median
+
+
+def timed_row(name: str, run: Callable[[], object]) -> Row:
+    """Milliseconds of a call as a row of a table, or why it cannot be made here."""
+    try:
+        seconds = seconds_per_call(run)
+    except (RuntimeError, TypeError) as error:  # a build without this kernel, or with another signature
+        return {"what": name, "milliseconds": None, "note": str(error).splitlines()[0][:80]}
+    return {"what": name, "milliseconds": 1e3 * seconds, "note": ""}
 
 
 def ratios(above: Sequence[Taken], below: Sequence[Taken]) -> Ratios:

@@ -88,11 +88,6 @@ class RecallMemory:
     asleep: bool = False
     _chosen_at: int | None = None
 
-    @property
-    def read(self) -> tuple[int, ...]:
-        """The chunks that are read as episodes."""
-        return () if self.asleep else self.held
-
     def forget(self) -> None:
         """A prompt change that drops the memory."""
         self.held = ()

@@ -95,6 +95,18 @@ def clip(pack: Pack):
     return pack.run("HeadForcingTestLoadUMT5", clip_name="tiny_umt5.safetensors")[0]
 
 
+@pytest.fixture(scope="module")
+def model(load):
+    """The tiny Self-Forcing checkpoint."""
+    return load("self_forcing_dmd.safetensors")
+
+
+@pytest.fixture(scope="module")
+def labelled(pack: Pack, model):
+    """A profile for it that measures nothing."""
+    return pack.run("HeadForcingProfileHeads", model=model, rule="random")[0]
+
+
 @pytest.fixture
 def runs(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of kept runs, empty."""

@@ -16,16 +16,6 @@ SECONDS, CHUNKS, PICTURES = 2.7, 4, 43
 
 
 @pytest.fixture(scope="module")
-def model(load):
-    return load("self_forcing_dmd.safetensors")
-
-
-@pytest.fixture(scope="module")
-def labelled(pack, model):
-    return pack.run("HeadForcingProfileHeads", model=model, rule="random")[0]
-
-
-@pytest.fixture(scope="module")
 def keep(pack, video, model, labelled) -> Callable[..., tuple]:
     """Make a video that is kept as `film`."""
 

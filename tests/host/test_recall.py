@@ -16,16 +16,6 @@ STEPS = 4
 
 
 @pytest.fixture(scope="module")
-def model(load):
-    return load("self_forcing_dmd.safetensors")
-
-
-@pytest.fixture(scope="module")
-def labelled(pack, model):
-    return pack.run("HeadForcingProfileHeads", model=model, rule="random")[0]
-
-
-@pytest.fixture(scope="module")
 def film(pack, model, labelled, clip):
     """Runs a schedule under a policy; its report."""
 

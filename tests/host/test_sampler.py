@@ -12,16 +12,6 @@ TOKENS, HEAD_DIM = 48, 128
 
 
 @pytest.fixture(scope="module")
-def model(load):
-    return load("self_forcing_dmd.safetensors")
-
-
-@pytest.fixture(scope="module")
-def labelled(pack, model):
-    return pack.run("HeadForcingProfileHeads", model=model, rule="random")[0]
-
-
-@pytest.fixture(scope="module")
 def schedule(pack):
     clip = pack.run("HeadForcingTestLoadUMT5", clip_name="tiny_umt5.safetensors")[0]
     return lambda text, **more: pack.run("HeadForcingPromptSchedule", clip=clip, text=text, **more)[0]
