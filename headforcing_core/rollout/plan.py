@@ -76,6 +76,11 @@ class RolloutPlan(Generic[Text]):
         """Frames that are committed before the first chunk."""
         return 0 if self.prefix is None else self.prefix.shape[2]
 
+    @property
+    def is_one_step(self) -> bool:
+        """Whether a chunk is made in a single step, which then is made again with what it recalls."""
+        return len(self.sigmas) == 2
+
     def memory_plan(self, labels: Sequence[Sequence[str]]) -> MemoryPlan:
         """What a KV memory has to hold for this, with heads of these labels, (layers, heads)."""
         return plan_memory(self.policy, labels, self.chunks, self.prefix_frames)

@@ -35,7 +35,7 @@ def recall_bound(plan: RolloutPlan[Any]) -> RecallBound | None:
     policy = plan.policy
     if not policy.recalls or not policy.episodes:
         return None
-    repeats = len(plan.sigmas) == 2  # a recipe of one step makes it again with what it found
+    repeats = plan.is_one_step
     due = _due(plan)
     there = _candidates(plan, due)
     looks = sum(count > 1 for count in there)

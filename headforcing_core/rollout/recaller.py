@@ -22,7 +22,6 @@ class Recaller:
         self._history, self._grid, self._plan, self._made = history, grid, plan, made
         self._finished, self._choose = plan.finished.chunks, plan.choose
         self._recorded = plan.finished.choices
-        self._is_one_step = len(plan.sigmas) == 2
         self.choice: Choice | None = None
 
     def fall_asleep(self, chunk: int, settles: bool) -> None:
@@ -80,7 +79,7 @@ class Recaller:
             tuple(history.chunks[number].start for number in chosen),
             tuple(likeness[number - candidates.start] for number in chosen),
             len(candidates),
-            looks + len(again.commits) + (self._is_one_step and bool(chosen)),
+            looks + len(again.commits) + (self._plan.is_one_step and bool(chosen)),
             min(likeness, default=0.0),
             max(likeness, default=0.0),
         )
