@@ -15,8 +15,8 @@ from torch import Tensor
 from benchmarks.card.ceilings import hosts_order
 from benchmarks.shared.host_process import PACK
 from benchmarks.shared.stage import Rolling
-from headforcing_core.kv_memory import head_buffer, memory
-from headforcing_core.kv_memory.head_buffer import HeadBuffer
+from headforcing_core.kv_memory import frame_slots, memory
+from headforcing_core.kv_memory.frame_slots import FrameSlots
 
 Inside = Callable[[], AbstractContextManager[object]]
 Result = TypeVar("Result")
@@ -87,13 +87,13 @@ def attending(attend_all: Callable[[Sequence[Callable[[], Tensor]]], list[Tensor
 def _number_by_number() -> Iterator[None]:
     """As heads were picked before: not in words of 8 bytes, and not straight into their buffers."""
 
-    def put(buffer: HeadBuffer, x: Tensor, place: Tensor) -> None:
+    def put(buffer: FrameSlots, x: Tensor, place: Tensor) -> None:
         place.copy_(buffer.pick(x))
 
     def as_they_are(*tensors: Tensor) -> tuple[Tensor, ...]:
         return tensors
 
     with ExitStack() as patches:
-        patches.enter_context(patch.object(HeadBuffer, "_put", put))
-        patches.enter_context(patch.object(head_buffer, "_in_words", as_they_are))
+        patches.enter_context(patch.object(FrameSlots, "put", put))
+        patches.enter_context(patch.object(frame_slots, "_in_words", as_they_are))
         yield

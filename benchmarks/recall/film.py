@@ -15,7 +15,6 @@ from benchmarks.recall.telling import Look
 from benchmarks.shared.host_process import pack_module
 from benchmarks.shared.stage import Size
 from benchmarks.shared.tables import say
-from headforcing_core.checkpoint.wan_weights import HEAD_DIM
 from headforcing_core.geometry import LATENT_CHANNELS
 from headforcing_core.kv_memory.memory import KVMemory
 from headforcing_core.policy.fitting import fit_policy
@@ -85,7 +84,7 @@ def looks_of(model: ModelPatcher, clip: CLIP, film: Film) -> list[Look]:
     plan = RolloutPlan(fitted, chunks, *film.size.latent, facts.sigmas, segments)
     backbone = host.HostBackbone(model, film.seed)
     memory = KVMemory(plan.memory_plan(film.labels), backbone.attention, host.rotate)
-    expected = memory.plan.expected_bytes(of_host.frame_head_bytes(model, film.size.tokens), HEAD_DIM)
+    expected = memory.plan.expected_bytes(of_host.frame_of_head(model, film.size.tokens))
     noise = PerChunkNoise(film.seed, (1, LATENT_CHANNELS, n, *film.size.latent))
     scenes = [scene for scene in film.scenes for _ in range(each)]
     with torch.inference_mode(), _recorded(scenes) as looks, backbone.reading(memory, expected):

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from .attention import Attention, attend_all
+from .coded_buffer import CodedBuffer, Workspace
+from .frame_slots import FrameSlots
 from .head_buffer import HeadBuffer
-from .memory_plan import MemoryPlan
+from .memory_plan import MODEL, MemoryPlan
 from .rope import Rotate, temporal_pairs, temporal_rotation
 
 EVERY_HEAD = "every head"
@@ -48,7 +50,8 @@ class KVMemory:
         self._observer = observer
         self._captured: dict[int, Tensor] = {}
         self._reached: set[int] = set()
-        self._layers: list[dict[str, HeadBuffer]] = [{} for _ in plan.labels]
+        self._layers: list[dict[str, FrameSlots]] = [{} for _ in plan.labels]
+        self._workspaces: dict[str, Workspace] = {}
         self._held: dict[str, tuple[int, ...]] = {EVERY_HEAD: ()}
         self._read_frames: dict[str, ReadFrames] = {}
         self._chunk_positions: tuple[int, ...] = ()
@@ -65,12 +68,14 @@ class KVMemory:
     @property
     def kv_bytes(self) -> int:
         """Bytes of history K and V in the buffers as they now stand, without the chunk's own slots."""
-        return sum(self._bytes(buffer, buffer.k.shape[1] - self.plan.chunk_frames) for buffer in self._buffers())
+        return sum((buffer.slots - self.plan.chunk_frames) * buffer.frame_bytes for buffer in self._buffers())
 
     @property
     def chunk_bytes(self) -> int:
-        """Bytes beside the history's K and V: the chunk's own slots, and the unturned temporal pairs of all keys."""
-        return sum(self._bytes(buffer, self.plan.chunk_frames) + buffer.unturned.nbytes for buffer in self._buffers())
+        """Bytes beside the history's K and V: the chunk's own slots, what is kept to turn keys anew, and where a layer
+        reads what is kept in fewer bits."""
+        buffers = sum(self.plan.chunk_frames * buffer.frame_bytes + buffer.beside_bytes for buffer in self._buffers())
+        return buffers + sum(workspace.nbytes for workspace in self._workspaces.values())
 
     @property
     def missed_layers(self) -> tuple[int, ...]:
@@ -112,11 +117,12 @@ class KVMemory:
         q, k = self._rotate(q, rotation), self._rotate(k, rotation)
         unturned = plain[..., : 2 * temporal_pairs(plain.shape[-1])] if self._keeps else None
         buffers = self._buffers_of(layer, plain)
+        in_time = partial(self._in_time, tokens=plain.shape[2], head_dim=plain.shape[-1], device=plain.device)
         calls: list[Callable[[], Tensor]] = []
         for group, buffer in buffers.items():
             reads = self._read_frames[group]
             buffer.write(reads.held, k.unflatten(1, (frames, -1)), v, unturned, self._chunk_positions)
-            keys, values = self._read(buffer, reads)
+            keys, values = (x.flatten(1, 2) for x in buffer.read(reads.slots, reads.positions, in_time))
             queries = buffer.pick(q)
             if self._observer is not None:
                 self._observer(layer, queries, keys)
@@ -153,6 +159,7 @@ class KVMemory:
 
     def release(self) -> None:
         """Drop every buffer."""
+        self._workspaces.clear()
         self._layers = [{} for _ in self.plan.labels]
         self._captured.clear()
         self._forget_rotations()
@@ -166,18 +173,23 @@ class KVMemory:
         self._host_rotation = None
         self._rotations.clear()
 
-    def _buffers(self) -> list[HeadBuffer]:
+    def _buffers(self) -> list[FrameSlots]:
         return [buffer for layer in self._layers for buffer in layer.values()]
 
-    @staticmethod
-    def _bytes(buffer: HeadBuffer, frames: int) -> int:
-        return 2 * frames * (buffer.k.nbytes // buffer.k.shape[1])
-
-    def _buffers_of(self, layer: int, like: Tensor) -> dict[str, HeadBuffer]:
+    def _buffers_of(self, layer: int, like: Tensor) -> dict[str, FrameSlots]:
         if not self._layers[layer]:
-            slots = self.plan.warm_up_frames + self.plan.chunk_frames
-            self._layers[layer] = {EVERY_HEAD: HeadBuffer(None, slots, like)}
+            self._layers[layer] = {EVERY_HEAD: self._new_buffer(EVERY_HEAD, None, like)}
         return self._layers[layer]
+
+    def _new_buffer(self, group: str, heads: Tensor | None, like: Tensor) -> FrameSlots:
+        every, plan = group == EVERY_HEAD, self.plan
+        slots = plan.chunk_frames + (plan.warm_up_frames if every else plan.capacity[group])
+        if plan.precision == MODEL:
+            return HeadBuffer(heads, slots, like)
+        if group not in self._workspaces:
+            most_heads = like.shape[3] if every else plan.most_heads(group)
+            self._workspaces[group] = Workspace(like, slots, most_heads)
+        return CodedBuffer(heads, slots, like, self._workspaces[group])
 
     def _rotation_of_chunk(self, rotation: Tensor) -> Tensor:
         """The host's rotation of the chunk with its own positions in time, (1, tokens, 1, pairs, 2, 2)."""
@@ -198,13 +210,6 @@ class KVMemory:
             self._rotations[at] = rotation.repeat_interleave(tokens, dim=0)[None, :, None]
         return self._rotations[at]
 
-    def _read(self, buffer: HeadBuffer, reads: ReadFrames) -> tuple[Tensor, Tensor]:
-        """K and V of what is read, (batch, keys, heads, head_dim)."""
-        tokens, _, head_dim = buffer.k.shape[2:]
-        buffer.turn(reads.slots, reads.positions, lambda at: self._in_time(at, tokens, head_dim, buffer.k.device))
-        k, v = buffer.read(reads.slots)
-        return k.flatten(1, 2), v.flatten(1, 2)
-
     def _regroup(self, chunk: Sequence[int], kept: Mapping[str, Sequence[int]]) -> None:
         """The end of warm-up: a buffer for each group in place of the one of every head, layer by layer.
 
@@ -215,17 +220,17 @@ class KVMemory:
         slots = {group: _slots((*self._held[EVERY_HEAD], *chunk), frames) for group, frames in kept.items()}
         for number, layer in enumerate(self._layers):
             whole = layer[EVERY_HEAD]
-            chunk_slots = whole.k[:, : self.plan.chunk_frames]
-            regrouped: dict[str, HeadBuffer] = {}
+            regrouped: dict[str, FrameSlots] = {}
             for group in kept:
                 heads = [head for head, label in enumerate(self.plan.labels[number]) if label == group]
                 if heads:
                     every = len(heads) == len(self.plan.labels[number])
-                    index = None if every else torch.tensor(heads, device=whole.k.device)
-                    buffer = HeadBuffer(index, self.plan.capacity[group] + self.plan.chunk_frames, chunk_slots)
+                    index = None if every else torch.tensor(heads, device=whole.like.device)
+                    buffer = self._new_buffer(group, index, whole.like)
                     buffer.fill(whole, slots[group])
                     regrouped[group] = buffer
             self._layers[number] = regrouped
+        self._workspaces.pop(EVERY_HEAD, None)
         self._held = {group: tuple(frames) for group, frames in kept.items()}
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 import comfy.model_management
-import torch
 from comfy.ldm.wan.model import WanModel, WanSelfAttention
 from torch import Tensor
 
 from ...headforcing_core.checkpoint.families import ARFacts, assumed_facts
 from ...headforcing_core.checkpoint.fingerprint import shapes_fingerprints
 from ...headforcing_core.geometry import LATENT_CHANNELS
+from ...headforcing_core.kv_memory.memory_plan import FrameOfHead
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -41,10 +41,9 @@ def layers_and_heads(model: ModelPatcher) -> tuple[int, int]:
     return len(wan.blocks), wan.num_heads
 
 
-def frame_head_bytes(model: ModelPatcher, tokens: int) -> int:
-    """Bytes of K and V of one frame in one head, in the type that the model computes in."""
-    dtype = model.model.get_dtype_inference()
-    return 2 * tokens * self_attention_of(model)[0].head_dim * torch.empty((), dtype=dtype).element_size()
+def frame_of_head(model: ModelPatcher, tokens: int) -> FrameOfHead:
+    """One frame of so many tokens in one head, in the type that the model computes in."""
+    return FrameOfHead(tokens, self_attention_of(model)[0].head_dim, model.model.get_dtype_inference().itemsize)
 
 
 def weights_bytes(model: ModelPatcher) -> int:

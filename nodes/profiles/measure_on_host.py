@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ...headforcing_core.checkpoint.wan_weights import HEAD_DIM
 from ...headforcing_core.geometry import LATENT_CHANNELS, latent_size, tokens_per_frame
 from ...headforcing_core.heads.attention_masses import MassRecorder
 from ...headforcing_core.heads.measuring import Watch, measure, profiling_policy, watched_chunks
@@ -22,7 +21,7 @@ from ..host.attention_choice import EXACT
 from ..host.backbone import HostBackbone, check_backbone, rotate
 from ..host.conditioning import check_conditioning
 from ..host.device_memory import explaining_out_of_memory
-from ..host.model import facts_of, frame_head_bytes, layers_and_heads
+from ..host.model import facts_of, frame_of_head, layers_and_heads
 from ..status.node_status import NodeStatus
 from ..status.progress import StepProgress
 from ..video.image import to_image
@@ -108,7 +107,7 @@ def _watch(
     layers, heads = layers_and_heads(model)
     n, size = facts.chunk_frames, latent_size(measurement.width, measurement.height)
     labels = tuple(("memory",) * heads for _ in range(layers))
-    frame_bytes = frame_head_bytes(model, tokens_per_frame(*size))
+    frame = frame_of_head(model, tokens_per_frame(*size))
     recorder = MassRecorder(layers, n, measurement.sink_frames, seed=seed)
     backbone = HostBackbone(model, seed)
     watched = [watched_chunks(protocol, n, prompt, seed) for prompt in range(len(texts))]
@@ -121,7 +120,7 @@ def _watch(
         memory = KVMemory(plan.memory_plan(labels), backbone.attention, rotate, recorder)
         noise = PerChunkNoise(seed + prompt, (1, LATENT_CHANNELS, n, *size))
         watch = Watch(recorder, prompt, chunks)
-        with backbone.reading(memory, memory.plan.expected_bytes(frame_bytes, HEAD_DIM)):
+        with backbone.reading(memory, memory.plan.expected_bytes(frame)):
             measure(backbone, memory, plan, noise, watch, progress.after(done))
         done += plan.chunks
     return recorder, tuple(backbone.attentions)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ...headforcing_core.checkpoint.wan_weights import HEAD_DIM
 from ...headforcing_core.files.byte_words import bytes_in_words
 from ...headforcing_core.geometry import VideoShape
 from ...headforcing_core.heads.rules import LabelRule, label_heads
-from ...headforcing_core.kv_memory.memory_plan import MemoryPlan
+from ...headforcing_core.kv_memory.memory_plan import FrameOfHead, MemoryPlan
 from ...headforcing_core.policy.fitting import FittedPolicy, fit_policy
 from ...headforcing_core.policy.presets import PRESETS
 from ...headforcing_core.rollout.memory_size import plan_memory
@@ -76,10 +75,12 @@ class RunCost:
         return f"Choose the preset {name} in Head Cache Policy ({bytes_in_words(fitting[name])}), or a smaller size."
 
 
-def run_cost(fitted: FittedPolicy, memory: MemoryPlan, profiled: bool, video: VideoShape, per_frame: int) -> RunCost:
-    """What the KV memory of a run will take; `per_frame` is K and V of one frame in one head, in bytes. Labels that
-    were not `profiled` say nothing about the presets that tell heads apart: those are reckoned at the usual shares."""
-    most = memory.expected_bytes(per_frame, HEAD_DIM)
+def run_cost(
+    fitted: FittedPolicy, memory: MemoryPlan, profiled: bool, video: VideoShape, frame: FrameOfHead
+) -> RunCost:
+    """What the KV memory of a run will take, by what one `frame` is in one head. Labels that were not `profiled` say
+    nothing about the presets that tell heads apart: those are reckoned at the usual shares."""
+    most = memory.expected_bytes(frame)
     labels = memory.labels
     if not profiled:
         labels = label_heads(LabelRule("random"), len(labels), len(labels[0]), None)
@@ -90,7 +91,7 @@ def run_cost(fitted: FittedPolicy, memory: MemoryPlan, profiled: bool, video: Vi
         except ValueError:
             continue  # it does not fit this model
         planned = plan_memory(other, labels, video.chunks, video.prefix_frames)
-        sizes[name] = planned.expected_bytes(per_frame, HEAD_DIM)
+        sizes[name] = planned.expected_bytes(frame)
     smaller = {name: size for name, size in sizes.items() if size < most}
     return RunCost(fitted.asked.name, video, most, smaller)
 

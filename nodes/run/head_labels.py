@@ -10,7 +10,7 @@ from ...headforcing_core.heads.measuring import FAST_PROMPTS
 from ...headforcing_core.heads.profile import HeadProfile
 from ...headforcing_core.kv_memory.memory_plan import MemoryPlan
 from ...headforcing_core.policy.head_types import Labels
-from ..host.model import frame_head_bytes, layers_and_heads
+from ..host.model import frame_of_head, layers_and_heads
 from ..profiles.library import USUAL_RULE
 from ..profiles.measure_on_host import Measurement, describe_profile, make_profile
 from ..request.run_cost import RunCost, run_cost
@@ -56,7 +56,7 @@ def run_heads(request: RunRequest, status: NodeStatus) -> RunHeads:
             notes.append(f"The profile is not reliable: {profile.reliability_text}. Profile the model on more prompts.")
         if not request.facts.ar_trained:
             notes.append("The profile is matched to the model by its architecture alone, since its file is not known.")
-    per_frame = frame_head_bytes(model, tokens_per_frame(*video.latent_size))
+    frame = frame_of_head(model, tokens_per_frame(*video.latent_size))
     memory = request.rollout.memory_plan(labels)
-    cost = run_cost(request.fitted, memory, profile is not None, video, per_frame)
+    cost = run_cost(request.fitted, memory, profile is not None, video, frame)
     return RunHeads(memory, profile, cost, tuple(notes))

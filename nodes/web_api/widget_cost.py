@@ -14,6 +14,7 @@ from ...headforcing_core.files.disk_room import check_disk, free_on_disk
 from ...headforcing_core.files.plain_names import check_plain_name
 from ...headforcing_core.geometry import DEFAULT_FPS, PIXEL_STEP, VideoShape, tokens_per_frame
 from ...headforcing_core.heads.rules import LabelRule, label_heads
+from ...headforcing_core.kv_memory.memory_plan import FrameOfHead
 from ...headforcing_core.policy.cache_policy import CachePolicy
 from ...headforcing_core.policy.fitting import fit_policy
 from ...headforcing_core.rollout.memory_size import plan_memory
@@ -127,6 +128,6 @@ def _cost(policy: CachePolicy, facts: ARFacts, video: VideoShape) -> RunCost:
     usual = label_heads(LabelRule("random"), size.layers, size.heads, None)
     labels = usual if policy.needs_profile else tuple(("memory",) * size.heads for _ in range(size.layers))
     fitted = fit_policy(policy, facts.chunk_frames, facts.trained_frames, video.frames)
-    per_frame = 2 * tokens_per_frame(*video.latent_size) * HEAD_DIM * _NUMBER_BYTES
+    frame = FrameOfHead(tokens_per_frame(*video.latent_size), HEAD_DIM, _NUMBER_BYTES)
     memory = plan_memory(fitted, labels, video.chunks, video.prefix_frames)
-    return run_cost(fitted, memory, policy.needs_profile, video, per_frame)
+    return run_cost(fitted, memory, policy.needs_profile, video, frame)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from headforcing_core.kv_memory.attention import dense_attention
 from headforcing_core.kv_memory.memory import EVERY_HEAD, KVMemory
-from headforcing_core.kv_memory.memory_plan import MemoryPlan
+from headforcing_core.kv_memory.memory_plan import FrameOfHead, MemoryPlan
 from headforcing_core.kv_memory.rope import rotate
 from headforcing_core.policy.cache_policy import EPISODES, CachePolicy
 from headforcing_core.policy.fitting import FittedPolicy, fit_policy
@@ -152,7 +152,7 @@ def test_kv_bytes_are_constant_from_the_first_compressed_chunk(run: Run) -> None
 @given(run=runs())
 def test_the_buffers_never_take_more_than_planned(run: Run) -> None:
     memory = memory_of(run)
-    most = memory.plan.expected_bytes(TOKENS * MODEL.head_dim * 2 * torch.float32.itemsize, MODEL.head_dim)
+    most = memory.plan.expected_bytes(FrameOfHead(TOKENS, MODEL.head_dim, torch.float32.itemsize))
     for _ in making(run, memory):
         assert 0 < memory.kv_bytes + memory.chunk_bytes <= most
 

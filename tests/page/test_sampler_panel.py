@@ -12,6 +12,7 @@ from playwright.sync_api import Locator, Request, Route, expect
 from headforcing_core.checkpoint.wan_weights import HEAD_DIM
 from headforcing_core.geometry import VideoShape, chunk_start_second, tokens_per_frame
 from headforcing_core.heads.rules import LabelRule, label_heads
+from headforcing_core.kv_memory.memory_plan import FrameOfHead
 from headforcing_core.policy.fitting import fit_policy
 from headforcing_core.policy.presets import PRESETS
 from headforcing_core.rollout.memory_size import plan_memory
@@ -161,8 +162,8 @@ def memory(preset: str, width: int = 832, height: int = 480) -> str:
     labels = label_heads(LabelRule("random"), 30, 12, None)
     if not PRESETS[preset].needs_profile:
         labels = (("memory",) * 12,) * 30
-    per_frame = 2 * tokens_per_frame(*video.latent_size) * HEAD_DIM * 2
-    held = plan_memory(fitted, labels, 27).expected_bytes(per_frame, HEAD_DIM)
+    frame = FrameOfHead(tokens_per_frame(*video.latent_size), HEAD_DIM, 2)
+    held = plan_memory(fitted, labels, 27).expected_bytes(frame)
     return f"memory for keys and values up to {held / 1e9:.{0 if held >= 9.95e9 else 1}f} GB, "
 
 
