@@ -9,6 +9,7 @@ from .tiers import Tiers
 COMMIT_CONTEXTS = ("full", "recent")
 EPISODES = ("frame", "chunk")
 EPISODE_CHOICES = ("novelty", "recall")
+KV_PRECISIONS = ("model", "int8")
 AS_LATE_AS_POSSIBLE = -1
 PROFILE_SHARE = -1.0
 
@@ -22,7 +23,9 @@ class CachePolicy:
     all of them; the tier's size counts frames in either case. `episode_choice` says which they are: `novelty` keeps
     what is unlike the rest, `recall` looks at every prompt change which old chunks show the present place. Those do
     that are within `recall_share` of the way from the most alike to the least; -1 takes the share that the head profile
-    has for the checkpoint, or the usual one.
+    has for the checkpoint, or the usual one. `kv_precision` says in how many bits K and V are kept: the model's own
+    type, or 8. With `fills` a head type drops nothing, past warm-up too, while all that was committed fits into its
+    tiers together; warm-up then ends by frames, those of a prefix counted, not by the number of a chunk.
     """
 
     name: str
@@ -38,6 +41,8 @@ class CachePolicy:
     episode: str = "chunk"
     episode_choice: str = "novelty"
     recall_share: float = PROFILE_SHARE
+    kv_precision: str = "model"
+    fills: bool = False
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -45,6 +50,7 @@ class CachePolicy:
             ("commit_context", self.commit_context, COMMIT_CONTEXTS),
             ("episode", self.episode, EPISODES),
             ("episode_choice", self.episode_choice, EPISODE_CHOICES),
+            ("kv_precision", self.kv_precision, KV_PRECISIONS),
         ):
             if value not in known:
                 raise ValueError(f"{name} is {value!r}. Known are {', '.join(known)}. Choose one of them.")

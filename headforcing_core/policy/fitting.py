@@ -33,6 +33,8 @@ class FittedPolicy:
     recalls: bool
     recall_share: float
     recall_layers: tuple[int, ...] | None
+    kv_precision: str
+    fills: bool
 
     def tiers(self, head_type: str) -> Tiers:
         """Sizes of one head type."""
@@ -52,10 +54,19 @@ class FittedPolicy:
         return replace(self, recall_layers=layers, recall_share=share if takes_share else self.recall_share)
 
     def warms_up(self, chunk: int, first_frame: int) -> bool:
-        """Whether a chunk that starts at a frame still reads the whole history. Prefix chunks have number -1."""
+        """Whether every head still reads the whole history with a chunk that starts at a frame. Prefix chunks have
+        number -1. A policy that fills reads no more of a prefix than of a video without one."""
         if self.keep_everything:
             return True
-        return chunk < self.compress_from_chunk and first_frame + self.chunk_frames <= self.trained_frames
+        if first_frame + self.chunk_frames > self.trained_frames:
+            return False
+        if self.fills:
+            return first_frame <= (self.compress_from_chunk - 1) * self.chunk_frames
+        return chunk < self.compress_from_chunk
+
+    def has_room(self, head_type: str, committed: int) -> bool:
+        """Whether a head type keeps so many frames whole although warm-up is over."""
+        return self.fills and committed <= self.tiers(head_type).frames
 
 
 def fit_policy(policy: CachePolicy, chunk_frames: int, trained_frames: int, total_frames: int) -> FittedPolicy:
@@ -116,6 +127,8 @@ def _fitted(
         recalls=asked.recalls and not asked.keep_everything,
         recall_layers=None,
         recall_share=USUAL_SHARE if asked.recall_share == PROFILE_SHARE else asked.recall_share,
+        kv_precision=asked.kv_precision,
+        fills=asked.fills,
     )
 
 

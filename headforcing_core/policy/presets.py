@@ -13,6 +13,7 @@ def _every_head(name: str, tiers: Tiers) -> CachePolicy:
 
 
 _PAPER = CachePolicy("paper", local=Tiers(0, 0, 1), anchor=Tiers(3, 0, 1), memory=Tiers(3, 6, 6))
+_RECALL = replace(_PAPER, name="recall", episode_choice="recall", compress_from_chunk=1, fills=True)
 PRESETS: Mapping[str, CachePolicy] = {
     "paper": _PAPER,
     "enhanced": replace(_PAPER, name="enhanced", commit_context="recent"),
@@ -21,5 +22,6 @@ PRESETS: Mapping[str, CachePolicy] = {
     "uniform": _every_head("uniform", Tiers(3, 0, 7)),
     "uniform_21": _every_head("uniform_21", Tiers(3, 0, 15)),
     "full": replace(_every_head("full", Tiers(0, 0, TRAINED_FRAMES)), keep_everything=True),
-    "recall": replace(_PAPER, name="recall", episode_choice="recall"),
+    "recall": _RECALL,
+    "tiny": replace(_RECALL, name="tiny", kv_precision="int8"),
 }

@@ -53,5 +53,5 @@ def kept_frames(tiers: Tiers, committed: int, episodes: Sequence[int], base: int
 
 
 def all_frames(committed: int) -> KeptFrames:
-    """Warm-up: every committed frame counts as recent, for every head type."""
+    """Nothing has been dropped yet: every committed frame counts as recent."""
     return KeptFrames(tuple(range(committed)), 0, 0)

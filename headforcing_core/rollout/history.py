@@ -21,7 +21,7 @@ from .recall import RecallMemory, candidate_chunks, captured_layers, describe_ch
 @dataclass
 class History:
     """The committed frames by their chunks, and the tiers over them. Sinks begin at `base`, recent tiers not before
-    `floor`; a flush ends warm-up for good. What was `decided` about episodes before is not judged again."""
+    `floor`; a flush ends warm-up for good, and that tiers are filled. What was `decided` about episodes before is not judged again."""
 
     policy: FittedPolicy
     labels: Sequence[Sequence[str]]
@@ -41,7 +41,7 @@ class History:
     def kept(self, chunk: int, head_type: str, committed: int | None = None) -> KeptFrames:
         """What a head type holds for a chunk, after all committed frames or after so many."""
         at = self.committed if committed is None else committed
-        if self._warms_up(chunk):
+        if self._holds_all(chunk, head_type, at):
             return all_frames(at)
         if self.recall is not None:
             episodes = [frame for number in self.recall.held for frame in self.chunks[number]]
@@ -126,7 +126,7 @@ class History:
     def recall_is_due(self, chunk: int, settles: bool, by_view: bool = True) -> bool:
         """Whether it is to be chosen for the next chunk what memory heads recall; not `by_view`, whether that is so
         whatever the last chunk shows."""
-        if self.recall is None or self._warms_up(chunk):
+        if self.recall is None or self._holds_all(chunk, "memory", self.committed):
             return False
         return self.recall.is_due(settles, self.chunks, self.candidates(chunk) if by_view else range(0))
 
@@ -180,6 +180,9 @@ class History:
 
     def _warms_up(self, chunk: int) -> bool:
         return not self._flushed and self.policy.warms_up(chunk, self.committed)
+
+    def _holds_all(self, chunk: int, head_type: str, committed: int) -> bool:
+        return self._warms_up(chunk) or (not self._flushed and self.policy.has_room(head_type, committed))
 
     def _layout(self, first_frame: int, frames: int, groups: Mapping[str, KeptFrames], far: bool) -> Layout:
         rope, n = self.policy.rope, self.policy.chunk_frames

@@ -53,10 +53,12 @@ def recall_bound(plan: RolloutPlan[Any]) -> RecallBound | None:
 
 
 def _due(plan: RolloutPlan[Any]) -> list[int]:
-    """The chunks for which it is chosen whatever they show: the first compressed one, and where a text settles."""
+    """The chunks for which it is chosen whatever they show: the first one for which memory heads drop something, and
+    where a text settles."""
     policy, later = plan.policy, plan.segments[1:]
-    warm = (policy.warms_up(chunk, plan.prefix_frames + chunk * policy.chunk_frames) for chunk in range(plan.chunks))
-    first = next((chunk for chunk, each in enumerate(warm) if not each), plan.chunks)
+    starts = ((chunk, plan.prefix_frames + chunk * policy.chunk_frames) for chunk in range(plan.chunks))
+    drops = (chunk for chunk, at in starts if not (policy.warms_up(chunk, at) or policy.has_room("memory", at)))
+    first = next(drops, plan.chunks)
     first = min([first, *(segment.first_chunk for segment in later if TRANSITIONS[segment.transition].forgets)])
     settling = {segment.settles_at for segment in later if plan.settles(segment.settles_at)}
     return sorted(chunk for chunk in {first, *settling} if first <= chunk < plan.chunks)

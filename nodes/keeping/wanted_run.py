@@ -24,6 +24,8 @@ _MEANT_BEFORE: Mapping[str, Setting] = {
     "policy_episode": "frame",
     "policy_episode_choice": "novelty",
     "policy_recall_share": -1.0,
+    "policy_kv_precision": "model",
+    "policy_fills": False,
 }
 """What versions that did not have a setting did. Whoever adds a setting adds it here."""
 

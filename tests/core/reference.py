@@ -15,7 +15,18 @@ from reference_attention import History, Model, Pass
 from reference_episodes import Bank, Verdict, describe, descriptor_layers, is_candidate
 from reference_recall import Choice, Recall, describe_chunk
 from reference_texts import Segment, is_first_whole, text_at
-from reference_tiers import TYPES, Past, Rules, Seen, chunk_place, ends_warm_up, left_recent, redone_chunks, visible
+from reference_tiers import (
+    TYPES,
+    Past,
+    Rules,
+    Seen,
+    chunk_place,
+    ends_warm_up,
+    fits,
+    left_recent,
+    redone_chunks,
+    visible,
+)
 from torch import Tensor
 
 Draw = Callable[[int, int, Tensor | None], Tensor]
@@ -138,7 +149,8 @@ class Run:
         x = draw(number, 0, None).to(self.model.dtype)
         for step in range(len(sigmas) - 1):
             x0, _ = self.forward(x, sigmas[step], text, first, seen)
-            if step == 0 and self.recall.due and not self.past.warm:
+            everything = self.past.warm or fits(self.rules, "memory", self.past, first, self.chunk_frames)
+            if step == 0 and self.recall.due and not everything:
                 clean = partial(self.clean, text)
                 choice = self.recall.choose(number, x0, self.committed, self.past, seen, clean)
                 self.past.held["memory"] |= self.episodic_frames()
@@ -226,7 +238,7 @@ class Run:
             self.drop_what_has_no_tier(first + latent.shape[2])
 
     def flush(self) -> None:
-        self.past.warm = False
+        self.past.warm, self.past.emptied = False, True
         self.past.first_recent = self.first() - 1
         for head_type in TYPES:
             sizes = self.rules.sizes(head_type)

@@ -158,7 +158,7 @@ class Recall:
             head_type: {frame for frame, _, tier in seen[head_type] if tier == "sink" and frame < first}
             for head_type in TYPES
         }
-        sink = Past(held, False, past.first_sink, first_recent=first)
+        sink = Past(held, warm=False, emptied=True, first_sink=past.first_sink, first_recent=first)
         return {head_type: visible(self.rules, head_type, sink, first, self.chunk_frames, ()) for head_type in TYPES}
 
     def forget(self) -> None:

@@ -31,6 +31,7 @@ class Rules:
     episode: str = "frame"
     episode_choice: str = "novelty"
     recall_share: float = 0.2
+    fills: bool = False
 
     def sizes(self, head_type: str) -> Sizes:
         return {"local": self.local, "anchor": self.anchor, "memory": self.memory}[head_type]
@@ -45,7 +46,7 @@ PRESETS = {
     "uniform": Rules(Sizes(3, 0, 7), Sizes(3, 0, 7), Sizes(3, 0, 7)),
     "uniform_21": Rules(Sizes(3, 0, 15), Sizes(3, 0, 15), Sizes(3, 0, 15)),
     "full": Rules(Sizes(0, 0, math.inf), Sizes(0, 0, math.inf), Sizes(0, 0, math.inf)),
-    "recall": replace(PAPER, episode_choice="recall"),
+    "recall": replace(PAPER, episode_choice="recall", compress_from_chunk=1, fills=True),
 }
 
 Seen = tuple[tuple[int, int, str], ...]
@@ -58,6 +59,8 @@ class Past:
 
     held: dict[str, set[int]] = field(default_factory=lambda: {head_type: set() for head_type in TYPES})
     warm: bool = True
+    emptied: bool = False
+    "A flush or cut has been: from then on tiers alone say what is kept, however much room there is."
     first_sink: int = 0
     first_recent: int = 0
     "No frame before it is recent again, however many frames the recent tier has room for."
@@ -72,9 +75,10 @@ def visible(rules: Rules, head_type: str, past: Past, first: int, chunk_frames: 
     """What a head sees of the history with a chunk that starts at frame `first`."""
     last_place = rules.trained_frames - chunk_frames  # q0
     sizes = rules.sizes(head_type)
+    nothing_left = past.warm or fits(rules, head_type, past, first, chunk_frames)
     tier = {}
     for frame in sorted(past.held[head_type]):
-        if past.warm or (frame >= first - sizes.recent and frame >= past.first_recent):
+        if nothing_left or (frame >= first - sizes.recent and frame >= past.first_recent):
             tier[frame] = "recent"
         elif past.is_sink(frame, sizes):
             tier[frame] = "sink"
@@ -106,10 +110,22 @@ def chunk_place(rules: Rules, first: int, chunk_frames: int) -> int:
     return first if rules.rope == "absolute" else rules.trained_frames - chunk_frames
 
 
+def fits(rules: Rules, head_type: str, past: Past, first: int, chunk_frames: int) -> bool:
+    """Whether a policy that fills leaves a head type all `first` frames: its tiers together have room for as many, not
+    counting what no whole episode would fill, and nothing was emptied."""
+    sizes = rules.sizes(head_type)
+    unit = chunk_frames if rules.episode == "chunk" else 1
+    room = sizes.sink + sizes.episodes // unit * unit + sizes.recent
+    return rules.fills and not past.emptied and first <= room
+
+
 def ends_warm_up(rules: Rules, first: int, chunk_frames: int, number: int | None) -> bool:
-    """Section 3, for the chunk that starts at frame `first`; `number` among the generated ones, none in the prefix."""
+    """Section 3, for the chunk that starts at frame `first`; `number` among the generated ones, none in the prefix. A
+    policy that fills asks for frames alone: chunk k of a video without a prefix starts at frame k times a chunk's."""
     if first + chunk_frames > rules.trained_frames:
         return True
+    if rules.fills and rules.compress_from_chunk != -1:
+        return first > chunk_frames * (rules.compress_from_chunk - 1)
     return rules.compress_from_chunk != -1 and number is not None and number >= rules.compress_from_chunk
 
 

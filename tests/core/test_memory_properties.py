@@ -14,13 +14,13 @@ from headforcing_core.kv_memory.attention import dense_attention
 from headforcing_core.kv_memory.memory import EVERY_HEAD, KVMemory
 from headforcing_core.kv_memory.memory_plan import FrameOfHead, MemoryPlan
 from headforcing_core.kv_memory.rope import rotate
-from headforcing_core.policy.cache_policy import EPISODES, CachePolicy
+from headforcing_core.policy.cache_policy import EPISODE_CHOICES, EPISODES, KV_PRECISIONS, CachePolicy
 from headforcing_core.policy.fitting import FittedPolicy, fit_policy
 from headforcing_core.policy.head_types import HEAD_TYPES
 from headforcing_core.policy.positions import ROPE_MODES
 from headforcing_core.policy.presets import PRESETS
 from headforcing_core.policy.tiers import Tiers
-from headforcing_core.rollout.loop import Chunk, rollout
+from headforcing_core.rollout.loop import NOBODY, Chunk, Listeners, rollout
 from headforcing_core.rollout.noise import PerChunkNoise
 from headforcing_core.rollout.plan import RolloutPlan, Segment
 
@@ -39,14 +39,17 @@ class Run:
     chunk_frames: int
     chunks: int
     labels: tuple[tuple[str, ...], ...]
+    prefix_frames: int = 0
 
     @property
     def fitted(self) -> FittedPolicy:
-        return fit_policy(self.policy, self.chunk_frames, TRAINED, self.chunk_frames * self.chunks)
+        frames = self.prefix_frames + self.chunk_frames * self.chunks
+        return fit_policy(self.policy, self.chunk_frames, TRAINED, frames)
 
     @property
     def plan(self) -> RolloutPlan[Tensor]:
-        return RolloutPlan(self.fitted, self.chunks, *LATENT, (1.0, 0.0), (Segment(0, MODEL.text(0)),))
+        prefix = torch.ones(1, CHANNELS, self.prefix_frames, *LATENT) if self.prefix_frames else None
+        return RolloutPlan(self.fitted, self.chunks, *LATENT, (1.0, 0.0), (Segment(0, MODEL.text(0)),), prefix=prefix)
 
 
 @st.composite
@@ -82,9 +85,9 @@ def memory_of(run: Run) -> KVMemory:
     return KVMemory(run.plan.memory_plan(run.labels), dense_attention, rotate)
 
 
-def making(run: Run, memory: KVMemory) -> Iterator[Chunk]:
+def making(run: Run, memory: KVMemory, listeners: Listeners = NOBODY) -> Iterator[Chunk]:
     noise = PerChunkNoise(2, (1, CHANNELS, run.chunk_frames, *LATENT))
-    return rollout(CoreBackbone(MODEL, memory), memory, run.plan, noise)
+    return rollout(CoreBackbone(MODEL, memory), memory, run.plan, noise, listeners)
 
 
 def made(run: Run) -> list[Chunk]:
@@ -155,6 +158,55 @@ def test_the_buffers_never_take_more_than_planned(run: Run) -> None:
     most = memory.plan.expected_bytes(FrameOfHead(TOKENS, MODEL.head_dim, torch.float32.itemsize))
     for _ in making(run, memory):
         assert 0 < memory.kv_bytes + memory.chunk_bytes <= most
+
+
+def bytes_held(run: Run) -> list[int]:
+    """What the buffers take at every step, after every chunk of the prefix, and after every other chunk."""
+    memory, found = memory_of(run), []
+
+    def look(*_: object) -> None:
+        found.append(memory.kv_bytes + memory.chunk_bytes)
+
+    for _ in making(run, memory, Listeners(look, look)):
+        look()
+    frame = FrameOfHead(TOKENS, MODEL.head_dim, torch.float32.itemsize)
+    assert max(found) <= memory.plan.expected_bytes(frame)
+    return found
+
+
+@settings(derandomize=True, deadline=None, max_examples=12)
+@given(
+    run=runs(),
+    prefix=st.sampled_from([0, 1, 2, 7, 24]),
+    precision=st.sampled_from(KV_PRECISIONS),
+    choice=st.sampled_from(EPISODE_CHOICES),
+)
+def test_what_fills_from_the_first_chunk_on_takes_no_more_than_ever_after(
+    run: Run, prefix: int, precision: str, choice: str
+) -> None:
+    recalls = choice == "recall" and not 0 < run.policy.memory.episodes < run.chunk_frames
+    policy = replace(
+        run.policy,
+        compress_from_chunk=1,
+        fills=True,
+        kv_precision=precision,
+        episode="chunk" if recalls else run.policy.episode,
+        episode_choice="recall" if recalls else "novelty",
+    )
+    run = replace(run, policy=policy, chunks=max(2, run.chunks), prefix_frames=prefix)
+    found = bytes_held(run)
+    planned = run.plan.memory_plan(run.labels)
+    assert max(found) == found[-1] == planned.expected_bytes(FrameOfHead(TOKENS, MODEL.head_dim, 4))
+    assert planned.warm_up_frames == 0
+
+
+def test_what_does_not_fill_takes_more_at_first() -> None:
+    """Otherwise the test above would prove nothing."""
+    labels = (("memory", "memory", "local"), ("memory", "anchor", "local"))
+    most = {name: bytes_held(Run(PRESETS[name], 3, 12, labels)) for name in ("paper", "recall", "tiny")}
+    assert max(most["paper"]) > 1.3 * most["paper"][-1]
+    assert max(most["recall"]) == most["recall"][-1] == most["paper"][-1]
+    assert max(most["tiny"]) == most["tiny"][-1] < most["recall"][-1]
 
 
 @FEW

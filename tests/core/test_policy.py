@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from headforcing_core.policy.cache_policy import CachePolicy
+from headforcing_core.kv_memory.memory_plan import PRECISIONS
+from headforcing_core.policy.cache_policy import KV_PRECISIONS, CachePolicy
 from headforcing_core.policy.fitting import fit_policy
 from headforcing_core.policy.presets import PRESETS
 from headforcing_core.policy.tiers import Tiers, all_frames, kept_frames
@@ -29,7 +30,8 @@ def sizes(policy: CachePolicy) -> dict[str, tuple[int, int, int]]:
         ("max", (0, 0, 1), (3, 0, 1), (3, 9, 6), "full", -1),
         ("uniform", (3, 0, 7), (3, 0, 7), (3, 0, 7), "full", -1),
         ("uniform_21", (3, 0, 15), (3, 0, 15), (3, 0, 15), "full", -1),
-        ("recall", (0, 0, 1), (3, 0, 1), (3, 6, 6), "full", -1),
+        ("recall", (0, 0, 1), (3, 0, 1), (3, 6, 6), "full", 1),
+        ("tiny", (0, 0, 1), (3, 0, 1), (3, 6, 6), "full", 1),
     ],
 )
 def test_a_preset_has_the_sizes_of_the_table(
@@ -77,13 +79,26 @@ def test_what_recalls_is_not_told_to_keep_single_frames(preset: str, asked: int,
         fit_policy(policy, chunk_frames, 21, 240)
 
 
-def test_there_are_eight_presets_in_the_order_of_saved_workflows() -> None:
-    assert list(PRESETS) == ["paper", "enhanced", "low_vram", "max", "uniform", "uniform_21", "full", "recall"]
+def test_there_are_nine_presets_in_the_order_of_saved_workflows() -> None:
+    names = ["paper", "enhanced", "low_vram", "max", "uniform", "uniform_21", "full", "recall", "tiny"]
+    assert list(PRESETS) == names
 
 
-def test_recall_alone_recalls() -> None:
-    assert {name for name, preset in PRESETS.items() if preset.recalls} == {"recall"}
-    assert PRESETS["recall"] == replace(PAPER, name="recall", episode_choice="recall")
+def test_recall_and_tiny_alone_recall_and_fill() -> None:
+    for does in ("recalls", "fills"):
+        assert {name for name, preset in PRESETS.items() if getattr(preset, does)} == {"recall", "tiny"}
+    start = PRESETS["recall"].compress_from_chunk
+    recall = replace(PAPER, name="recall", episode_choice="recall", compress_from_chunk=start, fills=True)
+    assert PRESETS["recall"] == recall
+    assert PRESETS["tiny"] == replace(recall, name="tiny", kv_precision="int8")
+
+
+def test_tiny_alone_keeps_fewer_bits() -> None:
+    assert KV_PRECISIONS == PRECISIONS
+    assert {name for name, preset in PRESETS.items() if preset.kv_precision != "model"} == {"tiny"}
+    for name in ("tiny", "recall"):
+        fitted = fit_policy(PRESETS[name], 3, 21, 240)
+        assert plan_memory(fitted, ALL_TYPES, 80).precision == fitted.kv_precision == PRESETS[name].kv_precision
 
 
 def test_only_three_presets_need_no_profile() -> None:
@@ -207,6 +222,7 @@ def test_impossible_tiers_are_refused(tiers: tuple[int, int, int]) -> None:
         ({"commit_context": "none"}, "commit_context is 'none'.*full, recent"),
         ({"episode": "scene"}, "episode is 'scene'.*frame, chunk"),
         ({"compress_from_chunk": -2}, "compress_from_chunk is -2"),
+        ({"kv_precision": "int4"}, "kv_precision is 'int4'. Known are model, int8"),
         ({"novelty_percentile": 101.0}, "novelty_percentile is 101"),
     ],
 )
