@@ -129,7 +129,7 @@ def choices(
     model = Counted()
     segments = [reference.Segment(0, model.text(0))]
     segments += [reference.Segment(chunk, model.text(chunk), how) for chunk, how in changes.items()]
-    rules = replace(PRESETS["recall"], compress_from_chunk=3, recall_share=share)
+    rules = replace(PRESETS["recall"], compress_from_chunk=3, fills=False, recall_share=share)
     draw = reference.per_chunk_noise(5, (1, CHANNELS, 3, 4, 4))
     made = reference.generate(model, rules, LABELS, chunks, 3, sigmas, segments, draw).chunks
     return [chunk.choice for chunk in made], passes

@@ -25,6 +25,7 @@ MODEL = TinyModel(layers=2, heads=2, head_dim=12)
 LABELS = (("memory", "local"), ("anchor", "memory"))
 SIZE, TRAINED = (4, 4), 21
 RECALL = PRESETS["recall"]
+LATE = replace(RECALL, compress_from_chunk=-1, fills=False)
 Change = tuple[int, str, int]
 "(first chunk, transition, chunks of a soft one)"
 
@@ -94,6 +95,7 @@ def random_film(seed: int) -> Film:
         rope=draw.choice(("compact", "tied", "clamp")),
         commit_context=draw.choice(("full", "recent")),
         recall_share=draw.choice((0.0, 0.2, 0.9)),
+        fills=draw.choice((False, True)),
     )
     chunks = draw.randint(1, 75 // n)
     places = draw.sample(range(1, chunks), min(draw.choice((0, 1, 2, 5)), chunks - 1))
@@ -122,10 +124,14 @@ def test_no_film_takes_more_than_its_bound_and_some_take_all_of_it() -> None:
 @pytest.mark.parametrize(
     ("film", "bound"),
     [
-        # chunk 7 is the first compressed one: 4 candidates then. 16 chunks leave one look after 8 more
+        # chunk 6 is the first one that does not fit into 15 frames: 3 candidates then. 16 chunks leave one look after 8
+        # more
         (Film(), RecallBound(1, 2, 3, 16 * 3 - 1, 1, 3)),
-        (Film(chunks=7), RecallBound(0, 0, 0, 7 * 3 - 1, 0, 3)),
-        (Film(chunks=8), RecallBound(1, 2, 3, 8 * 3 - 1, 0, 3)),
+        (Film(chunks=6), RecallBound(0, 0, 0, 6 * 3 - 1, 0, 3)),
+        (Film(chunks=7), RecallBound(1, 2, 3, 7 * 3 - 1, 0, 3)),
+        # one that does not fill begins with chunk 7
+        (Film(LATE, chunks=7), RecallBound(0, 0, 0, 7 * 3 - 1, 0, 3)),
+        (Film(LATE, chunks=8), RecallBound(1, 2, 3, 8 * 3 - 1, 0, 3)),
         # a change before that is not one: nothing is forgotten yet
         (Film(changes=((3, "recache", 1),)), RecallBound(1, 2, 3, 16 * 3 - 1 + 2, 1, 3)),
         (Film(changes=((10, "recache", 1),)), RecallBound(2, 4, 6, 16 * 3 - 1 + 2, 0, 3)),
@@ -136,7 +142,7 @@ def test_no_film_takes_more_than_its_bound_and_some_take_all_of_it() -> None:
         (Film(changes=((10, "flush", 1),)), RecallBound(1, 2, 3, 16 * 3 - 1, 0, 3)),
         (Film(changes=((10, "flush", 1), (13, "soft", 1))), RecallBound(1, 3, 4, 16 * 3 - 1, 0, 3)),
         (Film(changes=((2, "flush", 1),)), RecallBound(0, 0, 0, 16 * 3 - 1, 1, 3)),
-        # a start image: chunk 6 would end beyond frame 21, and the chunks stand one frame later
+        # a start image: the chunks stand one frame later, so that chunk 5 does not fit
         (Film(prefix_frames=1), RecallBound(1, 2, 3, 16 * 3, 1, 3)),
         (Film(prefix_frames=30, chunks=2), RecallBound(1, 2, 3, 10 + 2 * 3 - 1, 0, 3)),
         # one step only: it is made again with what was found
@@ -144,7 +150,7 @@ def test_no_film_takes_more_than_its_bound_and_some_take_all_of_it() -> None:
         # single frames: as many as there is room for
         (Film(chunk_frames=1, chunks=48), RecallBound(1, 6, 7, 48 * 3 - 1, 1, 7)),
         # one candidate needs no look
-        (Film(replace(RECALL, compress_from_chunk=4), chunks=5), RecallBound(0, 1, 1, 5 * 3 - 1, 0, 3)),
+        (Film(replace(LATE, compress_from_chunk=4), chunks=5), RecallBound(0, 1, 1, 5 * 3 - 1, 0, 3)),
     ],
 )
 def test_a_bound_is_what_can_be_counted_by_hand(film: Film, bound: RecallBound) -> None:
@@ -174,7 +180,7 @@ def test_a_live_prompt_adds_no_more_than_a_choice(live: Change) -> None:
         Film(changes=((9, "flush", 1),)),
         Film(changes=((9, "cut", 1),)),
         Film(changes=((2, "flush", 1), (4, "soft", 1))),
-        Film(replace(RECALL, compress_from_chunk=1), chunks=6),
+        Film(replace(LATE, compress_from_chunk=1), chunks=6),
     ],
 )
 def test_a_recipe_of_one_step_goes_on_where_nothing_can_be_recalled(film: Film) -> None:

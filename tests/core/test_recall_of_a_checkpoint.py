@@ -38,7 +38,7 @@ def profile(layers: tuple[int, ...] | None = None, share: float | None = None) -
 
 
 def fitted(share: float = -1.0, preset: str = "recall") -> FittedPolicy:
-    policy = replace(PRESETS[preset], recall_share=share, compress_from_chunk=1)
+    policy = replace(PRESETS[preset], recall_share=share, compress_from_chunk=1, fills=False)
     return fit_policy(policy, 3, 21, 3 * CHUNKS)
 
 

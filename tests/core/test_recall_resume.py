@@ -162,12 +162,12 @@ def test_recorded_choices_are_repeated_and_not_made_again() -> None:
     assert not torch.equal(again.latent(12), film.latent(12))
 
 
-@pytest.mark.parametrize("lost", [4, 7, 11])
+@pytest.mark.parametrize("lost", [6, 7, 11])
 def test_a_run_of_which_a_choice_is_lost_does_not_go_on_otherwise(lost: int) -> None:
     """The first, which no text calls for, and those of texts."""
     film = made()
     done = film.first(14)
-    assert done.choices is not None and set(done.choices) == {4, 7, 11}
+    assert done.choices is not None and set(done.choices) == {6, 7, 11}
     kept = {chunk: choice for chunk, choice in done.choices.items() if chunk != lost}
     with pytest.raises(RuntimeError, match=f"What chunk {lost} recalled of the past is not recorded.*good copy"):
         film.again(replace(done, choices=kept))
