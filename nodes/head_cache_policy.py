@@ -7,7 +7,13 @@ from dataclasses import replace
 from comfy_api.latest import io
 from typing_extensions import override
 
-from ..headforcing_core.policy.cache_policy import COMMIT_CONTEXTS, EPISODE_CHOICES, EPISODES, CachePolicy
+from ..headforcing_core.policy.cache_policy import (
+    COMMIT_CONTEXTS,
+    EPISODE_CHOICES,
+    EPISODES,
+    KV_PRECISIONS,
+    CachePolicy,
+)
 from ..headforcing_core.policy.positions import ROPE_MODES
 from ..headforcing_core.policy.presets import PRESETS
 from ..headforcing_core.policy.tiers import Tiers
@@ -58,8 +64,9 @@ class HeadCachePolicy(io.ComfyNode):
                     optional=True,
                     tooltip="paper: three kinds of heads. enhanced: the same, but far memory is not read while a "
                     "chunk is stored. low_vram: least memory, forgets sooner. max: keeps most. recall: as "
-                    "paper, but looks at each prompt change which old moments show the place, and brings those back. "
-                    "uniform, uniform_21 and full treat all heads alike, for comparison. Typical: recall",
+                    "paper, but looks at each prompt change which old moments show the place, and brings those back. tiny: as "
+                    "recall, in half the memory. uniform, uniform_21 and full treat all heads alike, for comparison. "
+                    "Typical: recall",
                 ),
                 _tier(
                     "local_sink",
@@ -105,7 +112,8 @@ class HeadCachePolicy(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="Chunk from which old frames are dropped; before it the video equals the base model's. "
-                    "Earlier saves memory. -2 = preset, -1 = as late as the model allows. Typical: -2",
+                    "Earlier saves memory. Under recall and tiny, heads that have room still keep all for a while. "
+                    "-2 = preset, -1 = as late as the model allows. Typical: -2",
                 ),
                 io.Float.Input(
                     "novelty_percentile",
@@ -153,6 +161,13 @@ class HeadCachePolicy(io.ComfyNode):
                     "Lower: only the most alike. Higher: newer ones, also of other places. Typical: -1 = from the "
                     "profile (0.2)",
                 ),
+                _mode(
+                    "kv_precision",
+                    KV_PRECISIONS,
+                    "In how many bits the past is kept. model: as the model computes. int8: 8 bits a number, which "
+                    "takes about half the memory of 16, rounds a little and costs a few percent of speed. Typical: "
+                    "preset (model; tiny: int8)",
+                ),
             ],
             outputs=[
                 CachePolicySocket.Output(
@@ -182,20 +197,11 @@ class HeadCachePolicy(io.ComfyNode):
         episode: str = _PRESET,
         episode_choice: str = _PRESET,
         recall_share: float = _KEEP,
+        kv_precision: str = _PRESET,
     ) -> io.NodeOutput:
         chosen = PRESETS[preset]
-        tiers_changed = any(
-            size != _KEEP
-            for size in (
-                local_sink,
-                local_recent,
-                anchor_sink,
-                anchor_recent,
-                memory_sink,
-                memory_episodes,
-                memory_recent,
-            )
-        )
+        sizes = (local_sink, local_recent, anchor_sink, anchor_recent, memory_sink, memory_episodes, memory_recent)
+        tiers_changed = any(size != _KEEP for size in sizes)
         tiers_changed = tiers_changed or compress_from_chunk != _KEEP_CHUNK or novelty_percentile != _PERCENTILE
         tiers_changed = tiers_changed or episode != _PRESET or episode_choice != _PRESET or recall_share != _KEEP
         if chosen.keep_everything and tiers_changed:
@@ -222,6 +228,7 @@ class HeadCachePolicy(io.ComfyNode):
             episode=episode,
             episode_choice=episode_choice,
             recall_share=recall_share,
+            kv_precision=chosen.kv_precision if kv_precision == _PRESET else kv_precision,
         )
         idle = _idle(policy, novelty_percentile != _PERCENTILE, recall_share != _KEEP)
         return io.NodeOutput(policy, "\n".join([policy_report(policy), *idle]))

@@ -21,6 +21,7 @@ _LONGEST_SCHEDULE = 4000
 _FROM_NODES = {
     "fingerprint": ("fingerprint (the checkpoint)", "Load the checkpoint of that run"),
     "weight_patches": ("weight_patches (LoRA)", "Connect the LoRA loaders of that run at their strengths"),
+    f"{OF_POLICY}fills": ("fills (of the preset)", "Choose the preset of that run in Head Cache Policy"),
 }
 _ANEW = "set on_existing_run to new (another folder) or replace (delete the run and begin anew)"
 

@@ -131,6 +131,8 @@ class RunRequest:
             "episode": policy.episode,
             "episode_choice": policy.episode_choice,
             "recall_share": self.fitted.recall_share,
+            "kv_precision": policy.kv_precision,
+            "fills": policy.fills,
             **{head_type: asdict(self.fitted.tiers(head_type)) for head_type in HEAD_TYPES},
             "seed": self.seed,
             "noise": self.noise,

@@ -28,7 +28,7 @@ UNKNOWN = "unknown"
 _SAMPLER = ("seconds", "fps", "width", "height", "run_name", "on_existing_run")
 _MODEL = ("model_name", "family", "chunk_frames")
 _POLICY = tuple(each.id for each in HeadCachePolicy.define_schema().inputs)
-_POLICY_TEXTS = ("preset", "rope", "commit_context", "episode", "episode_choice")
+_POLICY_TEXTS = ("preset", "rope", "commit_context", "episode", "episode_choice", "kv_precision")
 _POLICY_NUMBERS = ("novelty_percentile", "recall_share")
 _MOST = 10**9  # beyond what any node takes: a number that is too large gets the node's own sentence
 
@@ -71,8 +71,8 @@ def answer(asked: Fields) -> dict[str, Json]:
         "level": level,
         "sentence": sentence,
         "tooltip": (
-            f"Reckoned for {size.name} ({size.layers} layers of {size.heads} heads) in 16 bit, with the usual shares "
-            "of head types. The model itself comes on top, and the VAE where the video is made meanwhile. The report "
+            f"Reckoned for {size.name} ({size.layers} layers of {size.heads} heads) in 16 bit, keys and values "
+            "as the policy keeps them, with the usual shares of head types. The model itself comes on top, and the VAE where the video is made meanwhile. The report "
             "of a run says what it really takes."
         ),
     }

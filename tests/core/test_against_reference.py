@@ -366,7 +366,9 @@ OWN_CASES |= {f"recall: {name}": case for name, case in RECALL_CASES.items()}
 FILLING_CASES = {
     "paper": filling(own_case(PAPER, 3, 12, percentile=10.0)),
     "whole chunks": filling(whole(own_case(PAPER, 3, 12, percentile=10.0))),
-    "room for no whole episode": filling(whole(replace(ODD, chunks=10, changes=((4, "recache", 1), (7, "recache", 1))))),
+    "room for no whole episode": filling(
+        whole(replace(ODD, chunks=10, changes=((4, "recache", 1), (7, "recache", 1))))
+    ),
     "a warm-up past all room": filling(own_case(((0, 0, 1), (2, 0, 2), (2, 2, 3)), 3, 10), 4),
     "as late as possible": filling(recalling(own_case(PAPER, 3, 10)), -1),
     "frame-wise": filling(own_case(PAPER, 1, 24, commit_context="recent", percentile=10.0), 3),
