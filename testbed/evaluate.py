@@ -6,8 +6,9 @@ Every policy makes its video of the same scripts from the same noise. One line o
 finished video, so that the run can be stopped and goes on where it was. With --keep videos are kept in
 build/testbed/videos, and those that are there are not made again when FILE is begun anew to measure something else;
 delete that folder after a change of a policy or of the core. `factorial` stands for all policies of the factorial,
-`recalled` for recall and what it is compared with. `python -m testbed.quality` draws tables and figures of one FILE or
-several. Seeds below 1000 are for trying things out, seeds from 10000 up for reports.
+`recalled` for recall and what it is compared with, `lean` for recall and the same with less memory. `python -m
+testbed.quality` draws tables and figures of one FILE or several. Seeds below 1000 are for trying things out, seeds from
+10000 up for reports.
 """
 
 import argparse
@@ -40,13 +41,13 @@ from .model_files import MODEL_FILE, TRAINED, network_of, read_weights
 from .network import CausalWan
 from .oracle import oracle
 from .player import Film, play_segments, segments_of
-from .policies import COMPARED, FACTORIAL, MASKED, RECALLED, Compared
+from .policies import COMPARED, FACTORIAL, LEAN, MASKED, RECALLED, Compared
 from .results_file import append_results, drop_cut_line, read_results
 from .text_encoder import load_texts
 
 FRAMES = 240
-POLICIES = {**COMPARED, **MASKED, **RECALLED, **FACTORIAL}
-SETS = {"factorial": FACTORIAL, "recalled": RECALLED}
+POLICIES = {**COMPARED, **MASKED, **RECALLED, **LEAN, **FACTORIAL}
+SETS = {"factorial": FACTORIAL, "recalled": RECALLED, "lean": LEAN}
 VIDEOS = TRAINED / "videos"
 
 

@@ -66,13 +66,22 @@ MASKED: Mapping[str, Compared] = {
 """What each role needs: the whole window, but for one third of the heads. For this the heads are told apart by the same
 rule into thirds, so that harm does not follow size."""
 
+_WHOLE_WARM_UP = replace(PRESETS["recall"], compress_from_chunk=-1, fills=False)
 RECALLED: Mapping[str, Compared] = {
     "paper": COMPARED["paper"],
-    "recall": Compared(PRESETS["recall"]),
-    "oracle": Compared(PRESETS["recall"], oracle=True),
+    "recall": Compared(_WHOLE_WARM_UP),
+    "oracle": Compared(_WHOLE_WARM_UP, oracle=True),
     "uniform": COMPARED["uniform"],
 }
-"""A memory that looks, beside one that does not, one that need not look, and none."""
+"""A memory that looks, beside one that does not, one that need not look, and none; with warm-up as in `paper`, as it
+was measured before tiers filled."""
+
+LEAN: Mapping[str, Compared] = {
+    "recall": RECALLED["recall"],
+    "recall_fills": Compared(PRESETS["recall"]),
+    "tiny": Compared(PRESETS["tiny"]),
+}
+"""The same with less memory: tiers that fill, as the presets have them, and K and V in 8 bits."""
 
 POSITIONS, HEADS = ("compact", "absolute"), {"sorted": MEASURED, "random": RANDOM, "all": EVERY_HEAD}
 MEMORIES = {
