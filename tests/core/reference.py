@@ -90,7 +90,9 @@ class Run:
     ) -> None:
         self.model, self.rules, self.labels, self.chunk_frames = model, rules, labels, chunk_frames
         self.recorded = recorded
-        self.history = History([{} for _ in range(model.layers)], [{} for _ in range(model.layers)])
+        self.history = History(
+            [{} for _ in range(model.layers)], [{} for _ in range(model.layers)], rules.kv_precision == "int8"
+        )
         self.past = Past()
         self.whole = rules.episode == "chunk"
         size = rules.memory.episodes // chunk_frames if self.whole else rules.memory.episodes
@@ -263,9 +265,11 @@ def generate(
     prefix: Tensor | None = None,
     recorded: Mapping[int, bool] | None = None,
     recorded_choices: Mapping[int, tuple[int, ...]] | None = None,
+    latents: Sequence[Tensor] | None = None,
 ) -> Video:
     """Make the whole video in the model's dtype. `recorded` says what the other side admitted, `recorded_choices` what
-    it chose, by chunk (nothing where it found no candidate), for near ties."""
+    it chose, by chunk (nothing where it found no candidate), for near ties. Every chunk goes on from the other side's
+    `latents`, if they are given: where numbers are rounded, a hair makes a step, and steps add up."""
     run = Run(model, rules, labels, chunk_frames, recorded, recorded_choices)
     prefix_verdicts: list[Verdict] = []
     if prefix is not None:
@@ -281,6 +285,7 @@ def generate(
                 run.change(segment)
         text, first = text_at(segments, number), run.first()
         x, seen, choice = run.denoise(number, sigmas, text, draw)
-        verdicts = run.commit(x, text) if number < chunks - 1 else ()
+        clean = x if latents is None else latents[number].to(model.dtype)
+        verdicts = run.commit(clean, text) if number < chunks - 1 else ()
         made.append(Made((first, first + chunk_frames), x, text, seen, verdicts, choice))
     return Video(tuple(prefix_verdicts), tuple(made))

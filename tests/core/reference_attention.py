@@ -49,12 +49,29 @@ def turn(x: Tensor, places: Sequence[int], rows: int, columns: int) -> Tensor:
     return torch.view_as_real(pairs * turns).reshape(x.shape)
 
 
+def rounded(x: Tensor) -> Tensor:
+    """Each number of a token and head as the nearest of 255 steps between plus and minus the largest of them."""
+    step = x.abs().amax(dim=-1, keepdim=True) / 127
+    return (x / step).round() * step
+
+
+def rounded_keys(k: Tensor, rows: int, columns: int) -> Tensor:
+    """Keys (tokens, heads, head_dim) that were rounded as they stand in space, before they are turned in time."""
+    frames = [0] * (len(k) // (rows * columns))
+    stand = torch.stack([turn(k[:, head], frames, rows, columns) for head in range(k.shape[1])], dim=1)
+    back = torch.cat([_turns((0,), rows, columns, k.shape[2]).conj()] * len(frames))[:, None]
+    pairs = torch.view_as_complex(rounded(stand).unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * back.to(pairs)).flatten(-2)
+
+
 @dataclass
 class History:
-    """Everything ever committed, as it was committed last: per layer and frame (tokens, heads, head_dim)."""
+    """Everything ever committed, as it was committed last: per layer and frame (tokens, heads, head_dim). With
+    `rounds` it is read in 8 bits."""
 
     keys: list[dict[int, Tensor]]
     values: list[dict[int, Tensor]]
+    rounds: bool = False
     again: dict[tuple[int, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
     "K and V by layer and frame of the chunks that recall committed again, to be read as episodes in place of theirs."
 
@@ -89,7 +106,7 @@ class Pass:
         outputs = []
         for head, head_type in enumerate(self.labels[layer]):
             seen = self.seen[head_type]
-            read = [*(self.history.read(layer, entry) for entry in seen), (k, v)]
+            read = [*(self.read(layer, entry) for entry in seen), (k, v)]
             keys, values = (torch.cat([each[:, head] for each in kept]) for kept in zip(*read, strict=True))
             places = [place for _, place, _ in seen] + self.places
             keys = turn(keys, places, self.rows, self.columns)
@@ -97,3 +114,7 @@ class Pass:
             weights = torch.softmax(queries @ keys.T / math.sqrt(q.shape[2]), dim=1)
             outputs.append(weights @ values)
         return torch.cat(outputs, dim=1)[None]
+
+    def read(self, layer: int, entry: tuple[int, int, str]) -> tuple[Tensor, Tensor]:
+        k, v = self.history.read(layer, entry)
+        return (rounded_keys(k, self.rows, self.columns), rounded(v)) if self.history.rounds else (k, v)

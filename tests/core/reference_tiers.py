@@ -32,6 +32,7 @@ class Rules:
     episode_choice: str = "novelty"
     recall_share: float = 0.2
     fills: bool = False
+    kv_precision: str = "model"
 
     def sizes(self, head_type: str) -> Sizes:
         return {"local": self.local, "anchor": self.anchor, "memory": self.memory}[head_type]
@@ -48,6 +49,7 @@ PRESETS = {
     "full": Rules(Sizes(0, 0, math.inf), Sizes(0, 0, math.inf), Sizes(0, 0, math.inf)),
     "recall": replace(PAPER, episode_choice="recall", compress_from_chunk=1, fills=True),
 }
+PRESETS["tiny"] = replace(PRESETS["recall"], kv_precision="int8")
 
 Seen = tuple[tuple[int, int, str], ...]
 "(frame, position, tier) in time order."
