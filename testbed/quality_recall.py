@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from itertools import product
 
-from .policies import FACTORIAL, HEADS, MEMORIES, POSITIONS, RECALLED
+from .policies import FACTORIAL, HEADS, LEAN, MEMORIES, POSITIONS, RECALLED
 from .quality_tables import Column, differences, markdown, on_seeds_of, signed, table
 from .statistics import REMEMBERED, Interval, Result, Value, Which, above_chance, interval, measured, recall
 
-_PAPER, _FOLLOWS = "paper", "follows"
+_PAPER, _RECALL, _FOLLOWS = "paper", "recall", "follows"
 
 
 def _came_back(result: Result) -> float | None:
@@ -37,6 +37,7 @@ COST = (
     Column("seconds", lambda result: result["seconds"], 0),
     Column("passes for it", lambda result: result.get("extra_passes"), 0),
 )
+KV = Column("KV in MB", lambda result: result["kv_bytes"], 1, 1e-6)
 CHANCE = Column("above chance", above_chance())
 ASKED = (
     Column("as last seen", measured("newest_wins")),
@@ -49,7 +50,8 @@ ASKED = (
 def recall_tables(results: Sequence[Result]) -> dict[str, str]:
     """The tables by name, as Markdown, of results of both worlds."""
     old = [each for each in results if "film" not in each]
-    recalled = on_seeds_of(old, RECALLED) if any(each["policy"] == "recall" for each in old) else []
+    recalled = on_seeds_of(old, RECALLED) if any(each["policy"] == _RECALL for each in old) else []
+    lean = on_seeds_of(old, LEAN) if any(each["policy"] == "tiny" for each in old) else []
     factorial = on_seeds_of(old, FACTORIAL)
     films = list(dict.fromkeys(each["film"] for each in results if "film" in each))
     by_film = {film: on_seeds_of([each for each in results if each.get("film") == film], RECALLED) for film in films}
@@ -57,6 +59,8 @@ def recall_tables(results: Sequence[Result]) -> dict[str, str]:
     return {
         "recalled": table(recalled, [*RECALLED], (CHANCE, *columns)),
         "recalled less paper": differences(recalled, [*RECALLED], _PAPER, (CHANCE, *KEPT, *OBEYED)),
+        "lean": table(lean, [*LEAN], (CHANCE, *columns, KV)),
+        "lean less recall": differences(lean, [*LEAN], _RECALL, (CHANCE, *KEPT, *OBEYED)),
         "factorial": table(factorial, [*FACTORIAL], columns),
         "factorial effects": effects(factorial, (*KEPT, *OBEYED)),
         "grown": _joined({film: table(lines, [*RECALLED], (*columns, *ASKED)) for film, lines in by_film.items()}),

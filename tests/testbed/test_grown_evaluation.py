@@ -17,7 +17,7 @@ from testbed.head_profile import PROFILE_FILE as OLD_PROFILE
 from testbed.latents import load_basis
 from testbed.measures import Measured
 from testbed.model_files import MODEL_FILE as OLD_MODEL
-from testbed.policies import FACTORIAL, POSITIONS, RECALLED
+from testbed.policies import FACTORIAL, POSITIONS, LEAN, RECALLED
 from testbed.quality_recall import effect, recall_tables
 from testbed.statistics import measured as measured_value
 
@@ -152,7 +152,7 @@ def line(policy: str, seed: int, clear: float, film: str = "") -> dict[str, obje
     names = ("landmarks_steady", "thing_motion", "camera_obeyed", "sky_drift", "sky_delay", "thing_delay")
     asked = ("newest_wins", "older_wins", "newest_view", "older_view")
     measures = {"landmarks_clear": clear, **dict.fromkeys((*names, *asked))}
-    facts = {"policy": policy, "seed": seed, "measures": measures, "returns": [], "seconds": 1, "extra_passes": 2}
+    facts = {"policy": policy, "seed": seed, "measures": measures, "returns": [], "seconds": 1, "extra_passes": 2, "kv_bytes": 7e6}
     return {**facts, "film": film} if film else facts
 
 
@@ -179,7 +179,10 @@ def test_an_effect_is_the_mean_over_all_that_the_other_factors_can_be() -> None:
 def test_tables_tell_recall_by_part_and_by_film() -> None:
     results = [line(name, seed, 0.5) for name in RECALLED for seed in (1, 2)]
     results += [line(name, seed, 0.25, film) for name in RECALLED for seed in (1, 2) for film in ("plain", "ends")]
+    results += [line(name, seed, 0.75) for name in LEAN for seed in (3, 4)]
     found = recall_tables(results)
+    assert found["lean"].count("0.75") == found["lean"].count("7.0 |") == 3
+    assert "`recall` |" not in found["lean less recall"].split("\n", 2)[2]
     assert found["recalled"].count("0.50") == 4 and "bank" not in found["factorial"]
     assert found["grown"].count("| `plain` | `") == found["grown"].count("| `ends` | `") == 4
     assert (
