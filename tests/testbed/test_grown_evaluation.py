@@ -17,7 +17,7 @@ from testbed.head_profile import PROFILE_FILE as OLD_PROFILE
 from testbed.latents import load_basis
 from testbed.measures import Measured
 from testbed.model_files import MODEL_FILE as OLD_MODEL
-from testbed.policies import FACTORIAL, POSITIONS, LEAN, RECALLED
+from testbed.policies import FACTORIAL, LEAN, POSITIONS, RECALLED
 from testbed.quality_recall import effect, recall_tables
 from testbed.statistics import measured as measured_value
 
@@ -152,7 +152,8 @@ def line(policy: str, seed: int, clear: float, film: str = "") -> dict[str, obje
     names = ("landmarks_steady", "thing_motion", "camera_obeyed", "sky_drift", "sky_delay", "thing_delay")
     asked = ("newest_wins", "older_wins", "newest_view", "older_view")
     measures = {"landmarks_clear": clear, **dict.fromkeys((*names, *asked))}
-    facts = {"policy": policy, "seed": seed, "measures": measures, "returns": [], "seconds": 1, "extra_passes": 2, "kv_bytes": 7e6}
+    facts = {"policy": policy, "seed": seed, "measures": measures, "returns": []}
+    facts |= {"seconds": 1, "extra_passes": 2, "kv_bytes": 7e6}
     return {**facts, "film": film} if film else facts
 
 
