@@ -63,8 +63,8 @@ class HeadCachePolicy(io.ComfyNode):
                     default=DEFAULT_PRESET,
                     optional=True,
                     tooltip="paper: three kinds of heads. enhanced: the same, but far memory is not read while a "
-                    "chunk is stored. low_vram: least memory, forgets sooner. max: keeps most. recall: as "
-                    "paper, but looks at each prompt change which old moments show the place, and brings those back. tiny: as "
+                    "chunk is stored. low_vram: little memory, forgets sooner. max: keeps most. recall: as paper, but "
+                    "looks at each prompt change which old moments show the place, and brings those back. tiny: as "
                     "recall, in half the memory. uniform, uniform_21 and full treat all heads alike, for comparison. "
                     "Typical: recall",
                 ),

@@ -21,7 +21,8 @@ from .recall import RecallMemory, candidate_chunks, captured_layers, describe_ch
 @dataclass
 class History:
     """The committed frames by their chunks, and the tiers over them. Sinks begin at `base`, recent tiers not before
-    `floor`; a flush ends warm-up for good, and that tiers are filled. What was `decided` about episodes before is not judged again."""
+    `floor`; a flush ends warm-up for good, and with it that tiers are filled. What was `decided` about episodes before
+    is not judged again."""
 
     policy: FittedPolicy
     labels: Sequence[Sequence[str]]

@@ -35,7 +35,7 @@ def policy_report(policy: CachePolicy) -> str:
     kept = "" if policy.kv_precision == "model" else f" in {policy.kv_precision}"
     lines.append(
         f"Wan 2.1 1.3B at {_REPORT_SIZE[0]} x {_REPORT_SIZE[1]}, 16 bit: history {history / 1e9:.2f} GB{kept} "
-        f"whatever the length; {share:.3f} of the attention work of a {_REPORT_WINDOW}-frame window. The sampler's report "
-        "has the real figures."
+        f"whatever the length; {share:.3f} of the attention work of a {_REPORT_WINDOW}-frame window. The sampler's "
+        "report has the real figures."
     )
     return "\n".join(lines)

@@ -71,9 +71,9 @@ def answer(asked: Fields) -> dict[str, Json]:
         "level": level,
         "sentence": sentence,
         "tooltip": (
-            f"Reckoned for {size.name} ({size.layers} layers of {size.heads} heads) in 16 bit, keys and values "
-            "as the policy keeps them, with the usual shares of head types. The model itself comes on top, and the VAE where the video is made meanwhile. The report "
-            "of a run says what it really takes."
+            f"Reckoned for {size.name} ({size.layers} layers of {size.heads} heads) in 16 bit, keys and values as the "
+            "policy keeps them, with the usual shares of head types. The model itself comes on top, and the VAE where "
+            "the video is made meanwhile. The report of a run says what it really takes."
         ),
     }
 

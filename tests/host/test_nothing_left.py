@@ -94,7 +94,7 @@ def test_out_of_memory_names_a_policy_that_takes_less_and_leaves_nothing(pack, l
         video(_starved(model, 100), text, seconds=5.0, preset="max", profile=labelled)
     message = str(raised.value)
     assert message.startswith("Out of memory. At 128 x 96 the memory of policy max takes ")
-    assert "Choose the preset low_vram in Head Cache Policy (" in message
+    assert "Choose the preset recall in Head Cache Policy (" in message
     assert message.endswith(" MB), or a smaller size.")
     assert raised.value.__context__ is None and raised.value.__cause__ is None
     assert _patched_forwards(model) == []

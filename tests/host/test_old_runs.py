@@ -100,17 +100,19 @@ def test_a_run_from_before_recall_goes_on_with_its_bank_though_the_node_recalls(
     runs: Path, go_on: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorded = OLD / "0.1.0" / "film"
-    names = "policy_episode_choice", "policy_recall_share"
+    names = "policy_episode_choice", "policy_recall_share", "policy_kv_precision", "policy_fills"
     assert not json.loads((recorded / "run.json").read_bytes())["settings"].keys() & names
-    monkeypatch.setitem(RUNS, "film", {"preset": "recall"})
+    monkeypatch.setitem(RUNS, "film", {"preset": "recall", "compress_from_chunk": -1, "kv_precision": "int8"})
     folder, name = go_on(recorded, chunks=CHUNKS + 1), f"chunk_{CHUNKS:05d}.safetensors"
     assert chunk_files(folder).items() >= chunk_files(recorded).items()
     one, other = (load_file(each / name)["latent"] for each in (folder, recorded.parent / "film_next"))
     torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
     written = json.loads((folder / "run.json").read_bytes())["settings"]
-    assert [written[name] for name in names] == ["novelty", -1.0]
-    (note,) = re.findall(r"The run was begun by a version[^\"]*", (runs / "film/report.json").read_text())
-    assert "with episode_choice novelty; Head Cache Policy would give recall" in note
+    assert [written[name] for name in names] == ["novelty", -1.0, "model", False]
+    notes = re.findall(r"The run was begun by a version[^\"]*", (runs / "film/report.json").read_text())
+    changed = "episode_choice novelty", "kv_precision model", "fills False"
+    for name, would_give, note in zip(changed, ("recall", "int8", "True"), notes, strict=True):
+        assert f"with {name}; Head Cache Policy would give {would_give}" in note
     with pytest.raises(ValueError, match=r"made with episode_choice \(Head Cache Policy\) 'novelty', now .* 'recall'"):
         go_on(recorded, lambda old: {**old, "settings": written})
 

@@ -2,13 +2,16 @@
 
 import json
 import re
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from tests.host.conftest import conditioning
+from tests.host.conftest import conditioning, load_vae
 
 GIGA = 10**9
 TOKENS, HEAD_DIM, HEADS, FLOAT32 = 48, 128, 12, 4
+KEPT = (1, 4, 15)  # frames that local, anchor and memory heads keep under tiny
 WHOLE_HISTORY = 18  # frames before the first compressed chunk of 3
 
 
@@ -22,6 +25,11 @@ def cost(pack):
     shape = pack.module("headforcing_core.geometry").VideoShape(20.0, 16.0, 832, 480, 3)
     smaller = {"paper": 2 * GIGA, "uniform": GIGA}
     return pack.module("nodes.request.run_cost").RunCost("max", shape, 6 * GIGA, smaller, 3 * GIGA, GIGA, 2 * GIGA)
+
+
+def of_types(heads: Counter[str]) -> tuple[int, int, int]:
+    """How many are local, anchor and memory heads."""
+    return heads["local"], heads["anchor"], heads["memory"]
 
 
 def cost_note(outputs: tuple) -> str:
@@ -87,6 +95,31 @@ def test_a_video_that_is_made_meanwhile_counts_what_the_vae_remembers(pack, mode
     assert re.search(r" Disk: [\d.]+ MB for the chunks; [\d.]+ [GM]B are free\.$", cost_note(kept))
     unused = video(model, conditioning(1), seconds=1.0, vae=vae)
     assert "VAE" not in cost_note(unused) and "Disk" not in cost_note(unused)
+
+
+@pytest.mark.parametrize("weight_dtype", ["fp8_e4m3fn", "default"])
+def test_the_line_tells_the_weights_and_the_vae_as_they_are_loaded(pack, load, video, weight_dtype: str) -> None:
+    import folder_paths
+
+    model = load("self_forcing_dmd.safetensors", weight_dtype=weight_dtype)
+    weights = model.model.diffusion_model.state_dict().values()
+    numbers, matrices = (sum(x.numel() for x in weights if x.ndim >= least) for least in (0, 2))
+    models = Path(folder_paths.get_full_path_or_raise("vae", "wan_2.1_vae.safetensors")).parents[1]
+    small = load_vae(models / "vae_approx" / "lighttaew2_1.safetensors")
+    labelled = pack.run("HeadForcingProfileHeads", model=model, rule="random")[0]
+    made = video(model, conditioning(1), 1.0, "tiny", vae=small, run_name=f"small {weight_dtype}", profile=labelled)
+    told = re.search(r"up to ([\d.]+) MB for keys.*the model \(([\d.]+) MB\).*the VAE \(([\d.]+) MB\)", cost_note(made))
+    assert told is not None
+    each = {"fp8_e4m3fn": 1, "default": FLOAT32}[weight_dtype]
+    least = matrices * each + (numbers - matrices) * min(each, 2)
+    assert 0.95 * least <= float(told[2]) * 1e6 <= least + (numbers - matrices) * FLOAT32 + 0.1e6
+    assert float(told[3]) == pytest.approx(84 * 128 * 96 * small.vae_dtype.itemsize / 1e6, abs=0.06)
+    heads = [Counter(layer) for layer in labelled.labels]
+    codes = sum(n * (frames + 3) for layer in heads for n, frames in zip(of_types(layer), KEPT, strict=True))
+    most = [max(of_type) for of_type in zip(*map(of_types, heads), strict=True)]
+    read = sum(n * (frames + 3) for n, frames in zip(most, KEPT, strict=True))
+    memory = codes * 2 * TOKENS * (HEAD_DIM + 4) + read * 2 * TOKENS * HEAD_DIM * FLOAT32
+    assert float(told[1]) == pytest.approx(memory / 1e6, abs=0.06)
 
 
 def test_a_run_that_goes_on_counts_only_the_chunks_still_to_be_made(pack, model, video) -> None:
