@@ -30,9 +30,10 @@ def decoder_rows(size: Size, width: int) -> list[Row]:
     import comfy.model_management
 
     vae, counting = _vae(width), Counting()
+    assert vae.first_stage_model is not None
     for module in vae.first_stage_model.modules():
         if hasattr(module, "optimized_attention"):
-            module.optimized_attention = partial(_attention, counting)
+            module.__dict__["optimized_attention"] = partial(_attention, counting)
     decoder = pack_module("host.chunk_decoder").ChunkDecoder(vae)
     latent = torch.empty(1, LATENT_CHANNELS, CHUNK_FRAMES, *size.latent, device=META)
     rows: list[Row] = []
