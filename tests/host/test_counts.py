@@ -76,7 +76,7 @@ def test_what_is_recalled_costs_what_is_held_otherwise(counted: Count) -> None:
     assert recall.bytes[STEADY].history == paper.bytes[STEADY].history
 
 
-def test_the_decoder_of_wan_takes_2_9_gigabytes() -> None:
+def test_the_decoder_of_wan_takes_2_9_gigabytes(pack) -> None:
     first, later = decoder_rows(Size(832, 480), 96)
     assert first["held GB"] == later["held GB"] == pytest.approx(1.889, abs=5e-4)
     assert float(later["held GB"]) < float(later["most alive GB"]) < 2.9
