@@ -44,18 +44,9 @@ def inside_a_video(bench: Workbench) -> DecodeChunk:
 def video_vae(real_size: bool) -> VAE:
     """One a process."""
     import comfy.sd
-    from comfy.ldm.wan.vae import WanVAE
 
     say("  building the VAE")
-    with torch.device("meta"):
-        empty = WanVAE(
-            dim=WIDTH[real_size],
-            z_dim=LATENT_CHANNELS,
-            dim_mult=[1, 2, 4, 4],
-            num_res_blocks=2,
-            attn_scales=[],
-            temperal_downsample=[False, True, True],
-        )
+    empty = empty_wan_vae(WIDTH[real_size])
     generator = torch.Generator().manual_seed(50)
     weights = {}
     for name, tensor in empty.state_dict().items():
@@ -65,3 +56,18 @@ def video_vae(real_size: bool) -> VAE:
         else:
             weights[name] = torch.ones(tensor.shape) if name.endswith("gamma") else torch.zeros(tensor.shape)
     return comfy.sd.VAE(sd=weights)
+
+
+def empty_wan_vae(width: int) -> torch.nn.Module:
+    """The host's class of Wan 2.1's VAE, without numbers."""
+    from comfy.ldm.wan.vae import WanVAE
+
+    with torch.device("meta"):
+        return WanVAE(
+            dim=width,
+            z_dim=LATENT_CHANNELS,
+            dim_mult=[1, 2, 4, 4],
+            num_res_blocks=2,
+            attn_scales=[],
+            temperal_downsample=[False, True, True],
+        )

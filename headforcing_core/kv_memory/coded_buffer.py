@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from .frame_slots import FrameSlots, InTime, pieces_of
+from .frame_slots import FrameSlots, InTime, as_read
 from .rope import rotate, temporal_pairs
 
 LARGEST = 127
@@ -95,7 +95,7 @@ class CodedBuffer(FrameSlots):
         for start, run in _few(slots, positions, self._chunk_at):
             self._raise(slice(start, start + len(run)), in_time(run))
         k, v = self._raised
-        return pieces_of(k, slots), pieces_of(v, slots)
+        return as_read(k, slots), as_read(v, slots)
 
     @property
     def _raised(self) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -50,8 +51,8 @@ class FrameSlots(ABC):
 
     @abstractmethod
     def read(self, slots: Sequence[int], positions: Sequence[int], in_time: InTime) -> tuple[Tensor, Tensor]:
-        """K, turned to these positions, and V of the frames in these slots, where they lie if that is one piece:
-        (batch, frames, tokens, heads, head_dim)."""
+        """K, turned to these positions, and V of the frames in these slots, as attention reads them, where they lie if
+        that is one piece: (batch, frames * tokens, heads * head_dim)."""
 
     def pick(self, x: Tensor) -> Tensor:
         """The heads of this buffer from a tensor of all heads, on the dimension before the last."""
@@ -91,20 +92,22 @@ class FrameSlots(ABC):
 
 def pieces_of(place: Tensor, slots: Sequence[int]) -> Tensor:
     """What lies in these slots, where it lies if that is one piece."""
-    pieces = _pieces(slots)
+    pieces = neighbours(tuple(slots))
     return place[:, pieces[0]] if len(pieces) == 1 else torch.cat([place[:, piece] for piece in pieces], dim=1)
 
 
-def _in_words(*tensors: Tensor) -> tuple[Tensor, ...]:
+def as_read(place: Tensor, slots: Sequence[int]) -> Tensor:
+    """The same as attention reads it: (batch, frames * tokens, heads * numbers)."""
+    return pieces_of(place, slots).flatten(3).flatten(1, 2)
+
+
+def _in_words(*tensors: Tensor) -> list[Tensor]:
     """The same memory seen as words of 8 bytes, where heads are whole words in all of it: a card picks number by
     number, and takes as long for two bytes as for eight."""
-    return tuple(x.view(_WORD) for x in tensors) if all(map(_is_whole, tensors)) else tensors
-
-
-def _is_whole(x: Tensor) -> bool:
-    numbers = _WORD.itemsize // x.element_size()  # in a word
-    places = (x.shape[-1], x.storage_offset(), *x.stride()[:-1])
-    return numbers > 1 and x.stride(-1) == 1 and all(place % numbers == 0 for place in places)
+    try:
+        return [x.view(_WORD) for x in tensors]
+    except RuntimeError:  # as PyTorch says where a number would lie across two words
+        return [*tensors]
 
 
 def _moves_down(slots: Sequence[int]) -> list[tuple[int, int, int]]:
@@ -128,7 +131,8 @@ def _moves_down(slots: Sequence[int]) -> list[tuple[int, int, int]]:
     return moves
 
 
-def _pieces(slots: Sequence[int]) -> list[slice]:
+@lru_cache
+def neighbours(slots: tuple[int, ...]) -> tuple[slice, ...]:
     """Neighbouring slots as slices, in the order given."""
     pieces: list[slice] = []
     for slot in slots:
@@ -136,4 +140,4 @@ def _pieces(slots: Sequence[int]) -> list[slice]:
             pieces[-1] = slice(pieces[-1].start, slot + 1)
         else:
             pieces.append(slice(slot, slot + 1))
-    return pieces
+    return tuple(pieces)

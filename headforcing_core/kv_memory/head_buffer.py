@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .frame_slots import FrameSlots, InTime, pieces_of
+from .frame_slots import FrameSlots, InTime, as_read, neighbours
 from .rope import rotate, temporal_pairs
 
 
@@ -25,6 +25,10 @@ class HeadBuffer(FrameSlots):
         self.v = torch.empty_like(self.k)
         self.unturned = like.new_empty((batch, slots, tokens, count, 2 * temporal_pairs(head_dim)))
         self.positions: list[int | None] = [None] * slots
+        # where the last chunk was written and what was read with it: the same at each of its passes
+        self._own, self._places = slice(0, 0), self.stored
+        self._slots: Sequence[int] = ()
+        self._lying = (self.k, self.v)
 
     @property
     def stored(self) -> tuple[Tensor, ...]:
@@ -43,15 +47,22 @@ class HeadBuffer(FrameSlots):
         return self.unturned.nbytes
 
     def write(self, at: int, k: Tensor, v: Tensor, unturned: Tensor | None, positions: Sequence[int]) -> None:
-        end = at + len(positions)
-        for place, frames in zip(self.stored, (k, v, unturned), strict=True):
+        own = slice(at, at + len(positions))
+        if own != self._own:
+            self._own, self._places = own, tuple(place[:, own] for place in self.stored)
+        for place, frames in zip(self._places, (k, v, unturned), strict=True):
             if frames is not None:
-                self.put(frames, place[:, at:end])
-        self.positions[at:end] = positions
+                self.put(frames, place)
+        self.positions[own] = positions
 
     def read(self, slots: Sequence[int], positions: Sequence[int], in_time: InTime) -> tuple[Tensor, Tensor]:
         self.turn(slots, positions, in_time)
-        return pieces_of(self.k, slots), pieces_of(self.v, slots)
+        if slots != self._slots:
+            found = as_read(self.k, slots), as_read(self.v, slots)
+            if len(neighbours(tuple(slots))) > 1:
+                return found
+            self._slots, self._lying = slots, found
+        return self._lying
 
     def arrange(self, slots: Sequence[int]) -> None:
         super().arrange(slots)

@@ -108,31 +108,30 @@ class KVMemory:
         q, k, v: (batch, tokens, heads, head_dim), normalised, not rotated. `rotation`: the host's for this chunk,
         (1, tokens, 1, pairs, 2, 2), of which only the spatial pairs are used.
         """
-        frames = len(self._chunk_positions)
+        by_frame = (len(self._chunk_positions), -1)
         self._reached.add(layer)
-        plain, v = k.unflatten(1, (frames, -1)), v.unflatten(1, (frames, -1))  # frame by frame
+        plain, v = k.unflatten(1, by_frame), v.unflatten(1, by_frame)
         if layer in self.plan.capture:
             self._captured[layer] = plain
         rotation = self._rotation_of_chunk(rotation)
-        q, k = self._rotate(q, rotation), self._rotate(k, rotation)
+        q, k = self._rotate(q, rotation), self._rotate(k, rotation).unflatten(1, by_frame)
         unturned = plain[..., : 2 * temporal_pairs(plain.shape[-1])] if self._keeps else None
         buffers = self._buffers_of(layer, plain)
         in_time = partial(self._in_time, tokens=plain.shape[2], head_dim=plain.shape[-1], device=plain.device)
         calls: list[Callable[[], Tensor]] = []
         for group, buffer in buffers.items():
             reads = self._read_frames[group]
-            buffer.write(reads.held, k.unflatten(1, (frames, -1)), v, unturned, self._chunk_positions)
-            keys, values = (x.flatten(1, 2) for x in buffer.read(reads.slots, reads.positions, in_time))
+            buffer.write(reads.held, k, v, unturned, self._chunk_positions)
+            keys, values = buffer.read(reads.slots, reads.positions, in_time)
             queries = buffer.pick(q)
             if self._observer is not None:
-                self._observer(layer, queries, keys)
-            given = (queries.flatten(2), keys.flatten(2), values.flatten(2), queries.shape[2])
-            calls.append(partial(self._attention, *given))
+                self._observer(layer, queries, keys.unflatten(2, queries.shape[2:]))
+            calls.append(partial(self._attention, queries.flatten(2), keys, values, queries.shape[2]))
         out = torch.empty_like(q)
         for buffer, seen in zip(buffers.values(), attend_all(calls), strict=True):
             if buffer.heads is None:
                 return seen, q
-            buffer.put_back(seen.unflatten(2, (len(buffer.heads), -1)), out)
+            buffer.put_back(seen.unflatten(2, (-1, q.shape[3])), out)
         return out.flatten(2), q
 
     def turn_in_place(self, k: Tensor, rotation: Tensor) -> Tensor:

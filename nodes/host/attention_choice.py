@@ -70,7 +70,7 @@ def attention_for(
     override = options.get(_OVERRIDE)
     if override is None:
         chosen = getattr(preferred.get(_PREFERRED), "function", None) or kernels.optimized_attention
-        if chosen is kernels.attention_pytorch and q.is_cuda and cudnn_is_first(_card(q.device), q.dtype):
+        if chosen is kernels.attention_pytorch and q.is_cuda and _cudnn_is_first(q.device, q.dtype, _other_flash()):
             return CUDNN_FIRST, attention_cudnn_first
         return _name(chosen), None
     inside = sorted({_name(each) for each in _closed_over(override)})
@@ -83,19 +83,14 @@ def attention_cudnn_first(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor
         return dense_attention(q, k, v, heads)
 
 
-def _card(device: torch.device) -> Card:
-    flash = getattr(torch.nn.attention, "current_flash_attention_impl", lambda: None)()  # since PyTorch 2.11
-    return Card(_generation(device), _cudnn(), flash)
+def _other_flash() -> str | None:
+    return getattr(torch.nn.attention, "current_flash_attention_impl", lambda: None)()  # since PyTorch 2.11
 
 
 @cache
-def _generation(device: torch.device) -> int:
-    return 0 if torch.version.hip else torch.cuda.get_device_capability(device)[0]
-
-
-@cache
-def _cudnn() -> int:
-    return torch.backends.cudnn.version() or 0
+def _cudnn_is_first(device: torch.device, dtype: torch.dtype, other_flash: str | None) -> bool:
+    generation = 0 if torch.version.hip else torch.cuda.get_device_capability(device)[0]
+    return cudnn_is_first(Card(generation, torch.backends.cudnn.version() or 0, other_flash), dtype)
 
 
 def _name(function: object) -> str:
