@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 
 from benchmarks.card.video_vae import inside_a_video, made_up_latent
-from benchmarks.card.workbench import NEEDS_CUDA, POLICIES, Workbench
+from benchmarks.card.workbench import IN_8_BITS, NEEDS_CUDA, POLICIES, Workbench
 from benchmarks.shared.stage import CHUNK_FRAMES
 from benchmarks.shared.stopwatch import take
 from benchmarks.shared.tables import Row
@@ -32,7 +32,7 @@ def measure_memory(bench: Workbench) -> None:
     """
     bench.clear()
     rows: list[Row] = []
-    for policy in POLICIES:
+    for policy in (*POLICIES, IN_8_BITS):
         with ThreadPoolExecutor(1) as thread:
             rows.append(thread.submit(_memory_row, bench, policy).result())
     bench.findings.add("memory", "Memory of a run", rows)
@@ -43,9 +43,10 @@ def _memory_row(bench: Workbench, policy: str) -> Row:
     decode = inside_a_video(bench) if bench.on_card else None
     start = PRESETS[policy].compress_from_chunk
     compressed = start if start > 0 else first_compressed_chunk(CHUNK_FRAMES, TRAINED_FRAMES)
-    made_by_model = {0, compressed - 1, compressed, compressed + 1, compressed + 2}
+    full = first_compressed_chunk(CHUNK_FRAMES, TRAINED_FRAMES) + 2  # by now every tier is
+    made_by_model = {0, compressed - 1, compressed, compressed + 1, full}
     rolling = bench.rolling(policy, compressed, lambda chunk: chunk in made_by_model)
-    ends = (compressed, max(made_by_model) + 1)
+    ends = (compressed, full + 1)
     diffusion: list[Peak] = []
     whole: list[Peak] = []
     note = "" if bench.on_card else f"peaks: {NEEDS_CUDA}"

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.card.arithmetic import PIXEL_FRAMES
 from benchmarks.card.ways import ways, within
-from benchmarks.card.workbench import POLICIES, Workbench
+from benchmarks.card.workbench import IN_8_BITS, POLICIES, Workbench
 from benchmarks.shared.own_sampler import OwnSamplerAt, OwnSamplerModel
 from benchmarks.shared.parts import ATTENTION, LINEAR, PARTS, TEXT, WORK, watched
 from benchmarks.shared.stage import CHUNK_FRAMES, Rolling
@@ -30,7 +30,7 @@ Place = TypeVar("Place")
 def measure_speed(bench: Workbench) -> None:
     """Table: the policies at one chunk with full tiers, taking turns, and `paper` by other ways to the same chunk."""
     with bench.stage.open():
-        rollouts = {name: bench.at(name, bench.chunk) for name in POLICIES}
+        rollouts = {name: bench.at(name, bench.chunk) for name in (*POLICIES, IN_8_BITS)}
         for name, rolling in rollouts.items():
             made = rolling.next()
             if not torch.isfinite(made.latent).all() or not rolling.fills_bank(made):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import ModuleType
 
@@ -16,6 +16,7 @@ from headforcing_core.policy.head_types import Labels
 from headforcing_core.policy.presets import PRESETS
 
 POLICIES = ("paper", "low_vram", "max", "uniform_21")
+IN_8_BITS = "tiny"
 NEEDS_CUDA = "needs CUDA"
 PROBE = 200  # chunks in which the episodic bank has to fill
 SPARE = 400  # chunks that a rollout can make beyond where it is measured
@@ -67,8 +68,10 @@ class Workbench:
         return self._rollouts[place]
 
     def rolling(self, policy: str, chunk: int, runs_model: RunsModel, rotates_all: bool = False) -> Rolling:
-        """A new rollout, which can go some way beyond a chunk."""
-        return Rolling(self.stage, PRESETS[policy], chunk + SPARE, runs_model, rotates_all=rotates_all)
+        """A new rollout, which can go some way beyond a chunk. Nothing is recalled, so that every chunk takes the same
+        passes."""
+        by_novelty = replace(PRESETS[policy], episode_choice="novelty")
+        return Rolling(self.stage, by_novelty, chunk + SPARE, runs_model, rotates_all=rotates_all)
 
     def first_full(self, policy: str) -> int:
         """The first chunk that reads a full episodic bank."""

@@ -29,4 +29,4 @@ def test_the_benchmark_for_cards_runs_at_toy_size(tmp_path: Path) -> None:
     assert tables.keys() == {*SECTIONS}
     assert [row["note"] for row in tables["pass"][1:3]] == ["bits equal: yes"] * 2
     assert float(tables["correctness"][0]["worst"]) < 1e-5
-    assert {row["what"].split(",")[0] for row in tables["speed"]} == {"paper", "low_vram", "max", "uniform_21"}
+    assert {row["what"].split(",")[0] for row in tables["speed"]} == {"paper", "low_vram", "max", "uniform_21", "tiny"}
