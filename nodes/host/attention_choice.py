@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import comfy.ldm.modules.attention as kernels
@@ -31,6 +32,8 @@ _ORDER = [
     SDPBackend.EFFICIENT_ATTENTION,
     SDPBackend.MATH,
 ]
+TAKES_ORDER = "set_priority" in signature(sdpa_kernel).parameters
+"""Since PyTorch 2.6. An older one comes with an unsafe cuDNN, but a newer cuDNN may have been put in its place."""
 CUDNN_FIRST = "attention_pytorch, cuDNN first"
 EXACT = frozenset(
     (*(f"attention_{name}" for name in ("basic", "sub_quad", "split", "pytorch", "xformers", "flash")), CUDNN_FIRST)
@@ -41,18 +44,21 @@ EXACT = frozenset(
 @dataclass(frozen=True)
 class Card:
     """What of a device says which of PyTorch's attention kernels is the fastest there: the first number of its compute
-    capability, or 0; its cuDNN, or 0; and what was activated in place of FlashAttention 2, if anything."""
+    capability, or 0; its cuDNN, or 0; what was activated in place of FlashAttention 2, if anything; and whether PyTorch
+    can be told an order of kernels."""
 
     generation: int
     cudnn: int
     other_flash: str | None
+    takes_order: bool
 
 
 def cudnn_is_first(card: Card, dtype: torch.dtype) -> bool:
     """Whether cuDNN's attention is the one to ask first, as PyTorch itself does."""
     narrow = dtype in (torch.float16, torch.bfloat16)
     safe = card.cudnn > _UNSAFE_CUDNN
-    return narrow and card.generation in _GENERATIONS and safe and card.other_flash is None
+    is_free = card.takes_order and card.other_flash is None
+    return narrow and card.generation in _GENERATIONS and safe and is_free
 
 
 def preferred_by(self_attn: WanSelfAttention) -> dict[str, Any]:
@@ -90,7 +96,8 @@ def _other_flash() -> str | None:
 @cache
 def _cudnn_is_first(device: torch.device, dtype: torch.dtype, other_flash: str | None) -> bool:
     generation = 0 if torch.version.hip else torch.cuda.get_device_capability(device)[0]
-    return cudnn_is_first(Card(generation, torch.backends.cudnn.version() or 0, other_flash), dtype)
+    card = Card(generation, torch.backends.cudnn.version() or 0, other_flash, TAKES_ORDER)
+    return cudnn_is_first(card, dtype)
 
 
 def _name(function: object) -> str:

@@ -129,7 +129,7 @@ def test_the_wish_of_a_checkpoint_is_handed_on_where_the_host_knows_it(
         assert report["attention"] == ["attention_wished", "attention_sub_quad"]
 
 
-HOPPER = {"generation": 9, "cudnn": 91501, "other_flash": None}
+HOPPER = {"generation": 9, "cudnn": 91501, "other_flash": None, "takes_order": True}
 BF16, FP16 = torch.bfloat16, torch.float16
 
 
@@ -146,6 +146,9 @@ BF16, FP16 = torch.bfloat16, torch.float16
         ({"cudnn": 91500}, BF16, False),  # wrong where lengths are no multiple of 128
         ({"cudnn": 0}, BF16, False),
         ({"other_flash": "FA3"}, BF16, False),  # somebody has chosen
+        ({"other_flash": "FA4"}, FP16, False),
+        ({"takes_order": False}, BF16, False),  # PyTorch 2.5 with a cuDNN of today beside it
+        ({"takes_order": False, "generation": 10}, FP16, False),
         ({}, torch.float32, False),
         ({}, torch.float64, False),
     ],
@@ -164,5 +167,6 @@ def test_what_computes_with_cudnn_first_is_the_hosts_plain_attention(pack: Pack)
     choice = pack.module("nodes.host.attention_choice")
     q, k, v = torch.randn(3, 1, 10, 4 * 24, generator=torch.Generator().manual_seed(0)).unbind()
     q = q[:, :7]
+    assert choice.TAKES_ORDER  # this PyTorch does
     assert torch.equal(choice.attention_cudnn_first(q, k, v, 4), attention_pytorch(q, k, v, heads=4))
     assert choice.attention_for(q, {}, {}) == ("attention_sub_quad", None)  # there is no card here
