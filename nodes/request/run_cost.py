@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ...headforcing_core.files.byte_words import bytes_in_words
@@ -18,8 +18,8 @@ from ...headforcing_core.run_store.chunk_file import most_bytes
 
 @dataclass(frozen=True)
 class RunCost:
-    """The most bytes that the KV memory of a run takes, and those of the presets that take less; beside it the model's
-    weights, one pass of it, and what the VAE remembers of a video that is made meanwhile."""
+    """The most bytes that the KV memory of a run takes, and those of the presets that take less, the next best first;
+    beside it the model's weights, one pass of it, and what the VAE remembers of a video that is made meanwhile."""
 
     policy: str
     video: VideoShape
@@ -68,11 +68,11 @@ class RunCost:
 
     def _advice(self, there: int) -> str:
         room = there - self.pass_bytes - self.vae_bytes
-        fitting = {name: size for name, size in self.smaller.items() if size < room}
-        if not fitting:
+        fitting = next((name for name, size in self.smaller.items() if size < room), None)
+        if fitting is None:
             return "Choose a smaller width and height."
-        name = max(fitting, key=lambda name: fitting[name])
-        return f"Choose the preset {name} in Head Cache Policy ({bytes_in_words(fitting[name])}), or a smaller size."
+        taken = bytes_in_words(self.smaller[fitting])
+        return f"Choose the preset {fitting} in Head Cache Policy ({taken}), or a smaller size."
 
 
 def run_cost(
@@ -86,14 +86,25 @@ def run_cost(
         labels = label_heads(LabelRule("random"), len(labels), len(labels[0]), None)
     sizes: dict[str, int] = {}
     for name, preset in PRESETS.items():
+        if not preset.needs_profile:
+            continue  # those that tell no heads apart are there for comparison
         try:
             other = fit_policy(preset, video.chunk_frames, fitted.trained_frames, video.frames)
         except ValueError:
             continue  # it does not fit this model
         planned = plan_memory(other, labels, video.chunks, video.prefix_frames)
         sizes[name] = planned.expected_bytes(frame)
-    smaller = {name: size for name, size in sizes.items() if size < most}
+    smaller = {name: sizes[name] for name in sorted(sizes, key=_best_first(fitted, sizes)) if sizes[name] < most}
     return RunCost(fitted.asked.name, video, most, smaller)
+
+
+def _best_first(fitted: FittedPolicy, sizes: Mapping[str, int]) -> Callable[[str], tuple[bool, int, bool]]:
+    """A run that recalls is to go on recalling. Then the more is kept the better, and of equals one that recalls."""
+    return lambda name: (
+        not (fitted.recalls and PRESETS[name].recalls),
+        -sizes[name],
+        not PRESETS[name].recalls,
+    )
 
 
 def chunk_bytes(video: VideoShape) -> int:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def model(load):
 @pytest.fixture(scope="module")
 def cost(pack):
     shape = pack.module("headforcing_core.geometry").VideoShape(20.0, 16.0, 832, 480, 3)
-    smaller = {"paper": 2 * GIGA, "uniform": GIGA}
+    smaller = {"paper": 2 * GIGA, "low_vram": GIGA}
     return pack.module("nodes.request.run_cost").RunCost("max", shape, 6 * GIGA, smaller, 3 * GIGA, GIGA, 2 * GIGA)
 
 
@@ -52,7 +53,7 @@ def test_all_parts_and_what_there_is_are_named(cost) -> None:
         (
             5,
             "Keys and values alone take more than the 5.0 GB of memory. ",
-            "preset uniform in Head Cache Policy (1.0 GB), ",
+            "preset low_vram in Head Cache Policy (1.0 GB), ",
         ),
         (1, "Keys and values alone", "Choose a smaller width and height."),
     ],
@@ -65,8 +66,54 @@ def test_what_does_not_fit_is_warned_of(cost, total: int, begins: str, ends: str
 def test_the_preset_that_is_named_leaves_room_for_the_pass_and_the_vae(cost) -> None:
     assert "the VAE remembers 2.0 GB of the video" in cost.out_of_memory(GIGA)
     assert "Choose the preset paper" in cost.out_of_memory(5 * GIGA + 1)
-    assert "Choose the preset uniform" in cost.out_of_memory(5 * GIGA)
+    assert "Choose the preset low_vram" in cost.out_of_memory(5 * GIGA)
     assert cost.out_of_memory(4 * GIGA).endswith("Choose a smaller width and height.")
+
+
+@pytest.fixture
+def offered(pack, monkeypatch):
+    """The presets that a run of 20 seconds is offered, the next best first; `coming` are presets of later versions."""
+    policies = pack.module("headforcing_core.policy.presets").PRESETS
+    run_cost = pack.module("nodes.request.run_cost")
+    fit_policy = pack.module("headforcing_core.policy.fitting").fit_policy
+    plan_memory = pack.module("headforcing_core.rollout.memory_size").plan_memory
+    frame_of_head = pack.module("headforcing_core.kv_memory.memory_plan").FrameOfHead
+    labels = (("local",) * 2 + ("anchor",) * 3 + ("memory",) * 7,) * 30
+    video = pack.module("headforcing_core.geometry").VideoShape(20.0, 16.0, 832, 480, 3)
+
+    def names(preset: str, coming: dict | None = None, **changes) -> list[str]:
+        monkeypatch.setattr(run_cost, "PRESETS", {**policies, **(coming or {})})
+        fitted = fit_policy(replace(policies[preset], **changes), 3, 21, video.frames)
+        memory = plan_memory(fitted, labels, video.chunks)
+        return list(run_cost.run_cost(fitted, memory, True, video, frame_of_head(1560, HEAD_DIM, 2)).smaller)
+
+    return names
+
+
+WHOLE_FILM = {"rope": "absolute"}  # with `full`: more than any other
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes", "best"),
+    [
+        ("recall", {}, ["tiny", "low_vram"]),  # goes on recalling, though low_vram keeps more
+        ("tiny", {}, []),
+        ("low_vram", {}, ["tiny"]),
+        ("paper", {}, ["recall", "low_vram", "tiny"]),  # max takes as much: all that is there, at first
+        ("max", {}, ["recall", "low_vram", "tiny"]),
+        ("max", {"episode_choice": "recall"}, ["recall", "tiny", "low_vram"]),
+        ("uniform_21", {}, ["recall", "low_vram", "tiny"]),  # never a comparison, though uniform takes less
+        ("full", WHOLE_FILM, ["paper", "enhanced", "max", "recall", "low_vram", "tiny"]),
+    ],
+)
+def test_the_preset_that_is_offered_takes_less_and_is_the_nearest(offered, preset, changes, best) -> None:
+    assert offered(preset, **changes) == best
+
+
+def test_of_presets_that_take_as_much_the_one_that_recalls_is_offered(pack, offered) -> None:
+    paper = pack.module("headforcing_core.policy.presets").PRESETS["paper"]
+    coming = {"late": replace(paper, name="late", episode_choice="recall")}
+    assert offered("full", coming, **WHOLE_FILM)[:4] == ["late", "paper", "enhanced", "max"]
 
 
 def test_the_report_says_what_the_run_takes_and_what_there_is(model, video) -> None:
