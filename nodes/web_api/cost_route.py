@@ -2,8 +2,9 @@
 
 Asked: `sampler`, an object of six of its widgets; `policy` and `model`, all widgets of the Head Cache Policy and three
 of the Load AR Model before it, null where there is none, and a policy that cannot be known is "unknown"; `beginning`,
-the input that the video goes on from. A widget whose value comes from another node is null: what depends on it is not
-told.
+the input that the video goes on from; `steps` of the scheduler whose sigmas are connected, 0 where none are. A widget
+whose value comes from another node is null: what depends on it is not told. Steps that cannot be known are null too:
+recall is told at its most.
 
 Answered: {"line", "level", "sentence", "tooltip"}: what is known, in one line; plain, warning or error; the sentence
 that goes with the latter two; and what was taken for granted.
@@ -23,7 +24,7 @@ from ...headforcing_core.run_store.folder import ON_EXISTING
 from ..head_cache_policy import HeadCachePolicy
 from .widget_cost import BEGINNINGS, SamplerWidgets, cost_parts, model_size
 
-FIELDS = ("sampler", "policy", "model", "beginning")
+FIELDS = ("sampler", "policy", "model", "beginning", "steps")
 UNKNOWN = "unknown"
 _SAMPLER = ("seconds", "fps", "width", "height", "run_name", "on_existing_run")
 _MODEL = ("model_name", "family", "chunk_frames")
@@ -54,6 +55,7 @@ def answer(asked: Fields) -> dict[str, Json]:
         _text(sampler, "run_name"),
         _one_of(sampler, "on_existing_run", ON_EXISTING),
         asked.choice("beginning", BEGINNINGS),
+        _integer(asked, "steps"),
     )
     loader, policy = _loader(asked), _policy(asked)
     parts: list[str] = []

@@ -42,7 +42,8 @@ _SMALL, _LARGE = ModelSize("Wan 2.1 1.3B", 30, 12), ModelSize("Wan 2.1 14B", 40,
 
 @dataclass(frozen=True)
 class SamplerWidgets:
-    """What the widgets say of a run; None is what only another node knows. `beginning` is one of BEGINNINGS."""
+    """What the widgets say of a run; None is what only another node knows. `beginning` is one of BEGINNINGS; `steps`
+    are those of the sigmas that are connected, 0 where none are."""
 
     seconds: float | None
     fps: float | None
@@ -51,6 +52,7 @@ class SamplerWidgets:
     run_name: str | None
     on_existing_run: str | None
     beginning: str
+    steps: int | None
 
 
 def model_size(facts: ARFacts | None) -> ModelSize:
@@ -76,7 +78,7 @@ def cost_parts(wanted: SamplerWidgets, facts: ARFacts | None, policy: CachePolic
             cost.warning(total),
         )
     if lasts and facts is not None and policy is not None:
-        told = _recall(policy, facts, video, wanted.beginning)
+        told = _recall(policy, facts, video, wanted)
         if told:
             yield told, ""
     if lasts and is_sized and wanted.run_name and wanted.on_existing_run:
@@ -111,16 +113,24 @@ def _length(video: VideoShape, beginning: str) -> str:
     return f"{told} without what goes before" if continues else told
 
 
-def _recall(policy: CachePolicy, facts: ARFacts, video: VideoShape, beginning: str) -> str:
+def _recall(policy: CachePolicy, facts: ARFacts, video: VideoShape, wanted: SamplerWidgets) -> str:
     """What recalling adds, as far as it is known without the prompts; nothing under other policies. Of a latent that
     the video goes on from, as much as any length of it may bring: all chunks recall."""
     fitted = fit_policy(policy, facts.chunk_frames, facts.trained_frames, video.frames)
-    before = 2 * fitted.trained_frames if beginning == "previous" else video.prefix_frames
+    before = 2 * fitted.trained_frames if wanted.beginning == "previous" else video.prefix_frames
     prefix = torch.empty(1, 1, before, 1, 1) if before else None
-    bound = recall_bound(RolloutPlan(fitted, video.chunks, 1, 1, facts.sigmas, (Segment(0, ""),), prefix=prefix))
+    sigmas = _levels(wanted.steps, facts)
+    bound = recall_bound(RolloutPlan(fitted, video.chunks, 1, 1, sigmas, (Segment(0, ""),), prefix=prefix))
     if bound is None:
         return ""
     return f"recall up to {bound.most} passes more, and {bound.a_choice} for each prompt change"
+
+
+def _levels(steps: int | None, facts: ARFacts) -> tuple[float, ...]:
+    """Noise levels that recall as much; of steps that are not known a single one, which takes the most passes."""
+    if steps == 0:
+        return facts.sigmas
+    return (1.0, 0.0) if steps in (None, 1) else (1.0, 0.5, 0.0)
 
 
 def _cost(policy: CachePolicy, facts: ARFacts, video: VideoShape) -> RunCost:

@@ -36,6 +36,22 @@ def film(pack, model, labelled, clip):
     return run
 
 
+def said_before(pack, seconds: float, steps: int) -> str:
+    """What the line under the widgets says of such a run; 0 steps are those of the model."""
+    reckoned = pack.module("nodes.web_api.widget_cost")
+    wanted = reckoned.SamplerWidgets(seconds, 16.0, 128, 96, None, None, "none", steps)
+    facts = pack.module("headforcing_core.checkpoint.families").assumed_facts("")
+    policy = pack.module("headforcing_core.policy.presets").PRESETS["recall"]
+    (told,) = [part for part, _ in reckoned.cost_parts(wanted, facts, policy) if part.startswith("recall")]
+    return told
+
+
+def in_one_line(report: dict) -> str:
+    """The same of what a run said, if it has no prompt changes."""
+    _, _, passes, _, views, each = bound_in(report)
+    return f"recall up to {passes + views * each} passes more, and {each} for each prompt change"
+
+
 def bound_in(report: dict) -> list[int]:
     """Looks, loads, passes, passes without, looks without a change, passes of a choice."""
     (found,) = [match for note in report["notes"] if (match := BOUND.search(note))]
@@ -73,6 +89,7 @@ def test_the_history_is_as_large_as_under_paper_and_the_status_says_from_when_it
     monkeypatch.setattr(status, "say", lambda self, text: lines.append(text) or say(self, text))
     recalled, usual = (film("a red fox", 5.25, preset=preset) for preset in ("recall", "paper"))
     assert recalled["kv_bytes"] == usual["kv_bytes"]
+    assert said_before(pack, 5.25, 0) == said_before(pack, 5.25, STEPS) == in_one_line(recalled)
     assert usual["recall"] is None and all(chunk["choice"] is None for chunk in usual["chunks"])
     assert not any("ecall" in note for note in usual["notes"])
     first = recalled["chunks"][6]["choice"]["frames"]
@@ -81,10 +98,12 @@ def test_the_history_is_as_large_as_under_paper_and_the_status_says_from_when_it
     assert len([line for line in lines if "episodes from" in line]) == 1
 
 
-def test_the_step_that_a_recipe_of_one_makes_again_is_counted_apart(film) -> None:
-    report = film("a red fox", 6.0, torch.tensor([1.0, 0.0]), preset="recall")
-    assert report["recall"] == {"choices": 1, "looks": 1, "loads": 1, "passes": 3}
-    assert bound_in(report)[:3] == [1, 2, 4]
+@pytest.mark.parametrize(("steps", "passes"), [(1, 3), (2, 2)])
+def test_the_step_that_a_recipe_of_one_makes_again_is_counted_apart(pack, film, steps: int, passes: int) -> None:
+    report = film("a red fox", 6.0, torch.linspace(1.0, 0.0, steps + 1), preset="recall")
+    assert report["recall"] == {"choices": 1, "looks": 1, "loads": 1, "passes": passes}
+    assert bound_in(report)[:3] == [1, 2, passes + 1]
+    assert said_before(pack, 6.0, steps) == in_one_line(report)
 
 
 @pytest.mark.parametrize(

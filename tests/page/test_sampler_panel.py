@@ -187,6 +187,23 @@ def test_the_line_follows_the_widgets_of_all_three_nodes(opened: Opened) -> None
     opened.wait_for_cost("81 chunks, 81 frames")
 
 
+def test_the_line_knows_the_steps_of_a_scheduler(opened: Opened) -> None:
+    opened.page.set_widget(POLICY, "preset", "recall")
+    opened.wait_for_cost("up to 9 passes more, and 3 for each")
+    opened.page.tab.evaluate(
+        """() => {
+          const scheduler = LiteGraph.createNode("BasicScheduler");
+          app.graph.add(scheduler);
+          const sampler = app.graph.getNodeById('5');
+          scheduler.connect(0, sampler, sampler.inputs.findIndex((input) => input.name === 'sigmas'));
+          scheduler.widgets.find((each) => each.name === 'steps').value = 1;
+        }"""
+    )
+    opened.wait_for_cost("up to 12 passes more, and 4 for each")
+    opened.page.set_widget("BasicScheduler", "steps", 2)
+    opened.wait_for_cost("up to 9 passes more, and 3 for each")
+
+
 def test_without_a_policy_it_is_paper(opened: Opened) -> None:
     opened.page.set_widget(POLICY, "preset", "uniform_21")
     opened.wait_for_cost(memory("uniform_21"))

@@ -54,10 +54,12 @@ def ask(
     policy: Mapping[str, object] | str | None = None,
     model: Mapping[str, object] | None = MODEL,
     beginning: str = "none",
+    steps: int | None = 0,
     **sampler: object,
 ) -> Mapping[str, str]:
     """The answer, where `sampler` changes its widgets."""
-    question = {"sampler": {**SAMPLER, **sampler}, "policy": policy, "model": model, "beginning": beginning}
+    question = {"sampler": {**SAMPLER, **sampler}, "policy": policy, "model": model}
+    question.update(beginning=beginning, steps=steps)
     return json.loads(request(f"{server.url}{ROUTE}", question))
 
 
@@ -112,6 +114,12 @@ def test_the_chunk_and_the_size_are_those_of_the_model(comfyui: Server) -> None:
         ({"preset": "recall"}, {"beginning": "previous", "seconds": 0.75}, "up to 3 passes more, and 3 for each"),
         ({"preset": "recall", "memory_episodes": 3}, {"beginning": "previous"}, "up to 8 passes more, and 2 for"),
         ({"preset": "recall", "trained_frames": 18}, {"beginning": "previous"}, "up to 12 passes more, and 3 for"),
+        ({"preset": "recall"}, {"steps": 1}, "up to 12 passes more, and 4 for each"),  # one step is made again
+        ({"preset": "recall"}, {"steps": 2}, "up to 9 passes more, and 3 for each"),
+        ({"preset": "recall"}, {"steps": 4}, "up to 9 passes more, and 3 for each"),
+        ({"preset": "recall"}, {"steps": 10000}, "up to 9 passes more, and 3 for each"),
+        ({"preset": "recall"}, {"steps": None}, "up to 12 passes more, and 4 for each"),
+        ({"preset": "recall"}, {"steps": 1, "beginning": "previous"}, "up to 16 passes more, and 4 for each"),
         ({"preset": "recall", "memory_episodes": 0}, {}, None),
         ({"preset": "uniform", "episode_choice": "recall"}, {}, None),
         ({"preset": "recall", "episode_choice": "novelty"}, {}, None),
@@ -207,9 +215,11 @@ def test_what_the_node_would_refuse_is_said_in_its_words(comfyui: Server, change
         {"model": "unknown"},
         {"beginning": "end"},
         {"beginning": None},
+        {"steps": "4"},
+        {"steps": 1.5},
     ],
 )
 def test_a_question_of_another_kind_is_turned_away(comfyui: Server, changes: dict) -> None:
-    question = {"sampler": SAMPLER, "policy": POLICY, "model": MODEL, "beginning": "none", **changes}
+    question = {"sampler": SAMPLER, "policy": POLICY, "model": MODEL, "beginning": "none", "steps": 0, **changes}
     with pytest.raises(urllib.error.HTTPError, match="400"):
         request(f"{comfyui.url}{ROUTE}", question)

@@ -59,7 +59,15 @@ function costQuestion(node) {
     policy: policyOf(node),
     model: loader ? valuesOf(loader, LOADER_WIDGETS) : null,
     beginning: ["previous", "start_image"].find((name) => isLinked(node, name)) ?? "none",
+    steps: stepsOf(node),
   };
+}
+
+function stepsOf(node) {
+  const scheduler = source(node, "sigmas")?.node;
+  if (!scheduler || NOT_RUN.includes(scheduler.mode)) return 0;
+  const steps = valueOf(scheduler, "steps");
+  return Number.isInteger(steps) ? steps : null; // some nodes have no such widget
 }
 
 function policyOf(node) {
