@@ -17,7 +17,7 @@ from .episodes import Decision
 from .history import History
 from .layout import PREFIX, Layout
 from .noise import Noise
-from .passes import Commit, Denoise, Model, OnStep, Pass, Predict, Recall, not_finite
+from .passes import Commit, Denoise, Model, OnRecall, OnStep, Pass, Predict, Recall, not_finite
 from .plan import RolloutPlan, Segment, Text, check_transitions
 from .recall import Choice
 from .recaller import Recaller
@@ -39,6 +39,7 @@ class Listeners:
 
     on_step: OnStep = lambda chunk, step, x0: None
     on_prefix: OnPrefix = lambda done, chunks: None
+    on_recall: OnRecall = lambda chunk: None
 
 
 NOBODY = Listeners()
@@ -217,7 +218,8 @@ class _Rollout(Generic[Text]):
         """Let the model go through a pass, under the text in force."""
 
         def recipe(predict: Predict, x: Tensor, sigmas: Tensor) -> Tensor:
-            return work.run(Model(predict, self._memory, sigmas, self._listeners.on_step), x)
+            hear = self._listeners
+            return work.run(Model(predict, self._memory, sigmas, hear.on_step, hear.on_recall), x)
 
         return self._backbone.sample(recipe, x, self._sigmas, self._text)
 

@@ -22,6 +22,8 @@ CLEAN = torch.zeros(())
 pass without asking the device."""
 OnStep = Callable[[int, int, Tensor], None]
 """(chunk, step, x0), after every denoising step."""
+OnRecall = Callable[[int], None]
+"""(chunk), when it is to be settled what it recalls: after its first step, before the passes that this takes."""
 Frames = Mapping[str, tuple[int, ...]]
 """Ids of the frames that every group holds, in time order."""
 
@@ -29,12 +31,13 @@ Frames = Mapping[str, tuple[int, ...]]
 @dataclass(frozen=True)
 class Model:
     """The model where a pass runs: its call under the text in force, the KV memory that its attention reads, the noise
-    levels on its device, and who hears of its steps."""
+    levels on its device, and who hears of its steps and of what it recalls."""
 
     predict: Predict
     memory: KVMemory
     sigmas: Tensor
     on_step: OnStep
+    on_recall: OnRecall
 
 
 class Pass(Protocol):
@@ -64,6 +67,7 @@ class Denoise:
         for step in range(len(self.levels) - 1):
             x0 = model.predict(x, model.sigmas[step])
             if step == 0 and self.recall is not None:
+                model.on_recall(self.chunk)
                 recalled = self.recall.run(model, x0, layout)
                 layout, is_only_step = recalled.layout, len(self.levels) == 2
                 if recalled.found or not is_only_step:

@@ -122,7 +122,7 @@ def _make_chunks(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes,
     with closing(progress):
         _put_prefix(job, latent)
         with backbone.reading(memory, heads.cost.memory_bytes), live.listening():
-            listeners = Listeners(progress.step, progress.prefix)
+            listeners = Listeners(progress.step, progress.prefix, progress.recall)
             for chunk in rollout(backbone, memory, wanted, noise, listeners, live.segment_for):
                 run.add_chunk(chunk)
                 of_chunk(chunk.index)[:] = chunk.latent  # in model space, since a later chunk may recall it

@@ -62,6 +62,11 @@ class StepProgress:
         comfy.model_management.throw_exception_if_processing_interrupted()
         self._say(f"reading what is there, {done} of {chunks}")
 
+    def recall(self, chunk: int) -> None:
+        """It is settled what a chunk recalls, which may take passes of the model between two of its steps."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        self._say(f"looking back for chunk {chunk + 1} of {self._chunks}")
+
     def after(self, chunks: int) -> Callable[[int, int, Tensor], None]:
         """`step` for a rollout that begins when so many chunks are done."""
         return lambda chunk, step, x0: self.step(chunks + chunk, step, x0)

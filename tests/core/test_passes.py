@@ -30,7 +30,7 @@ def went_through(work: Pass, backbone: CoreBackbone, x: Tensor, text: Tensor) ->
     sent: Pass = pickle.loads(pickle.dumps(work))
 
     def recipe(predict: Predict, x: Tensor, sigmas: Tensor) -> Tensor:
-        return sent.run(Model(predict, backbone.memory, sigmas, lambda *step: None), x)
+        return sent.run(Model(predict, backbone.memory, sigmas, lambda *step: None, lambda chunk: None), x)
 
     return backbone.sample(recipe, x, torch.tensor(SIGMAS), text)
 

@@ -16,7 +16,7 @@ from headforcing_core.policy.fitting import fit_policy
 from headforcing_core.policy.presets import PRESETS
 from headforcing_core.rollout.loop import Chunk, Listeners, rollout
 from headforcing_core.rollout.noise import PerChunkNoise
-from headforcing_core.rollout.plan import RolloutPlan, Segment
+from headforcing_core.rollout.plan import FinishedChunks, RolloutPlan, Segment
 
 MODEL = TinyModel(layers=2, heads=3)
 LABELS = (("local", "anchor", "memory"), ("memory", "memory", "anchor"))
@@ -32,14 +32,21 @@ class Bench:
         self.memory = KVMemory(plan.memory_plan(LABELS), dense_attention, rotate)
         self.backbone = CoreBackbone(MODEL, self.memory)
         self.steps: list[tuple[int, int, torch.Tensor]] = []
+        self.passes_at: dict[tuple[int, int], int] = {}  # by chunk and step
+        self.recalls: dict[int, int] = {}  # passes so far, by chunk
         self.interrupt_at = interrupt_at
         noise = PerChunkNoise(seed, SHAPE)
-        self.chunks: Iterator[Chunk] = rollout(self.backbone, self.memory, plan, noise, Listeners(self.on_step))
+        listeners = Listeners(self.on_step, on_recall=self.on_recall)
+        self.chunks: Iterator[Chunk] = rollout(self.backbone, self.memory, plan, noise, listeners)
 
     def on_step(self, chunk: int, step: int, x0: torch.Tensor) -> None:
         self.steps.append((chunk, step, x0.clone()))
+        self.passes_at[chunk, step] = self.backbone.passes
         if chunk == self.interrupt_at:
             raise KeyboardInterrupt
+
+    def on_recall(self, chunk: int) -> None:
+        self.recalls[chunk] = self.backbone.passes
 
     def latents(self) -> list[torch.Tensor]:
         return [chunk.latent for chunk in self.chunks]
@@ -72,6 +79,38 @@ def test_every_denoising_step_is_told_in_order() -> None:
     for chunk, step, x0 in bench.steps:
         if step == 2:
             assert torch.equal(x0, latents[chunk])
+
+
+CHANGED = (Segment(0, MODEL.text(0)), Segment(9, MODEL.text(1), "recache"))
+
+
+@pytest.mark.parametrize(
+    ("preset", "sigmas", "segments", "chunks"),
+    [
+        ("recall", SIGMAS, PLAN.segments, [7]),
+        ("recall", (1.0, 0.0), PLAN.segments, [7]),  # its only step is made again
+        ("recall", SIGMAS, CHANGED, [7, 9]),
+        ("recall", (1.0, 0.0), CHANGED, [7, 9]),
+        ("paper", SIGMAS, CHANGED, []),
+    ],
+)
+def test_that_it_looks_back_is_told_before_the_passes_that_it_takes(
+    preset: str, sigmas: tuple[float, ...], segments: tuple[Segment[torch.Tensor], ...], chunks: list[int]
+) -> None:
+    bench = Bench(replace(PLAN, policy=fit_policy(PRESETS[preset], 3, 21, 30), sigmas=sigmas, segments=segments))
+    taken = {chunk.index: chunk.choice.passes for chunk in bench.chunks if chunk.choice is not None}
+    assert list(bench.recalls) == list(taken) == chunks
+    assert {chunk: bench.passes_at[chunk, 0] - before for chunk, before in bench.recalls.items()} == taken
+    assert all(passes >= 2 for passes in taken.values())
+
+
+def test_that_it_looked_back_for_a_finished_chunk_is_not_told() -> None:
+    plan = replace(PLAN, policy=fit_policy(PRESETS["recall"], 3, 21, 30), segments=CHANGED)
+    made = list(Bench(plan).chunks)
+    choices = {chunk.index: chunk.choice for chunk in made[:8] if chunk.choice is not None}
+    bench = Bench(replace(plan, finished=FinishedChunks(8, lambda index: made[index].latent, {}, choices)))
+    bench.latents()
+    assert list(choices) == [7] and list(bench.recalls) == [9]
 
 
 def test_a_chunk_says_its_place_and_holds_float32() -> None:
