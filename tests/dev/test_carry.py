@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import zipfile
@@ -12,12 +13,25 @@ from pathlib import Path
 import pytest
 
 from benchmarks.card.carry import CARRIED, HOST_ARCHIVE, MOST_BYTES, pack
+from benchmarks.card.fat_binary import without_ptx
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_TOGETHER, MOST_AT_ALL = 55 * 2**20, 64 * 2**20
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 TAG = f"cp{PYTHON.replace('.', '')}"
-KERNELS = bytes(range(256)) * 400
+PTX, MACHINE_CODE = 1, 2
+CODE, TEXT = b"\x7fELF" + bytes(range(200)), bytes(range(1, 251))
+
+
+def container(*entries: tuple[int, bytes], version: int = 1, more: int = 0) -> bytes:
+    """Kernels as NVIDIA's compiler puts them side by side: (kind, what it holds). Its header says `more` bytes."""
+    parts = b"".join(struct.pack("<HHIQ", kind, 257, 64, len(data)) + bytes(48) + data for kind, data in entries)
+    return struct.pack("<IHHQ", 0xBA55ED50, version, 16, len(parts) + more) + parts
+
+
+PROGRAM = bytes(range(256)) * 400
+KERNELS = PROGRAM + container((MACHINE_CODE, CODE), (PTX, TEXT)) + b"the end"
+CARRIED_KERNELS = PROGRAM + container((MACHINE_CODE, CODE), (PTX, bytes(len(TEXT)))) + b"the end"
 _UNPACK = """
 import json, os, sys
 from pathlib import Path
@@ -73,7 +87,8 @@ def test_wheels_are_packed_small_and_without_what_amd_cards_run(wheels: Path, pa
         with zipfile.ZipFile(wheel) as before, zipfile.ZipFile(packed / wheel.name) as after:
             kept = [name for name in before.namelist() if "/hip/" not in name]
             assert after.namelist() == kept != before.namelist()
-            assert all(after.read(name) == before.read(name) for name in kept)
+            kernels = {name for name in kept if name.endswith(".so")}
+            assert all(after.read(name) == (CARRIED_KERNELS if name in kernels else before.read(name)) for name in kept)
 
 
 def test_what_was_packed_is_used_and_goes_again(packed: Path) -> None:
@@ -81,8 +96,33 @@ def test_what_was_packed_is_used_and_goes_again(packed: Path) -> None:
     assert done.returncode == 0, done.stderr
     host, parts, kernels = json.loads(done.stdout)
     assert host != os.environ["COMFYUI_PATH"] and "comfy" in parts
-    assert bytes.fromhex(kernels) == KERNELS
+    assert bytes.fromhex(kernels) == CARRIED_KERNELS
     assert not Path(host).exists()
+
+
+BOTH = container((PTX, TEXT), (MACHINE_CODE, CODE), (PTX, TEXT[:90]))
+BLANKED = container((PTX, bytes(len(TEXT))), (MACHINE_CODE, CODE), (PTX, bytes(90)))
+
+
+@pytest.mark.parametrize(
+    ("library", "carried"),
+    [
+        (b"before" + BOTH + b"between" + BOTH + b"after", b"before" + BLANKED + b"between" + BLANKED + b"after"),
+        (container((PTX, TEXT)), None),  # nothing else could run there
+        (container((MACHINE_CODE, CODE)), None),
+        (container((PTX, TEXT), (MACHINE_CODE, CODE), (3, TEXT)), None),  # a kind that is not known
+        (container((PTX, TEXT), (MACHINE_CODE, CODE), version=2), None),
+        (container((PTX, TEXT), (MACHINE_CODE, CODE), more=8) + bytes(8), None),
+        (container((PTX, TEXT), (MACHINE_CODE, CODE), more=8), None),  # cut short
+        (container((PTX, TEXT), (MACHINE_CODE, CODE))[:100], None),
+        (container()[:10], None),
+        (TEXT, None),
+    ],
+)
+def test_ptx_is_blanked_where_there_is_machine_code_and_nothing_else_changes(
+    library: bytes, carried: bytes | None
+) -> None:
+    assert without_ptx(library) == (library if carried is None else carried)
 
 
 def test_another_python_is_refused(packed: Path, tmp_path: Path) -> None:
