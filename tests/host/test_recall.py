@@ -96,8 +96,8 @@ def test_the_history_is_as_large_as_under_paper_and_the_status_says_from_when_it
     clocks = ", ".join(dict.fromkeys(f"0:{round((4 * frame - 3) / 16):02d}" for frame in first))
     assert len([line for line in lines if f" | {len(first)} episodes from {clocks}, 0.0" in line]) == 1
     assert len([line for line in lines if "episodes from" in line]) == 1
-    looked = lines.index("looking back for chunk 8 of 9")  # once, and after it the line of the chunk
-    assert lines[looked + 1].startswith("chunk 8 of 9, ") and lines[looked - 1].startswith("chunk 7 of 9, ")
+    looked = lines.index("looking back for chunk 7 of 8")  # once, and after it the line of the chunk
+    assert lines[looked + 1].startswith("chunk 7 of 8, ") and lines[looked - 1].startswith("chunk 6 of 8, ")
     assert len([line for line in lines if "looking back" in line]) == 1
 
 

@@ -35,6 +35,7 @@ POLICY = {
     "episode": "preset",
     "episode_choice": "preset",
     "recall_share": -1,
+    "kv_precision": "preset",
 }
 MODEL = {"model_name": "self_forcing_dmd.pt", "family": "auto", "chunk_frames": 0}
 ROUTE = "/head_forcing/cost"
@@ -100,8 +101,9 @@ def test_the_chunk_and_the_size_are_those_of_the_model(comfyui: Server) -> None:
 @pytest.mark.parametrize(
     ("changes", "more", "told"),
     [
-        ({"preset": "recall"}, {}, "up to 9 passes more, and 3 for each"),  # chunks 7, 15 and 23 of 27
-        ({"preset": "recall"}, {"seconds": 5.0}, "up to 0 passes more, and 3 for each"),  # 7 chunks: all is read
+        ({"preset": "recall"}, {}, "up to 9 passes more, and 3 for each"),  # chunks 6, 14 and 22 of 27
+        ({"preset": "recall"}, {"seconds": 5.0}, "up to 3 passes more, and 3 for each"),  # chunk 6 of 7
+        ({"preset": "recall"}, {"seconds": 4.0}, "up to 0 passes more, and 3 for each"),  # 6 chunks: all is read
         ({"episode_choice": "recall"}, {}, "up to 9 passes more, and 3 for each"),
         ({"preset": "low_vram", "episode_choice": "recall"}, {}, "up to 6 passes more, and 2 for each"),
         (
