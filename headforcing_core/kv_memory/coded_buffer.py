@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from .frame_slots import FrameSlots, InTime, as_read
-from .rope import rotate, temporal_pairs
+from .rope import rotate_in_place, temporal_pairs
 
 LARGEST = 127
 SCALE_BYTES = 4
-_AT_ONCE = 3  # frames that are raised together, whose numbers lie in float32 meanwhile
+_AT_ONCE = 8  # frames that are raised together, of whose K a third lies in float32 meanwhile
 
 
 def code(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,7 +109,8 @@ class CodedBuffer(FrameSlots):
         codes = self.k[:, own]
         torch.mul(codes[..., turned:], k_scale, out=k[..., turned:])
         pairs = codes[..., :turned] * k_scale
-        k[..., :turned] = rotate(pairs.flatten(1, 2), in_time).unflatten(1, pairs.shape[1:3])
+        rotate_in_place(pairs.flatten(1, 2), in_time)
+        k[..., :turned] = pairs
 
 
 def _few(slots: Sequence[int], positions: Sequence[int], end: int) -> Iterator[tuple[int, tuple[int, ...]]]:

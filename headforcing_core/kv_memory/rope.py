@@ -34,3 +34,9 @@ def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     pairs = x.to(rotation.dtype).unflatten(-1, (-1, 1, 2))
     turned = rotation[..., 0] * pairs[..., 0] + rotation[..., 1] * pairs[..., 1]
     return turned.flatten(-2).to(x.dtype)
+
+
+def rotate_in_place(x: Tensor, rotation: Tensor) -> None:
+    """The same where it lies, in a third of the traffic. x: float32, contiguous."""
+    turns = torch.complex(rotation[..., 0, 0], rotation[..., 1, 0])
+    torch.view_as_complex(x.unflatten(-1, (-1, 2))).mul_(turns)
