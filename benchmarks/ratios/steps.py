@@ -129,10 +129,13 @@ def _beside(stage: Stage, policy: str, rounds: int) -> list[Row]:
     least[FILE] = dict.fromkeys(RECIPES, _file(stage.size, rounds))
     del least[PASSES]
     total = {steps: sum(of_part.get(steps, 0.0) for of_part in least.values()) for steps in RECIPES}
-    return [
-        {"policy": policy, "part": part} | {f"{steps} steps": of_part.get(steps, 0.0) for steps in RECIPES}
-        for part, of_part in (*least.items(), ("all", total))
-    ]
+    rows: list[Row] = []
+    for part, of_part in (*least.items(), ("all", total)):
+        row: Row = {"policy": policy, "part": part}
+        for steps in RECIPES:
+            row[f"{steps} steps"] = of_part.get(steps, 0.0)
+        rows.append(row)
+    return rows
 
 
 @contextmanager
