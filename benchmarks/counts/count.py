@@ -23,7 +23,7 @@ from benchmarks.shared.stage import FOUR_STEPS, Rolling, Size
 from benchmarks.shared.tables import Cell, Findings, Row, Target, add_common_options, counted, labels_from, say
 from headforcing_core.policy.presets import PRESETS
 
-POLICIES = ("paper", "recall", "low_vram", "uniform_21")
+POLICIES = ("paper", "recall", "tiny", "low_vram", "uniform_21")
 WARM_UP, STEADY = "warm-up", "steady"
 PARTS = (FIRST, LATER, COMMIT, KEEP)
 LONGEST = 200  # chunks in which the episodic bank has to fill

@@ -45,7 +45,7 @@ def main() -> None:
     latent = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
     decisions = (Decision(4, 0.3, 0.1, True, None),)
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        stores = {chunks: _store(Path(folder) / str(chunks), chunks, decisions) for chunks in (EARLY, LATE)}
+        stores = {chunks: store_at(Path(folder) / str(chunks), chunks, decisions) for chunks in (EARLY, LATE)}
 
         def append(store: RunStore) -> None:
             store.append(latent, decisions)
@@ -65,7 +65,7 @@ def main() -> None:
     findings.judge([Target(f"chunk {LATE} over chunk {EARLY}, median of {given.repeats}", ratio, most=MOST_RATIO)])
 
 
-def _store(folder: Path, chunks: int, decisions: Sequence[Decision]) -> RunStore:
+def store_at(folder: Path, chunks: int, decisions: Sequence[Decision]) -> RunStore:
     """An open run that has so many chunks by its journal."""
     folder.mkdir(parents=True)
     segments = (Segment(0, "0" * 64, prompt="a red fox"),)

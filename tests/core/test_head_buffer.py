@@ -95,6 +95,27 @@ def test_frames_are_put_in_any_order_and_read_from_any_slots() -> None:
     assert buffer.read((1, 2, 3), (4, 5, 9), in_time([]))[0].data_ptr() == buffer.k[:, 1].data_ptr()
 
 
+@pytest.mark.parametrize("heads", [None, [0, 2]])
+def test_pass_after_pass_each_chunk_is_read_where_it_was_written(heads: list[int] | None) -> None:
+    """At the same slots as before, at others, in several pieces, and after frames have moved."""
+    index = None if heads is None else torch.tensor(heads)
+    buffer, _ = filled(range(FRAMES), index)
+    last = torch.zeros(0)
+    for number, (at, slots) in enumerate(
+        [(2, (0, 1, 2, 3)), (2, (0, 1, 2, 3)), (4, (2, 3, 4, 5)), (4, (0, 4, 5)), (4, (1, 4, 5)), (2, (0, 1, 2, 3))]
+    ):
+        frames = torch.randn(1, 2, TOKENS, HEADS, HEAD_DIM, generator=torch.Generator().manual_seed(number))
+        buffer.write(at, frames, -frames, None, (at, at + 1))
+        k, v = buffer.read(slots, slots, in_time([]))
+        own = (frames if heads is None else frames[..., heads, :]).flatten(3).flatten(1, 2)
+        assert torch.equal(k[:, -2 * TOKENS :], own) and torch.equal(v[:, -2 * TOKENS :], -own)
+        assert k.shape[1] == TOKENS * len(slots)
+        assert torch.equal(k[:, :TOKENS], buffer.k[:, slots[0]].flatten(2))
+        last = k
+    buffer.arrange((2, 3))
+    assert torch.equal(buffer.read((0, 1), (2, 3), in_time([]))[0], last[:, -2 * TOKENS :])
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 @pytest.mark.parametrize("head_dim", [128, 24, 20, 22, 14])
 @pytest.mark.parametrize("batch", [1, 2])
