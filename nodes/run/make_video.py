@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -121,18 +122,25 @@ def _make_chunks(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes,
     beside = 0
     with closing(progress):
         _put_prefix(job, latent)
-        with backbone.reading(memory, heads.cost.memory_bytes), live.listening():
+        if stream is not None:
+            run.notes += stream.decode_beside(request.model)
+        with backbone.reading(memory, heads.cost.memory_bytes), live.listening(stream):
             listeners = Listeners(progress.step, progress.prefix)
             for chunk in rollout(backbone, memory, wanted, noise, listeners, live.segment_for):
-                run.add_chunk(chunk)
-                of_chunk(chunk.index)[:] = chunk.latent  # in model space, since a later chunk may recall it
-                pictures = None if stream is None else stream.append(latent_out(request.model, chunk.latent))
-                if chunk.index < run.finished.chunks:
-                    progress.rebuilt(chunk.index + 1, run.finished.chunks)
+                is_new = chunk.index >= run.finished.chunks
+                with _meanwhile(partial(run.add_chunk, chunk)) as kept:
+                    of_chunk(chunk.index)[:] = chunk.latent  # in model space, since a later chunk may recall it
+                    is_seen = stream is not None and stream.append(
+                        latent_out(request.model, chunk.latent), progress.show if is_new else None, kept
+                    )
+                if is_new:
+                    progress.made(chunk, is_seen)
                 else:
-                    progress.made(chunk, pictures)
+                    progress.rebuilt(chunk.index + 1, run.finished.chunks)
                 beside = max(beside, memory.chunk_bytes)
                 chunks.append(replace(chunk, latent=_NO_LATENT))
+        if stream is not None:
+            stream.settle()
     for frames in map(of_chunk, range(len(chunks))):
         frames[:] = latent_out(request.model, frames)
     return _Made(chunks, beside, backbone.attentions)
@@ -151,6 +159,17 @@ def _put_prefix(job: VideoJob, latent: Tensor) -> None:
     there[:] = prefix
     if job.stream is not None:
         job.stream.append_all(there, job.status.decoded)
+
+
+@contextmanager
+def _meanwhile(work: Callable[[], None]) -> Iterator[Future[None]]:
+    """Work that is done in a thread of its own by the end, whatever ends it; an error of the work is raised there."""
+    with ThreadPoolExecutor(1, "head-forcing-disk") as thread:
+        done = thread.submit(work)
+        try:
+            yield done
+        finally:
+            done.result()
 
 
 def _of_chunk(job: VideoJob, latent: Tensor, chunk: int) -> Tensor:
