@@ -136,7 +136,7 @@ def apart(vae):
 def film(pack: Pack, model) -> Callable[..., tuple[Tensor, dict]]:
     """Make a film of 4 chunks and 43 small pictures, kept as `film`; its latent and its report."""
     policy = pack.run("HeadForcingCachePolicy", preset="uniform")[0]
-    given = {"model": model, "policy": policy, "positive": conditioning(1), "sigmas": torch.tensor([1.0, 0.5, 0.0])}
+    given = {"model": model, "policy": policy, "positive": conditioning(1), "sigmas": torch.tensor([1.0, 0.0])}
 
     def make(**inputs: object) -> tuple[Tensor, dict]:
         inputs = {**given, "seconds": 2.7, "width": 16, "height": 16, "run_name": "film", **inputs}

@@ -24,6 +24,12 @@ def _as_the_host_runs_nodes(pack) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def whole(film) -> Tensor:
+    """The latent of the same film when it is not kept, and no video of it is made."""
+    return film(run_name="")[0]
+
+
 @pytest.fixture
 def written(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """The pictures of each piece of a video."""
@@ -114,16 +120,20 @@ def test_the_next_chunk_is_made_while_one_is_decoded(
     assert length(runs / "film/video.mp4") == PICTURES
 
 
-def test_pictures_previews_and_latent_are_the_same_to_the_bit(runs: Path, film, vae, apart, written, shown) -> None:
+def test_pictures_previews_and_latent_are_the_same_to_the_bit(
+    runs: Path, film, whole: Tensor, vae, apart, written, shown
+) -> None:
     latent, report = film(vae=vae)
     alone = [pieces[:] for pieces in (written, shown)]
     written.clear()
     shown.clear()
     beside, told = film(vae=apart, on_existing_run="replace")
-    assert torch.equal(latent, beside)
+    assert torch.equal(latent, beside) and torch.equal(latent, whole)
     assert len(written) == CHUNKS and all(map(torch.equal, written, alone[0]))
     assert len(shown) == CHUNKS and shown == alone[1]
     assert SENTENCE in told["notes"] and not any("decoded on" in note for note in report["notes"])
+    costs = [next(note for note in each["notes"] if "Memory: up to" in note) for each in (report, told)]
+    assert ["and the VAE (" in cost for cost in costs] == [True, False]  # it takes nothing of the model's device
 
 
 def test_previews_come_from_latents_where_the_decoder_has_failed(runs: Path, film, apart, written, shown) -> None:
@@ -132,7 +142,7 @@ def test_previews_come_from_latents_where_the_decoder_has_failed(runs: Path, fil
     assert len(written) == 1 and [len(pictures) for pictures in shown] == [5, 3, 3]  # of chunk 1, none
 
 
-def test_an_error_there_is_told_as_ever(runs: Path, film, vae, apart) -> None:
+def test_an_error_there_is_told_as_ever(runs: Path, film, whole: Tensor, vae, apart) -> None:
     told = []
     for each in (vae, apart):
         with before_decode(each, 5, raising(RuntimeError("the decoder broke"))):
@@ -141,13 +151,13 @@ def test_an_error_there_is_told_as_ever(runs: Path, film, vae, apart) -> None:
         assert length(runs / "film/video.mp4") == 21
     assert told[0] == told[1] and len(told) == 2
     assert told[0].startswith("The video stopped after 21 of 43 pictures: the decoder broke. The latent is whole")
-    assert torch.equal(latent, film(run_name="")[0])
-    _, report = film(vae=apart)  # and the next run mends it
+    assert torch.equal(latent, whole)
+    film(vae=apart)  # and the next run mends it
     assert length(runs / "film/video.mp4") == PICTURES
 
 
 def test_out_of_memory_there_goes_on_in_tiles(runs: Path, film, vae, apart, written) -> None:
-    size = {"width": 272, "height": 16, "sigmas": torch.tensor([1.0, 0.0]), "seconds": 1.2}
+    size = {"width": 272, "height": 16, "seconds": 1.2}
     for each in (vae, apart):
         with before_decode(each, 3, raising(torch.OutOfMemoryError("test"))):
             film(vae=each, on_existing_run="replace", **size)
@@ -155,8 +165,8 @@ def test_out_of_memory_there_goes_on_in_tiles(runs: Path, film, vae, apart, writ
     assert torch.equal(written[0], written[2]) and torch.equal(written[1], written[3])
 
 
-@pytest.mark.parametrize("call", [1, 4, 7, 8])  # the last two in the last chunk, when nothing is sampled any more
-def test_an_interrupt_that_the_decoder_hears_ends_the_run(runs: Path, film, apart, call: int) -> None:
+@pytest.mark.parametrize("call", [1, 4, 8])  # the last one when nothing is sampled any more
+def test_an_interrupt_that_the_decoder_hears_ends_the_run(runs: Path, film, whole: Tensor, apart, call: int) -> None:
     import comfy.model_management as management
 
     def hear() -> None:
@@ -164,7 +174,7 @@ def test_an_interrupt_that_the_decoder_hears_ends_the_run(runs: Path, film, apar
             management.interrupt_current_processing(True)
             management.throw_exception_if_processing_interrupted()
 
-    whole, chunk = film(run_name="")[0], (call - 1) // 2
+    chunk = (call - 1) // 2
     with before_decode(apart, call, hear), pytest.raises(management.InterruptProcessingException):
         film(vae=apart)
     management.interrupt_current_processing(False)  # as the host does before the next run
