@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -120,7 +120,7 @@ def _make_chunks(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes,
     progress = RunProgress(request.model, request.video, steps, job.status, request.fitted, live.prompt_of)
     chunks: list[Chunk] = []
     beside = 0
-    with closing(progress):
+    with closing(progress), ThreadPoolExecutor(1, "head-forcing-disk") as disk:
         _put_prefix(job, latent)
         if stream is not None:
             run.notes += stream.decode_beside(request.model)
@@ -128,11 +128,14 @@ def _make_chunks(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes,
             listeners = Listeners(progress.step, progress.prefix)
             for chunk in rollout(backbone, memory, wanted, noise, listeners, live.segment_for):
                 is_new = chunk.index >= run.finished.chunks
-                with _meanwhile(partial(run.add_chunk, chunk)) as kept:
+                kept = disk.submit(run.add_chunk, chunk)
+                try:
                     of_chunk(chunk.index)[:] = chunk.latent  # in model space, since a later chunk may recall it
                     is_seen = stream is not None and stream.append(
                         latent_out(request.model, chunk.latent), progress.show if is_new else None, kept
                     )
+                finally:
+                    kept.result()
                 if is_new:
                     progress.made(chunk, is_seen)
                 else:
@@ -159,17 +162,6 @@ def _put_prefix(job: VideoJob, latent: Tensor) -> None:
     there[:] = prefix
     if job.stream is not None:
         job.stream.append_all(there, job.status.decoded)
-
-
-@contextmanager
-def _meanwhile(work: Callable[[], None]) -> Iterator[Future[None]]:
-    """Work that is done in a thread of its own by the end, whatever ends it; an error of the work is raised there."""
-    with ThreadPoolExecutor(1, "head-forcing-disk") as thread:
-        done = thread.submit(work)
-        try:
-            yield done
-        finally:
-            done.result()
 
 
 def _of_chunk(job: VideoJob, latent: Tensor, chunk: int) -> Tensor:
