@@ -111,7 +111,7 @@ class _NoiseForModel:
 
     def __init__(self, stage: Stage, runs_model: RunsModel) -> None:
         shape = (1, LATENT_CHANNELS, CHUNK_FRAMES, *stage.size.latent)
-        self._noise, self._none, self._runs_model = PerChunkNoise(0, shape), torch.zeros(shape), runs_model
+        self._noise, self._none, self._runs_model = PerChunkNoise(0, shape, pins=True), torch.zeros(shape), runs_model
 
     def initial(self, chunk: int) -> Tensor:
         return self._noise.initial(chunk) if self._runs_model(chunk) else self._none

@@ -22,20 +22,22 @@ class Noise(Protocol):
 
 
 class PerChunkNoise:
-    """Noise that depends on seed, chunk and step alone, so that a chunk can be made again by itself."""
+    """Noise that depends on seed, chunk and step alone, so that a chunk can be made again by itself. `pins` says
+    whether main memory may be pinned on its way to a card, which then is not waited for."""
 
-    def __init__(self, seed: int, chunk_shape: tuple[int, ...]) -> None:
+    def __init__(self, seed: int, chunk_shape: tuple[int, ...], pins: bool = False) -> None:
         self._seed = seed
         self._shape = chunk_shape
+        self._pins = pins
 
     def initial(self, chunk: int) -> Tensor:
         return self._draw(chunk, 0)
 
     def fresh(self, chunk: int, step: int, like: Tensor) -> Tensor:
         noise = self._draw(chunk, step + 1).to(like.dtype)
-        if like.device.type != "cuda":
-            return noise.to(like.device)
-        return noise.pin_memory().to(like.device, non_blocking=True)  # or the card's work would be waited for
+        if self._pins and like.device.type == "cuda":
+            return noise.pin_memory().to(like.device, non_blocking=True)
+        return noise.to(like.device)
 
     def _draw(self, chunk: int, draw: int) -> Tensor:
         generator = torch.Generator("cpu").manual_seed((self._seed * 1000003 + chunk * 64 + draw) % 2**63)
@@ -44,11 +46,12 @@ class PerChunkNoise:
 
 class SplicedNoise:
     """Per-chunk noise whose seed may change on the way, as when a run is made anew from a chunk on. `seed_for` gives
-    the seed of a chunk."""
+    the seed of a chunk; `pins` as above."""
 
-    def __init__(self, seed_for: Callable[[int], int], chunk_shape: tuple[int, ...]) -> None:
+    def __init__(self, seed_for: Callable[[int], int], chunk_shape: tuple[int, ...], pins: bool = False) -> None:
         self._seed_for = seed_for
         self._shape = chunk_shape
+        self._pins = pins
 
     def initial(self, chunk: int) -> Tensor:
         return self._noise(chunk).initial(chunk)
@@ -57,7 +60,7 @@ class SplicedNoise:
         return self._noise(chunk).fresh(chunk, step, like)
 
     def _noise(self, chunk: int) -> PerChunkNoise:
-        return PerChunkNoise(self._seed_for(chunk), self._shape)
+        return PerChunkNoise(self._seed_for(chunk), self._shape, self._pins)
 
 
 class NativeNoise:

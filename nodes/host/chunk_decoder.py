@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import comfy.model_management
@@ -69,11 +69,31 @@ class ChunkDecoder:
         each = _WAN_CARRIES * model.dim if isinstance(model, WanVAE) else _TINY_CARRIES
         return round(each * width * height * self._vae.vae_dtype.itemsize)
 
-    @torch.inference_mode()
     def decode(self, latent: Tensor) -> Tensor:
         """The next frames of a LATENT, (1, channels, frames, height, width), as pictures, (pictures, height, width, 3),
         on the device and in the type of the host's `VAE.decode`: 4 a frame, 1 for the first frame of all. When it
         raises, for instance by an interrupt, the same frames can be decoded again."""
+        self.load(latent)
+        return self.decode_loaded(latent)
+
+    def load(self, latent: Tensor) -> None:
+        """Have the VAE loaded, and room made for what decoding the next frames takes beyond what is held already."""
+        vae, model = self._vae, self._vae.first_stage_model
+        size, held = latent.shape[-2:], self.held_bytes
+        if self._tiled:  # whose memory is not on the VAE's device
+            size, held = [min(side, _TILE) for side in size], 0
+        needed = int(vae.memory_used_decode((1, vae.latent_channels, _CARRYING, *size), vae.vae_dtype))
+        if isinstance(model, WanVAE):  # the host's own decode holds two copies of what is remembered
+            numbers = _WAN_TAKES * model.dim * math.prod(size) * _SIDE**2
+            needed = min(needed, numbers * vae.vae_dtype.itemsize)
+        with comfy.model_management.cuda_device_context(vae.device):
+            comfy.model_management.load_models_gpu(
+                [vae.patcher], memory_required=max(0, needed - held), force_full_load=vae.disable_offload
+            )
+
+    @torch.inference_mode()
+    def decode_loaded(self, latent: Tensor) -> Tensor:
+        """As `decode`, right after `load`; it loads no model, so it may run in another thread."""
         with comfy.model_management.cuda_device_context(self._vae.device):
             pictures = None if self._tiled else self._decode_whole(latent)
             if pictures is None:
@@ -108,13 +128,11 @@ class ChunkDecoder:
 
     def _run_whole(self, latent: Tensor, memories: list[Memory]) -> tuple[Tensor, list[Memory]]:
         vae = self._vae
-        self._load(latent.shape[-2:], sum(map(_held_bytes, memories)))
         pictures, memory = self._run(latent, memories.pop() if memories else [])
         return vae.process_output(pictures).to(vae.output_device), [memory]
 
     def _run_tiles(self, latent: Tensor, memories: list[Memory]) -> tuple[Tensor, list[Memory]]:
         vae = self._vae
-        self._load([min(size, _TILE) for size in latent.shape[-2:]], 0)
         is_first = not memories
         after: list[Memory] = []
 
@@ -139,17 +157,6 @@ class ChunkDecoder:
         vae = self._vae
         pictures, memory = self._decode(latent.to(vae.device, vae.vae_dtype), memory)
         return pictures.to(vae.vae_output_dtype()), memory
-
-    def _load(self, size: Sequence[int], held: int) -> None:
-        """Have the VAE loaded, and room made for what decoding takes beyond the bytes that are held already."""
-        vae, model = self._vae, self._vae.first_stage_model
-        needed = int(vae.memory_used_decode((1, vae.latent_channels, _CARRYING, *size), vae.vae_dtype))
-        if isinstance(model, WanVAE):  # the host's own decode holds two copies of what is remembered
-            numbers = _WAN_TAKES * model.dim * math.prod(size) * _SIDE**2
-            needed = min(needed, numbers * vae.vae_dtype.itemsize)
-        comfy.model_management.load_models_gpu(
-            [vae.patcher], memory_required=max(0, needed - held), force_full_load=vae.disable_offload
-        )
 
 
 def _decode_of(vae: VAE) -> Callable[[Tensor, Memory], tuple[Tensor, Memory]] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar, cast
 
+import comfy.cli_args
 import comfy.model_management
 
 if TYPE_CHECKING:
@@ -24,6 +25,11 @@ def explaining_out_of_memory(work: Callable[[], Result], explanation: Callable[[
     # Only now is the error gone, and with it every tensor of the failed pass. A context manager could not do this.
     comfy.model_management.soft_empty_cache()
     raise comfy.model_management.OOM_EXCEPTION(explanation())
+
+
+def pins_memory() -> bool:
+    """Whether main memory may be pinned, which ComfyUI can be told not to do."""
+    return not comfy.cli_args.args.disable_pinned_memory
 
 
 def free_bytes(model: ModelPatcher | None = None) -> int:

@@ -20,7 +20,7 @@ from ...headforcing_core.rollout.plan import RolloutPlan, Segment
 from ..host.attention_choice import EXACT
 from ..host.backbone import HostBackbone, check_backbone, rotate
 from ..host.conditioning import check_conditioning
-from ..host.device_memory import explaining_out_of_memory
+from ..host.device_memory import explaining_out_of_memory, pins_memory
 from ..host.model import facts_of, frame_of_head, layers_and_heads
 from ..status.node_status import NodeStatus
 from ..status.progress import StepProgress
@@ -118,7 +118,7 @@ def _watch(
         policy = profiling_policy(protocol, n, facts.trained_frames, chunks[-1] + 1)
         plan = RolloutPlan(policy, chunks[-1] + 1, *size, facts.sigmas, (Segment(0, text),))
         memory = KVMemory(plan.memory_plan(labels), backbone.attention, rotate, recorder)
-        noise = PerChunkNoise(seed + prompt, (1, LATENT_CHANNELS, n, *size))
+        noise = PerChunkNoise(seed + prompt, (1, LATENT_CHANNELS, n, *size), pins_memory())
         watch = Watch(recorder, prompt, chunks)
         with backbone.reading(memory, memory.plan.expected_bytes(frame)):
             measure(backbone, memory, plan, noise, watch, progress.after(done))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from ...headforcing_core.geometry import VideoShape
 from ...headforcing_core.rollout.noise import NativeNoise, Noise, SplicedNoise
+from ..host.device_memory import pins_memory
 
 _MOST_NATIVE_BYTES = 2**32
 _FLOAT = 4
@@ -36,4 +37,4 @@ def make_noise(mode: str, video: VideoShape, seed: int, seed_for: Callable[[int]
     if mode == "native":
         whole = video.latent_shape
         return NativeNoise(seed, whole, video.chunk_frames, video.prefix_frames)
-    return SplicedNoise(seed_for, video.chunk_shape)
+    return SplicedNoise(seed_for, video.chunk_shape, pins_memory())

@@ -26,7 +26,7 @@ def announce_cost(job: VideoJob, cost: RunCost) -> tuple[RunCost, str]:
         cost,
         weights_bytes=weights_bytes(model),
         pass_bytes=pass_bytes(model, video.chunk_frames, video.latent_size),
-        vae_bytes=0 if stream is None else stream.expected_bytes(video.width, video.height),
+        vae_bytes=0 if stream is None else stream.expected_bytes(video.width, video.height, model),
     )
     total = total_bytes(model)
     parts = [cost.told(free_bytes(model), total), cost.warning(total)]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..request.run_request import RunRequest
     from ..sockets import Conditioning
     from ..status.node_status import NodeStatus
+    from ..video.growing_video import VideoStream
 
 EVENT = "head_forcing.scenes"
 _SHOWN = 120  # characters
@@ -49,6 +50,7 @@ class LiveScenes:
         self.segments = request.rollout.segments
         self.notes: list[str] = []
         self._request, self._run, self._status = request, run, status
+        self._stream: VideoStream | None = None
         self._mailbox = Mailbox(
             max(run.finished.chunks - 1, 0),
             request.video.chunks,
@@ -70,8 +72,10 @@ class LiveScenes:
         return [segment.prompt for segment in self.segments if segment.first_chunk <= chunk][-1]
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """While this lasts, live prompts reach the run, and the page knows."""
+    def listening(self, stream: VideoStream | None) -> Iterator[None]:
+        """While this lasts, live prompts reach the run, and the page knows. The text encoder is loaded only when the
+        run's video is at rest: it may have to make room where the VAE is."""
+        self._stream = stream
         try:
             with opened(self._mailbox, self._status.shown_id):
                 self._show(self._mailbox.is_open, self._run.finished.chunks)
@@ -85,6 +89,8 @@ class LiveScenes:
         schedule = self._request.schedule
         if prompt is None or schedule is None:
             return None
+        if self._stream is not None:
+            self._stream.settle()
         self._status.say(f"reading the live prompt: {shorten(prompt.text, _SHOWN)}")  # may load the encoder
         try:
             text = schedule.encode(prompt.text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -119,20 +120,30 @@ def _make_chunks(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes,
     progress = RunProgress(request.model, request.video, steps, job.status, request.fitted, live.prompt_of)
     chunks: list[Chunk] = []
     beside = 0
-    with closing(progress):
+    with closing(progress), ThreadPoolExecutor(1, "head-forcing-disk") as disk:
         _put_prefix(job, latent)
-        with backbone.reading(memory, heads.cost.memory_bytes), live.listening():
+        if stream is not None:
+            run.notes += stream.decode_beside(request.model)
+        with backbone.reading(memory, heads.cost.memory_bytes), live.listening(stream):
             listeners = Listeners(progress.step, progress.prefix, progress.recall)
             for chunk in rollout(backbone, memory, wanted, noise, listeners, live.segment_for):
-                run.add_chunk(chunk)
-                of_chunk(chunk.index)[:] = chunk.latent  # in model space, since a later chunk may recall it
-                pictures = None if stream is None else stream.append(latent_out(request.model, chunk.latent))
-                if chunk.index < run.finished.chunks:
-                    progress.rebuilt(chunk.index + 1, run.finished.chunks)
+                is_new = chunk.index >= run.finished.chunks
+                kept = disk.submit(run.add_chunk, chunk)
+                try:
+                    of_chunk(chunk.index)[:] = chunk.latent  # in model space, since a later chunk may recall it
+                    is_seen = stream is not None and stream.append(
+                        latent_out(request.model, chunk.latent), progress.show if is_new else None, kept
+                    )
+                finally:
+                    kept.result()
+                if is_new:
+                    progress.made(chunk, is_seen)
                 else:
-                    progress.made(chunk, pictures)
+                    progress.rebuilt(chunk.index + 1, run.finished.chunks)
                 beside = max(beside, memory.chunk_bytes)
                 chunks.append(replace(chunk, latent=_NO_LATENT))
+        if stream is not None:
+            stream.settle()
     for frames in map(of_chunk, range(len(chunks))):
         frames[:] = latent_out(request.model, frames)
     return _Made(chunks, beside, backbone.attentions)

@@ -113,20 +113,26 @@ class RunProgress(StepProgress):
             self._no_preview(error)
         self._flipbook = Flipbook(show_on(status.node_id))
 
-    def made(self, chunk: Chunk, pictures: Tensor | None) -> None:
-        """A chunk is done, and decoded if the video is made with it."""
+    def made(self, chunk: Chunk, is_shown: bool) -> None:
+        """A chunk is done. If it `is_shown`, its decoded pictures come by `show`; else it is drawn by its latent."""
         self._made = chunk.index + 1
         self._remembered = f" | {self._episodes(chunk)}, {chunk.kv_bytes / 1e9:.2f} GB"
-        if self._previewer is None:  # no previews are wanted
+        if self._previewer is None or is_shown:  # no previews are wanted, or one comes
             return
         try:
-            if pictures is not None and len(pictures):
-                self._flipbook.turn_to(*flipped_pictures(pictures, self._fps))
-            else:
-                drawn, seconds = flipped_frames(chunk.latent, self._preview, self._fps)
-                if not drawn:
-                    raise ValueError(f"{type(self._previewer).__name__} makes no picture of a single frame")
-                self._flipbook.turn_to(drawn, seconds)
+            drawn, seconds = flipped_frames(chunk.latent, self._preview, self._fps)
+            if not drawn:
+                raise ValueError(f"{type(self._previewer).__name__} makes no picture of a single frame")
+            self._flipbook.turn_to(drawn, seconds)
+        except Exception as error:
+            self._no_preview(error)
+
+    def show(self, pictures: Tensor) -> None:
+        """The pictures of the newest chunk that is decoded, from whatever thread."""
+        if self._previewer is None:
+            return
+        try:
+            self._flipbook.turn_to(*flipped_pictures(pictures, self._fps))
         except Exception as error:
             self._no_preview(error)
 

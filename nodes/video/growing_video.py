@@ -6,7 +6,9 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +18,16 @@ from torch import Tensor
 
 from ...headforcing_core.files.disk_room import reason_of
 from ..host.chunk_decoder import ChunkDecoder
+from ..host.second_device import decoding_beside, is_apart
 from .mp4_writer import VideoWriter
 
 if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
     from comfy.sd import VAE
+
+Decode = Callable[[Tensor], Tensor]
+OnPictures = Callable[[Tensor], None]
+"""(pictures (pictures, height, width, 3) in 0 to 1), called in a thread of the stream; it must not raise."""
 
 _FRAMES_AT_ONCE = 3  # as a chunk has
 
@@ -28,7 +36,7 @@ log = logging.getLogger(__name__)
 
 class VideoStream:
     """An MP4 of at most `pixel_frames` pictures that grows by the chunk, in the memory of two chunks: while one is
-    sampled, the one before is encoded on the processor, in a thread that ends with `close`.
+    sampled, the one before is shown and encoded on the processor, in a thread that ends with `close`.
 
     A run outlives its video: whatever fails here is not raised, `failure` says it in a sentence for the report, and
     nothing more is added. An interrupt passes.
@@ -38,10 +46,13 @@ class VideoStream:
         self.path = path
         self.failure: str | None = None
         self._pixel_frames = pixel_frames
+        self._vae = vae
         self._decoder = ChunkDecoder(vae)
         self._writer = VideoWriter(path, Fraction(fps), metadata)
         self._thread = ThreadPoolExecutor(1, "head-forcing-video")
         self._encoding: Future[None] | None = None
+        self._beside: ThreadPoolExecutor | None = None
+        self._decoding: Future[None] | None = None
         self._decoded = 0
 
     @property
@@ -54,25 +65,35 @@ class VideoStream:
         """Whether all pictures are in the file, which then plays, even when it could not be finished."""
         return self.pixel_frames == self._pixel_frames
 
-    def expected_bytes(self, width: int, height: int) -> int:
-        """Bytes that the decoder will remember between two chunks of a size in pixels."""
-        return self._decoder.expected_bytes(width, height)
+    def expected_bytes(self, width: int, height: int, model: ModelPatcher) -> int:
+        """Bytes on a model's device that the decoder will remember between two chunks of a size in pixels."""
+        return 0 if is_apart(self._vae, model) else self._decoder.expected_bytes(width, height)
 
-    def append(self, latent: Tensor) -> Tensor | None:
-        """The next frames of the video's LATENT, (1, channels, frames, height, width). Returns their pictures,
-        (pictures, height, width, 3) in 0 to 1, if there are more."""
-        missing = self._pixel_frames - self._decoded
-        if self.failure is not None or not missing:
-            return None
+    def decode_beside(self, model: ModelPatcher) -> list[str]:
+        """From now on decode while the caller goes on with a model, if the VAE is on another device. Sentences for the
+        report."""
+        if not is_apart(self._vae, model):
+            return []
+        self._beside = ThreadPoolExecutor(1, "head-forcing-decoding")
+        return [f"The video was decoded on {self._vae.device} while {model.load_device} made the next chunk."]
+
+    def append(self, latent: Tensor, on_pictures: OnPictures | None = None, kept: Future[None] | None = None) -> bool:
+        """The next frames of the video's LATENT, (1, channels, frames, height, width), which the caller leaves as they
+        are. Whether there will be pictures of them, which `on_pictures` is given. They are in the file only after
+        `kept` is done, and not if it failed."""
+        self._finish_decoding()
+        if self.failure is not None or self._decoded == self._pixel_frames:
+            return False
         try:
-            pictures = three_colours(self._decoder.decode(latent)[:missing])
-            self._finish_encoding()
-            self._encoding = self._thread.submit(self._writer.append, pictures)
+            append = partial(self._append, latent, on_pictures, kept)
+            if self._beside is None:
+                append(self._decoder.decode)
+            else:
+                self._decoder.load(latent)
+                self._decoding = self._beside.submit(copy_context().run, self._append_beside, append)
         except Exception as error:
             self._fail(error)
-            return None
-        self._decoded += len(pictures)
-        return pictures
+        return self.failure is None
 
     def append_all(self, latent: Tensor, on_frames: Callable[[int, int], None]) -> None:
         """The next frames of the video's LATENT, however many, in the memory of a chunk. `on_frames` hears of (frames
@@ -83,8 +104,18 @@ class VideoStream:
             done += piece.shape[2]
             on_frames(done, frames)
 
+    def settle(self) -> None:
+        """Wait until all that was appended is in the file."""
+        self._finish_decoding()
+        try:
+            self._finish_encoding()
+        except Exception as error:
+            self._fail(error)
+
     def close(self) -> None:
         """Finish the file; what is there plays in any case."""
+        if self._beside is not None:
+            self._beside.shutdown()  # once the last frames are decoded; the run hears of an interrupt there by itself
         self._decoder.close()
         self._thread.shutdown()  # once the last pictures are encoded
         for finish in (self._finish_encoding, self._writer.close):
@@ -92,6 +123,33 @@ class VideoStream:
                 finish()
             except Exception as error:
                 self._fail(error)
+
+    def _append_beside(self, append: Callable[[Decode], None]) -> None:
+        try:
+            with decoding_beside(self._vae):
+                append(self._decoder.decode_loaded)
+        except Exception as error:
+            self._fail(error)
+
+    def _append(
+        self, latent: Tensor, on_pictures: OnPictures | None, kept: Future[None] | None, decode: Decode
+    ) -> None:
+        pictures = decode(latent)[: self._pixel_frames - self._decoded]
+        self._finish_encoding()
+        self._encoding = self._thread.submit(copy_context().run, self._encode, pictures, on_pictures, kept)
+        self._decoded += len(pictures)
+
+    def _encode(self, pictures: Tensor, on_pictures: OnPictures | None, kept: Future[None] | None) -> None:
+        pictures = three_colours(pictures)
+        if on_pictures is not None:
+            on_pictures(pictures)
+        if kept is None or kept.exception() is None:  # waits for it: what is in the video is kept
+            self._writer.append(pictures)
+
+    def _finish_decoding(self) -> None:
+        decoding, self._decoding = self._decoding, None
+        if decoding is not None:
+            decoding.result()
 
     def _finish_encoding(self) -> None:
         encoding, self._encoding = self._encoding, None

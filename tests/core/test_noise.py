@@ -1,9 +1,13 @@
 """Where randomness comes from (method.md section 1)."""
 
+from contextlib import suppress
+
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from headforcing_core.rollout.noise import NativeNoise, PerChunkNoise
+from headforcing_core.rollout.noise import NativeNoise, PerChunkNoise, SplicedNoise
 
 CHUNK = (1, 16, 3, 4, 6)
 VIDEO = (1, 16, 12, 4, 6)
@@ -78,3 +82,27 @@ def test_the_global_generator_is_left_alone(noise: PerChunkNoise | NativeNoise) 
     noise.fresh(0, 0, torch.zeros(CHUNK))
     NativeNoise(1, VIDEO, 3)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+class Calls(TorchDispatchMode):
+    """The names of what PyTorch is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(function.__name__.split(".")[0])
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("pins", [False, True])
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+@pytest.mark.parametrize("kind", [PerChunkNoise, lambda seed, *given: SplicedNoise(lambda chunk: seed, *given)])
+def test_memory_is_pinned_on_its_way_to_a_card_alone_and_only_where_it_may(kind, device: str, pins: bool) -> None:
+    """A card that is not there is enough to see what is asked for."""
+    with FakeTensorMode(allow_non_fake_inputs=True), Calls() as calls:
+        like = torch.empty(CHUNK, device=device)
+        with suppress(AssertionError):  # pinned memory that is not there is beyond it
+            assert kind(9, CHUNK, pins).fresh(1, 0, like).device.type == device
+    assert ("_pin_memory" in calls.names) == (pins and device == "cuda")

@@ -1,6 +1,8 @@
 """The real host in this process, with the pack loaded the way the host loads it."""
 
+import copy
 import importlib
+import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -119,6 +121,29 @@ def runs(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def vae(pack: Pack):
     return load_vae()
+
+
+@pytest.fixture(scope="session")
+def apart(vae):
+    """The VAE as Select VAE Device puts it elsewhere; since there is the processor alone, there by its other name."""
+    moved = copy.copy(vae)
+    moved.patcher = vae.patcher.clone()
+    moved.device = moved.patcher.load_device = torch.device("cpu", 0)
+    return moved
+
+
+@pytest.fixture(scope="module")
+def film(pack: Pack, model) -> Callable[..., tuple[Tensor, dict]]:
+    """Make a film of 4 chunks and 43 small pictures, kept as `film`; its latent and its report."""
+    policy = pack.run("HeadForcingCachePolicy", preset="uniform")[0]
+    given = {"model": model, "policy": policy, "positive": conditioning(1), "sigmas": torch.tensor([1.0, 0.0])}
+
+    def make(**inputs: object) -> tuple[Tensor, dict]:
+        inputs = {**given, "seconds": 2.7, "width": 16, "height": 16, "run_name": "film", **inputs}
+        latent, _, _, report = pack.run("HeadForcingSampler", **inputs)
+        return latent["samples"], json.loads(report)
+
+    return make
 
 
 def load_vae(path: Path | None = None):

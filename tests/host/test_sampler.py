@@ -224,3 +224,24 @@ def test_a_model_with_context_windows_is_refused(model, video) -> None:
     windowed.model_options["context_handler"] = object()
     with pytest.raises(ValueError, match="context windows.*Remove the context windows node"):
         video(windowed, conditioning(1))
+
+
+@pytest.mark.parametrize("disabled", [False, True])
+def test_noise_is_pinned_unless_the_host_was_told_not_to(
+    pack, model, monkeypatch: pytest.MonkeyPatch, disabled: bool
+) -> None:
+    """By runs, and by the measurement of a profile."""
+    import comfy.cli_args
+
+    noise = pack.module("headforcing_core.rollout.noise").PerChunkNoise
+    fresh, seen = noise.fresh, []
+
+    def seeing(self, *args: object) -> torch.Tensor:
+        seen.append(self._pins)
+        return fresh(self, *args)
+
+    monkeypatch.setattr(comfy.cli_args.args, "disable_pinned_memory", disabled)
+    monkeypatch.setattr(noise, "fresh", seeing)
+    given = {"positive": conditioning(1), "sigmas": torch.tensor([1.0, 0.5, 0.0])}
+    pack.run("HeadForcingSampler", model=model, seconds=0.5, width=16, height=16, **given)  # measures one first
+    assert len(seen) > 5 and set(seen) == {not disabled}
