@@ -98,7 +98,7 @@ def _rounds(bench: Workbench, name: str, way: Way) -> tuple[list[Row], Tensor]:
 @contextmanager
 def _watched(watch: Stopwatch, decoder: Any) -> Iterator[None]:
     vae = decoder._vae
-    parts = ((LOAD, decoder, "_load"), (FORWARD, decoder, "_decode"), (FINISH, vae, "process_output"))
+    parts = ((LOAD, decoder, "load"), (FORWARD, decoder, "_decode"), (FINISH, vae, "process_output"))
     with ExitStack() as patches:
         for name, owner, attribute in parts:
             patches.enter_context(patch.object(owner, attribute, watch.timed(name, getattr(owner, attribute))))
