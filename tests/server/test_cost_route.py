@@ -80,6 +80,8 @@ def test_length_and_memory_of_the_usual_run(comfyui: Server) -> None:
         ({}, 360 * 21),
         ({"preset": "low_vram"}, 54 * 1 + 90 * 4 + 216 * 9 + 360 * 3),  # as many of each type as the paper's rule makes
         ({"preset": "low_vram", "memory_recent": 4}, 54 * 1 + 90 * 4 + 216 * 10 + 360 * 3),
+        ({"preset": "recall"}, 54 * 1 + 90 * 4 + 216 * 15 + 360 * 3),
+        ({"preset": "tiny", "kv_precision": "model"}, 54 * 1 + 90 * 4 + 216 * 15 + 360 * 3),
         ({"preset": "uniform", "compress_from_chunk": 1}, 360 * (10 + 3)),
         ({"preset": "uniform", "trained_frames": 18}, 360 * 18),
     ],
@@ -87,6 +89,23 @@ def test_length_and_memory_of_the_usual_run(comfyui: Server) -> None:
 def test_memory_is_that_of_the_policy(comfyui: Server, changes: Mapping[str, object], head_frames: int) -> None:
     line = ask(comfyui, {**POLICY, **changes})["line"]
     assert f"up to {gigabytes(head_frames)}, " in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "head_frames", "in_a_layer"),
+    [
+        # most of each type that a layer has: 4, 6 and 10
+        ({"preset": "tiny"}, 54 * 4 + 90 * 7 + 216 * 18, 4 * 4 + 6 * 7 + 10 * 18),
+        ({"preset": "recall", "kv_precision": "int8"}, 54 * 4 + 90 * 7 + 216 * 18, 4 * 4 + 6 * 7 + 10 * 18),
+        ({"preset": "paper", "kv_precision": "int8"}, 360 * 21, 12 * 21),
+        ({"preset": "uniform_21", "kv_precision": "int8"}, 360 * 21, 12 * 21),
+    ],
+)
+def test_8_bits_are_counted_with_their_scales_and_one_layer_in_16(
+    comfyui: Server, changes: Mapping[str, object], head_frames: int, in_a_layer: int
+) -> None:
+    memory = head_frames * 2 * 1560 * (128 + 4) + in_a_layer * FRAME_HEAD
+    assert f"up to {memory / 1e9:.1f} GB, " in ask(comfyui, {**POLICY, **changes})["line"]
 
 
 def test_the_chunk_and_the_size_are_those_of_the_model(comfyui: Server) -> None:
