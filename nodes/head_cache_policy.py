@@ -68,11 +68,7 @@ class HeadCachePolicy(io.ComfyNode):
                     "recall, in half the memory. uniform, uniform_21 and full treat all heads alike, for comparison. "
                     "Typical: recall",
                 ),
-                _tier(
-                    "local_sink",
-                    "First frames that local heads keep. More ties detail to the first picture.",
-                    "0",
-                ),
+                _tier("local_sink", "First frames that local heads keep. More ties detail to the first picture.", "0"),
                 _tier(
                     "local_recent",
                     "Newest frames that local heads keep. 0 is refused: the video would jump at every chunk.",
