@@ -173,6 +173,7 @@ def test_decisions_of_the_last_chunk_come_when_the_video_becomes_longer(tmp_path
             make_spec(weight_patches="5d41"),
             r"made with weight_patches \(LoRA\) \(not set\), now weight_patches \(LoRA\) is '5d41'.*the LoRA loaders",
         ),
+        (make_spec(policy_fills=True), r"now fills \(of the preset\) is True.*Choose the preset of that run in Head"),
         (make_spec(fps=16.0), r"made with fps \(not set\), now fps is 16.0"),
         (swapped(make_spec()), "made with head labels [0-9a-f]{12}, now they are [0-9a-f]{12}.*Connect the profile"),
         (replace(make_spec(), profile=None), "made with head labels [0-9a-f]{12}, now they are none"),

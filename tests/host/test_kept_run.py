@@ -21,8 +21,9 @@ def keep(pack, video, model, labelled) -> Callable[..., tuple]:
 
     def run(**inputs: object) -> tuple:
         inputs = {"seconds": SECONDS, "preset": "paper", "profile": labelled, "run_name": "film", **inputs}
-        if episode := inputs.pop("episode", None):
-            inputs["policy"] = pack.run("HeadForcingCachePolicy", preset=inputs["preset"], episode=episode)[0]
+        own = {name: inputs.pop(name) for name in ("episode", "kv_precision") if name in inputs}
+        if own:
+            inputs["policy"] = pack.run("HeadForcingCachePolicy", preset=inputs["preset"], **own)[0]
         return video(inputs.pop("model", model), conditioning(1), **inputs)
 
     return run
@@ -226,6 +227,7 @@ def test_what_cannot_be_kept_is_refused_before_the_first_step(
             {"episode": "frame"},
             r"episode \(Head Cache Policy\) 'chunk', now episode \(Head Cache Policy\) is 'frame'.*Set episode back in",
         ),
+        ({"kv_precision": "int8"}, r"kv_precision .* 'model', now .* is 'int8'.*Set kv_precision back in Head Cache"),
         ({"sigmas": torch.tensor([1.0, 0.5, 0.0])}, "sigmas"),
     ],
 )
