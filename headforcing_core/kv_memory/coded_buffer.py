@@ -29,21 +29,25 @@ def code(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Workspace:
-    """Where the layers of one group read, one after the other: K and V of all slots in the model's type."""
+    """Where the layers of one group read, one after the other: K and V of all slots in the model's type. It is there
+    from the first use on: at the end of warm-up the groups that begin would lie beside the one that ends."""
 
     def __init__(self, like: Tensor, slots: int, most_heads: int) -> None:
         batch, _, tokens, _, head_dim = like.shape
         self._shape = (batch, slots, tokens)
         self._head_dim = head_dim
-        self._numbers = like.new_empty((2, batch * slots * tokens * most_heads * head_dim))
+        self._most = batch * slots * tokens * most_heads * head_dim
+        self._numbers = like.new_empty((2, 0))
 
     @property
     def nbytes(self) -> int:
-        """Bytes of it."""
-        return self._numbers.nbytes
+        """Bytes of it, once it is there."""
+        return 2 * self._most * self._numbers.itemsize
 
     def kv(self, heads: int) -> tuple[Tensor, Tensor]:
         """Places for K and V of a layer that has so many heads in this group."""
+        if self._numbers.shape[1] < self._most:
+            self._numbers = self._numbers.new_empty((2, self._most))
         shape = (*self._shape, heads, self._head_dim)
         k, v = (each[: torch.Size(shape).numel()].view(shape) for each in self._numbers)
         return k, v

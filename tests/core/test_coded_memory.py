@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.counts.counting import Counting
 from headforcing_core.kv_memory.attention import dense_attention
 from headforcing_core.kv_memory.coded_buffer import code
 from headforcing_core.kv_memory.memory import EVERY_HEAD, KVMemory
@@ -172,3 +173,26 @@ def test_it_takes_what_was_planned_and_half_of_what_the_model_s_type_takes(
         assert memory.kv_bytes == frames * frame.kv_bytes(precision)
         assert memory.kv_bytes + memory.chunk_bytes <= memory.plan.expected_bytes(frame)
     assert taken[INT8] / taken[MODEL] == (HEAD_DIM + 4) / (HEAD_DIM * dtype.itemsize)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("labels", [LABELS, LABELS[1:], (("memory",) * 4,) * 3])
+def test_where_warm_up_ends_only_one_layer_lies_there_twice(
+    dtype: torch.dtype, labels: Sequence[Sequence[str]]
+) -> None:
+    """What the groups read in is not yet there."""
+    plan, used = planned(INT8, labels), {label for layer in labels for label in layer}
+    k = torch.empty((1, CHUNK * TOKENS, HEADS, HEAD_DIM), dtype=dtype, device="meta")
+    memory = KVMemory(plan, dense_attention, rotate)
+    with Counting() as counting, counting.within("here", "ours"):
+        memory.begin(range(3), {EVERY_HEAD: {}})
+        for layer in range(len(labels)):
+            memory.attend(layer, k, k, k, rotation_of(CHUNK * TOKENS).to("meta"))
+        before = counting.alive
+        counting.begin()
+        memory.keep({group: (0,) for group in CAPACITY if group in used}, range(3))
+        frame = FrameOfHead(TOKENS, HEAD_DIM, dtype.itemsize).kv_bytes(INT8)
+        layers = [frame * sum(CAPACITY[label] + CHUNK for label in layer) for layer in labels]
+        whole = frame * HEADS * (plan.warm_up_frames + CHUNK)
+        most = max(sum(layers[: n + 1]) - n * whole for n in range(len(labels)))
+        assert before < counting.most_alive <= before + most + 1000
