@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,7 +125,8 @@ def mean_of(results: Sequence[Result], policy: str, value: Value) -> Interval | 
 
 def difference(results: Sequence[Result], policy: str, other: str, value: Value) -> Interval | None:
     """The mean over seeds of how much more one policy has than another on the same seed."""
-    found = {(each["policy"], each["seed"]): value(each) for each in results}
+    both = (each for each in results if each["policy"] in (policy, other))
+    found = {(each["policy"], each["seed"]): value(each) for each in both}
     seeds = sorted({seed for _, seed in found})
     pairs = [(found.get((policy, seed)), found.get((other, seed))) for seed in seeds]
     return interval([one - two for one, two in pairs if one is not None and two is not None])
@@ -135,9 +137,14 @@ def interval(values: Sequence[float | None]) -> Interval | None:
     known: NDArray[np.float64] = np.array([value for value in values if value is not None], np.float64)
     if not known.size:
         return None
-    drawn = np.random.default_rng(0).integers(known.size, size=(_DRAWS, known.size))
-    low, high = np.percentile(known[drawn].mean(axis=1), _PERCENTILES)
+    low, high = np.percentile(known[_drawn(known.size)].mean(axis=1), _PERCENTILES)
     return Interval(float(known.mean()), float(low), float(high), known.size)
+
+
+@cache
+def _drawn(size: int) -> NDArray[np.int64]:
+    """Which of so many values each draw takes."""
+    return np.random.default_rng(0).integers(size, size=(_DRAWS, size))
 
 
 def _share(values: Sequence[float]) -> float | None:

@@ -51,7 +51,7 @@ class MemoryPlan:
 
     def expected_bytes(self, frame: FrameOfHead) -> int:
         """The most that the buffers take, in warm-up or after it, whichever is more: history, the chunk's slots, and
-        what is kept beside K and V."""
+        what is kept beside K and V. Not in it: where warm-up ends one layer lies there twice for a moment."""
         heads = sum(map(len, self.labels))
         warm = self.warm_up_frames + self.chunk_frames
         compressed = sum(self.capacity[label] + self.chunk_frames for layer in self.labels for label in layer)

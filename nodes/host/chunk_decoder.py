@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import comfy.model_management
@@ -78,10 +78,19 @@ class ChunkDecoder:
 
     def load(self, latent: Tensor) -> None:
         """Have the VAE loaded, and room made for what decoding the next frames takes beyond what is held already."""
+        size = latent.shape[-2:]
+        if not self._tiled:
+            try:
+                self._make_room(size, self.held_bytes)
+            except Exception as error:
+                comfy.model_management.raise_non_oom(error)
+            else:
+                return
+            self._go_over_to_tiles()
+        self._make_room([min(side, _TILE) for side in size], 0)  # the memory of tiles is not on the VAE's device
+
+    def _make_room(self, size: Sequence[int], held: int) -> None:
         vae, model = self._vae, self._vae.first_stage_model
-        size, held = latent.shape[-2:], self.held_bytes
-        if self._tiled:  # whose memory is not on the VAE's device
-            size, held = [min(side, _TILE) for side in size], 0
         needed = int(vae.memory_used_decode((1, vae.latent_channels, _CARRYING, *size), vae.vae_dtype))
         if isinstance(model, WanVAE):  # the host's own decode holds two copies of what is remembered
             numbers = _WAN_TAKES * model.dim * math.prod(size) * _SIDE**2
@@ -112,11 +121,14 @@ class ChunkDecoder:
             return self._go_on(latent, self._run_whole)
         except Exception as error:
             comfy.model_management.raise_non_oom(error)
-        # after the handler, since the exception holds what was allocated
+        self._go_over_to_tiles()
+        return None
+
+    def _go_over_to_tiles(self) -> None:
+        """After the handler of an error, since that holds what was allocated."""
         log.warning("Head forcing: out of memory when decoding; the rest of the video is decoded in tiles")
         comfy.model_management.soft_empty_cache()
         self._tiled, self._memories = True, []
-        return None
 
     def _go_on(self, latent: Tensor, run: Callable[[Tensor, list[Memory]], tuple[Tensor, list[Memory]]]) -> Tensor:
         """Pictures of the next frames, after those before them once more if what they left is lost."""

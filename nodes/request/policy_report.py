@@ -15,8 +15,9 @@ _REPORT_CHUNK, _REPORT_WINDOW, _REPORT_SIZE, _REPORT_BYTES = 3, 21, (832, 480), 
 
 def policy_report(policy: CachePolicy) -> str:
     """What a policy keeps, and what that takes of the usual model."""
+    kept = "" if policy.kv_precision == "model" else f" in {policy.kv_precision}"
     if policy.keep_everything:
-        return f"{policy.name}: every head keeps every frame. Memory and time grow with the video."
+        return f"{policy.name}: every head keeps every frame{kept}. Memory and time grow with the video."
     frame_of_head = FrameOfHead(tokens_per_frame(*latent_size(*_REPORT_SIZE)), HEAD_DIM, _REPORT_BYTES)
     frame_head_bytes = frame_of_head.kv_bytes(policy.kv_precision)
     modes = f"rope {policy.rope}, commit context {policy.commit_context}, episode {policy.episode}"
@@ -32,7 +33,6 @@ def policy_report(policy: CachePolicy) -> str:
             f"{tiers.frames + _REPORT_CHUNK} frames with a chunk of {_REPORT_CHUNK}"
         )
     share = attended / (sum(_REPORT_HEADS.values()) * _REPORT_WINDOW)
-    kept = "" if policy.kv_precision == "model" else f" in {policy.kv_precision}"
     lines.append(
         f"Wan 2.1 1.3B at {_REPORT_SIZE[0]} x {_REPORT_SIZE[1]}, 16 bit: history {history / 1e9:.2f} GB{kept} "
         f"whatever the length; {share:.3f} of the attention work of a {_REPORT_WINDOW}-frame window. The sampler's "

@@ -56,10 +56,10 @@ class Flipbook:
         with self._changed:
             self._pictures, self._seconds = pictures, seconds
             self._changed.notify()
-        if self._thread is None:
-            thread = threading.Thread(target=self._turn, name="head-forcing-preview", daemon=True)
-            thread.start()
-            self._thread = thread
+            if self._thread is None:
+                thread = threading.Thread(target=self._turn, name="head-forcing-preview", daemon=True)
+                thread.start()
+                self._thread = thread
 
     def close(self) -> None:
         """Stop, with the picture that is shown."""

@@ -126,8 +126,10 @@ def ends_warm_up(rules: Rules, first: int, chunk_frames: int, number: int | None
     policy that fills asks for frames alone: chunk k of a video without a prefix starts at frame k times a chunk's."""
     if first + chunk_frames > rules.trained_frames:
         return True
-    if rules.fills and rules.compress_from_chunk != -1:
-        return first > chunk_frames * (rules.compress_from_chunk - 1)
+    if rules.fills:
+        latest = rules.trained_frames // chunk_frames  # the first chunk that would read past the range
+        start = latest if rules.compress_from_chunk == -1 else rules.compress_from_chunk
+        return first > chunk_frames * (start - 1)
     return rules.compress_from_chunk != -1 and number is not None and number >= rules.compress_from_chunk
 
 

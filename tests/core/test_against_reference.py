@@ -371,6 +371,7 @@ FILLING_CASES = {
     ),
     "a warm-up past all room": filling(own_case(((0, 0, 1), (2, 0, 2), (2, 2, 3)), 3, 10), 4),
     "as late as possible": filling(recalling(own_case(PAPER, 3, 10)), -1),
+    "as late as possible, off the chunks": filling(replace(own_case(PAPER, 2, 12), prefix_frames=7), -1),
     "frame-wise": filling(own_case(PAPER, 1, 24, commit_context="recent", percentile=10.0), 3),
     "chunks of two": filling(recalling(replace(own_case(PAPER, 2, 12), changes=((3, "soft", 2), (8, "recache", 1))))),
     "chunks of four": filling(recalling(replace(own_case(((0, 0, 2), (3, 0, 6), (3, 8, 5)), 4, 8), changes=soft(6)))),

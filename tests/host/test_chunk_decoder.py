@@ -109,6 +109,29 @@ def test_out_of_memory_later_goes_on_without_a_break(decoding, any_vae):
     torch.testing.assert_close(torch.cat(pictures), torch.cat([plain[:5], tiled[5:]]), **EXACT)
 
 
+@pytest.mark.parametrize("call", [1, 2])
+def test_out_of_memory_where_room_is_made_goes_on_in_tiles(decoding, any_vae, monkeypatch, call: int):
+    import comfy.model_management as management
+
+    latent = _latent(4, TILED_HEIGHT, TILED_WIDTH)
+    plain = any_vae.decode(latent)[0]
+    tiled = any_vae.decode_tiled(latent, tile_x=32, tile_y=32, overlap=8)[0]
+    load, asked = management.load_models_gpu, []
+
+    def fail_once(*args: object, **kwargs: float) -> None:
+        asked.append(kwargs["memory_required"])
+        if len(asked) == call:
+            raise torch.OutOfMemoryError("test")
+        load(*args, **kwargs)
+
+    decoder = decoding.ChunkDecoder(any_vae)
+    monkeypatch.setattr(management, "load_models_gpu", fail_once)
+    pictures = torch.cat([decoder.decode(piece) for piece in latent.split(2, dim=2)])
+    in_tiles = 0 if call == 1 else 5
+    torch.testing.assert_close(pictures, torch.cat([plain[:in_tiles], tiled[in_tiles:]]), **EXACT)
+    assert len(asked) == 3 and asked[call] < asked[0]  # once more, for a tile
+
+
 class Interrupt(BaseException):
     """As the host's."""
 

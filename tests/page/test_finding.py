@@ -70,8 +70,9 @@ def test_a_search_in_the_artists_words_adds_the_node(opened: Opened, words: str,
 def test_every_workflow_is_among_the_templates_with_its_thumbnail(opened: Opened) -> None:
     open_templates(opened.page)
     for name in WORKFLOWS:
-        picture = card(opened.page, name).locator("img")
-        picture.scroll_into_view_if_needed()
+        shown_card = card(opened.page, name)
+        shown_card.scroll_into_view_if_needed()  # the page draws a picture when its card comes into view
+        picture = shown_card.locator("img")
         picture.wait_for()
         shown = picture.evaluate(
             "async (image) => { await image.decode(); return [image.naturalWidth, image.naturalHeight]; }"
