@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.counts.counting import ATTENTION, Counting
-from benchmarks.shared.host_process import FREQ_DIM, model_shape
+from benchmarks.shared.host_process import empty_model, model_shape
 from benchmarks.shared.stage import CHUNK_FRAMES, Size, Stage
 from headforcing_core.geometry import LATENT_CHANNELS
 from headforcing_core.kv_memory.memory import KVMemory
@@ -131,21 +131,7 @@ class MetaStage(Stage):
 def _model(labels: Labels) -> ModelPatcher:
     import comfy.model_patcher
     import comfy.ops
-    from comfy.ldm.wan.ar_model import CausalWanModel
 
     shape = model_shape(len(labels), len(labels[0]))
-    empty = CausalWanModel(
-        model_type="t2v",
-        dim=shape.dim,
-        ffn_dim=shape.ffn_dim,
-        num_heads=shape.heads,
-        num_layers=shape.layers,
-        in_dim=shape.channels,
-        out_dim=shape.channels,
-        freq_dim=FREQ_DIM,
-        text_dim=TEXT_DIM,
-        device=META,
-        dtype=DTYPE,
-        operations=comfy.ops.disable_weight_init,
-    )
+    empty = empty_model(shape, TEXT_DIM, DTYPE, comfy.ops.disable_weight_init)
     return comfy.model_patcher.ModelPatcher(cast(Any, _Holder(empty)), META, META)

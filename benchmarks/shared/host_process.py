@@ -106,25 +106,30 @@ def named_functions(diffusion_model: torch.nn.Module) -> list[tuple[str, object,
     ]
 
 
-def _repeated_layers(shape: WanShape, text_dim: int) -> dict[str, Tensor]:
-    """Weights of a large model in seconds: one layer is drawn, and copied to all the others."""
+def empty_model(shape: WanShape, text_dim: int, dtype: torch.dtype, operations: object) -> torch.nn.Module:
+    """The host's causal Wan class, of these operations, without numbers."""
     from comfy.ldm.wan.ar_model import CausalWanModel
 
-    one = replace(shape, layers=1)
-    empty = CausalWanModel(
+    return CausalWanModel(
         model_type="t2v",
-        dim=one.dim,
-        ffn_dim=one.ffn_dim,
-        num_heads=one.heads,
-        num_layers=one.layers,
-        in_dim=one.channels,
-        out_dim=one.channels,
+        dim=shape.dim,
+        ffn_dim=shape.ffn_dim,
+        num_heads=shape.heads,
+        num_layers=shape.layers,
+        in_dim=shape.channels,
+        out_dim=shape.channels,
         freq_dim=FREQ_DIM,
         text_dim=text_dim,
         device="meta",
-        dtype=torch.bfloat16,
-        operations=torch.nn,  # the host's own have no weights to name while it pages them
+        dtype=dtype,
+        operations=operations,
     )
+
+
+def _repeated_layers(shape: WanShape, text_dim: int) -> dict[str, Tensor]:
+    """Weights of a large model in seconds: one layer is drawn, and copied to all the others."""
+    # the host's own operations have no weights to name while it pages them
+    empty = empty_model(replace(shape, layers=1), text_dim, torch.bfloat16, torch.nn)
     weights = {name: tensor.to(torch.bfloat16) for name, tensor in fill(empty.state_dict(), seed=0).items()}
     first = "blocks.0."
     for name in [name for name in weights if name.startswith(first)]:

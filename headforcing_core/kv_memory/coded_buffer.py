@@ -7,12 +7,12 @@ all layers do, one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from .frame_slots import FrameSlots, InTime, as_read
+from .frame_slots import FrameSlots, InTime, as_read, runs
 from .rope import rotate_in_place, temporal_pairs
 
 LARGEST = 127
@@ -96,7 +96,8 @@ class CodedBuffer(FrameSlots):
             codes[:, own], self.scales[:, own, ..., which : which + 1] = code(numbers)
 
     def read(self, slots: Sequence[int], positions: Sequence[int], in_time: InTime) -> tuple[Tensor, Tensor]:
-        for start, run in _few(slots, positions, self._chunk_at):
+        places = zip(slots, positions, strict=True)
+        for start, run in runs(((slot, at) for slot, at in places if slot < self._chunk_at), _AT_ONCE):
             self._raise(slice(start, start + len(run)), in_time(run))
         k, v = self._raised
         return as_read(k, slots), as_read(v, slots)
@@ -115,17 +116,3 @@ class CodedBuffer(FrameSlots):
         pairs = codes[..., :turned] * k_scale
         rotate_in_place(pairs.flatten(1, 2), in_time)
         k[..., :turned] = pairs
-
-
-def _few(slots: Sequence[int], positions: Sequence[int], end: int) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Neighbouring slots before `end`, a few at a time: (first slot, positions)."""
-    run: list[tuple[int, int]] = []
-    for slot, position in zip(slots, positions, strict=True):
-        if slot >= end:
-            continue
-        if run and (slot != run[-1][0] + 1 or len(run) == _AT_ONCE):
-            yield run[0][0], tuple(at for _, at in run)
-            run = []
-        run.append((slot, position))
-    if run:
-        yield run[0][0], tuple(at for _, at in run)

@@ -1,7 +1,7 @@
 """Frames of some heads of one layer in slots: how heads are picked from all of a layer, and how frames move."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 import torch
@@ -129,6 +129,18 @@ def _moves_down(slots: Sequence[int]) -> list[tuple[int, int, int]]:
                 continue
         moves.append((source, target, 1))
     return moves
+
+
+def runs(places: Iterable[tuple[int, int]], most: int | None = None) -> list[tuple[int, tuple[int, ...]]]:
+    """Neighbouring slots of these (slot, position) together, so many at most: (first slot, positions)."""
+    found: list[tuple[int, tuple[int, ...]]] = []
+    for slot, position in places:
+        first, positions = found[-1] if found else (slot, ())
+        if positions and slot == first + len(positions) and len(positions) != most:
+            found[-1] = (first, (*positions, position))
+        else:
+            found.append((slot, (position,)))
+    return found
 
 
 @lru_cache

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .frame_slots import FrameSlots, InTime, as_read, neighbours
+from .frame_slots import FrameSlots, InTime, as_read, neighbours, runs
 from .rope import rotate, temporal_pairs
 
 
@@ -75,23 +75,9 @@ class HeadBuffer(FrameSlots):
 
     def turn(self, slots: Sequence[int], positions: Sequence[int], in_time: InTime) -> None:
         """Let the frames in these slots stand at these positions; those that do are not touched."""
-        for start, run in _runs(slots, positions, self.positions):
+        places = zip(slots, positions, strict=True)
+        for start, run in runs((slot, at) for slot, at in places if self.positions[slot] != at):
             stop = start + len(run)
             turned = rotate(self.unturned[:, start:stop].flatten(1, 2), in_time(run))
             self.k[:, start:stop, ..., : turned.shape[-1]] = turned.unflatten(1, (len(run), -1))
             self.positions[start:stop] = run
-
-
-def _runs(
-    slots: Sequence[int], wanted: Sequence[int], standing: Sequence[int | None]
-) -> list[tuple[int, tuple[int, ...]]]:
-    """Neighbouring slots that do not stand where they are wanted: (first slot, positions)."""
-    runs: list[tuple[int, tuple[int, ...]]] = []
-    for slot, position in zip(slots, wanted, strict=True):
-        if standing[slot] == position:
-            continue
-        if runs and runs[-1][0] + len(runs[-1][1]) == slot:
-            runs[-1] = (runs[-1][0], (*runs[-1][1], position))
-        else:
-            runs.append((slot, (position,)))
-    return runs
