@@ -183,7 +183,7 @@ def _targets(findings: Findings) -> list[Target]:
 def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_common_options(parser)
-    parser.set_defaults(layers=30, heads=12, repeats=6)
+    parser.set_defaults(layers=30, heads=12, repeats=4)
     parser.add_argument("--width", type=int, default=832)
     parser.add_argument("--height", type=int, default=480)
     parser.add_argument("--policies", nargs="+", choices=tuple(PRESETS), default=POLICIES)
