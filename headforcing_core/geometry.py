@@ -3,28 +3,44 @@
 import math
 from dataclasses import dataclass
 
-TRAINED_FRAMES = 21  # frames that Wan 2.1 Self-Forcing checkpoints were trained on: 5 s
-LATENT_CHANNELS = 16
 TIME_STRIDE = 4  # pixel frames per frame, after the first
-SPACE_STRIDE = 8  # pixels per latent cell
 PATCH = 2  # latent cells per token, each way
-PIXEL_STEP = SPACE_STRIDE * PATCH
-DEFAULT_FPS = 16.0
 MOST_SECONDS = 36000.0
 MOST_FPS = 120.0
 MOST_PIXELS = 4096  # width or height
 
 
-def latent_size(width: int, height: int) -> tuple[int, int]:
-    """Latent (height, width) of a picture in pixels. ValueError unless both are positive multiples of 16."""
+@dataclass(frozen=True)
+class LatentSpace:
+    """What a VAE makes of pictures: channels, and pixels a latent cell, each way; by the name of the models that work
+    in it, and the file that holds the VAE."""
+
+    channels: int
+    stride: int
+    models: str
+    vae_file: str
+
+    @property
+    def pixel_step(self) -> int:
+        """Pixels a token, each way: a picture is a whole number of them."""
+        return self.stride * PATCH
+
+
+WAN21 = LatentSpace(16, 8, "Wan 2.1", "wan_2.1_vae.safetensors")
+WAN22 = LatentSpace(48, 16, "Wan 2.2 5B", "wan2.2_vae.safetensors")
+
+
+def latent_size(width: int, height: int, space: LatentSpace = WAN21) -> tuple[int, int]:
+    """Latent (height, width) of a picture in pixels. ValueError unless both are positive multiples of a token's."""
+    step = space.pixel_step
     for name, pixels in (("width", width), ("height", height)):
-        if not PIXEL_STEP <= pixels <= MOST_PIXELS or pixels % PIXEL_STEP:
-            lower = min(max(PIXEL_STEP, pixels // PIXEL_STEP * PIXEL_STEP), MOST_PIXELS - PIXEL_STEP)
+        if not step <= pixels <= MOST_PIXELS or pixels % step:
+            lower = min(max(step, pixels // step * step), MOST_PIXELS - step)
             raise ValueError(
-                f"{name} is {pixels}. One token covers {PIXEL_STEP} x {PIXEL_STEP} pixels, so {name} must be a "
-                f"multiple of {PIXEL_STEP}, up to {MOST_PIXELS}. Set {name} to {lower} or {lower + PIXEL_STEP}."
+                f"{name} is {pixels}. One token covers {step} x {step} pixels, so {name} must be a "
+                f"multiple of {step}, up to {MOST_PIXELS}. Set {name} to {lower} or {lower + step}."
             )
-    return height // SPACE_STRIDE, width // SPACE_STRIDE
+    return height // space.stride, width // space.stride
 
 
 def tokens_per_frame(latent_height: int, latent_width: int) -> int:
@@ -100,15 +116,16 @@ class VideoShape:
     chunk_frames: int
     prefix_frames: int = 0
     counts_prefix: bool = False
+    space: LatentSpace = WAN21
 
     def __post_init__(self) -> None:
         pixel_frames_for(self.seconds, self.fps)
-        latent_size(self.width, self.height)
+        latent_size(self.width, self.height, self.space)
 
     @property
     def latent_size(self) -> tuple[int, int]:
         """(height, width) of a latent frame."""
-        return latent_size(self.width, self.height)
+        return latent_size(self.width, self.height, self.space)
 
     @property
     def chunks(self) -> int:
@@ -134,12 +151,12 @@ class VideoShape:
     @property
     def latent_shape(self) -> tuple[int, ...]:
         """Of the whole latent: (1, channels, frames, height, width)."""
-        return (1, LATENT_CHANNELS, self.frames, *self.latent_size)
+        return (1, self.space.channels, self.frames, *self.latent_size)
 
     @property
     def chunk_shape(self) -> tuple[int, ...]:
         """Of the latent of one chunk."""
-        return (1, LATENT_CHANNELS, self.chunk_frames, *self.latent_size)
+        return (1, self.space.channels, self.chunk_frames, *self.latent_size)
 
     def pixel_frames_after(self, chunks: int) -> int:
         """Pixel frames that the video has once so many chunks are made, the prefix included."""

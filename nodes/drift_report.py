@@ -11,7 +11,7 @@ from typing_extensions import override
 from ..headforcing_core.drift.meter import FPS_RANGE, DriftMeter
 from ..headforcing_core.drift.plot import draw_drift
 from ..headforcing_core.drift.report_json import drift_report
-from ..headforcing_core.geometry import DEFAULT_FPS
+from ..headforcing_core.families.self_forcing import SELF_FORCING
 from .inputs import fps_input
 from .sockets import CATEGORY
 from .video.film import opened_film
@@ -57,7 +57,7 @@ class DriftReport(io.ComfyNode):
     @classmethod
     @override
     def execute(
-        cls, images: Tensor | None = None, video: Input.Video | None = None, fps: float = DEFAULT_FPS
+        cls, images: Tensor | None = None, video: Input.Video | None = None, fps: float = SELF_FORCING.fps
     ) -> io.NodeOutput:
         with opened_film(images, video, fps) as film:
             meter = DriftMeter(film.fps)

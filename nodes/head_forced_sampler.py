@@ -8,9 +8,9 @@ from comfy_api.latest import Input, InputImpl, io
 from torch import Tensor
 from typing_extensions import override
 
-from ..headforcing_core.checkpoint.families import check_sigmas
+from ..headforcing_core.families.family import check_sigmas
 from ..headforcing_core.files.disk_room import reason_of
-from ..headforcing_core.geometry import DEFAULT_FPS, VideoShape
+from ..headforcing_core.geometry import VideoShape
 from ..headforcing_core.heads.profile import HeadProfile
 from ..headforcing_core.policy.cache_policy import CachePolicy
 from ..headforcing_core.policy.presets import PRESETS
@@ -79,27 +79,30 @@ class HeadForcedSampler(io.ComfyNode):
         previous: dict[str, Tensor] | None = None,
         sigmas: Tensor | None = None,
         positive: Conditioning | None = None,
-        fps: float = DEFAULT_FPS,
+        fps: float = 0.0,
         noise: str = "per_chunk",
         run_name: str = "",
         on_existing_run: str = "resume",
         from_chunk: int = -1,
     ) -> io.NodeOutput:
         check_backbone(model)
+        facts = facts_of(model)
+        family = facts.record
+        fps = fps or family.fps
         status = NodeStatus(cls.hidden.unique_id)
         takes_video = _is_consumed(cls.hidden.dynprompt, status.node_id, _VIDEO)
         if vae is not None:
-            check_vae(vae)
+            check_vae(vae, family.space)
         elif takes_video:
             raise ValueError(NO_VAE)
         levels = None if sigmas is None else tuple(sigmas.flatten().tolist())
         if levels is not None:
             check_sigmas(levels)
-        beginning = Beginning(start_image, previous, vae)
+        beginning = Beginning(start_image, previous, vae, family)
         beginning.check(width, height)
-        facts = facts_of(model)
-        chunk_frames, has_image = facts.chunk_frames, start_image is not None
-        video = VideoShape(seconds, fps, width, height, chunk_frames, beginning.frames, has_image)
+        has_image = start_image is not None
+        shape = (seconds, fps, width, height, facts.chunk_frames)
+        video = VideoShape(*shape, beginning.frames, has_image, family.space)
         folder = FolderRequest(run_name, on_existing_run, from_chunk)
         check_noise(noise, video, continues=previous is not None, is_kept=bool(run_name))
         carried = carried_over(folder, seed, facts.fingerprints)

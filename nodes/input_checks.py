@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from ..headforcing_core.files.plain_names import check_plain_name
-from ..headforcing_core.geometry import PIXEL_STEP, latent_size
+from ..headforcing_core.geometry import WAN21, latent_size
 
 
 def size_error(width: object, height: object) -> bool | str:
-    """What is wrong with a size, or True. A linked value comes as None, a word as itself; those are the host's "
-    "affair."""
-    given = [PIXEL_STEP if not isinstance(value, int) else value for value in (width, height)]
+    """What is wrong with a size under every family, or True. A linked value comes as None, a word as itself; those are
+    the host's affair."""
+    given = [WAN21.pixel_step if not isinstance(value, int) else value for value in (width, height)]
     try:
-        latent_size(*given)
+        latent_size(given[0], given[1])
     except ValueError as error:
         return str(error)
     return True

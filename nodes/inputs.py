@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..headforcing_core.geometry import DEFAULT_FPS, MOST_FPS, MOST_PIXELS, PIXEL_STEP
+from ..headforcing_core.families.self_forcing import SELF_FORCING
+from ..headforcing_core.geometry import MOST_FPS, MOST_PIXELS, WAN21
 from ..headforcing_core.run_store.record import MOST_SEED
 
 DEFAULT_WIDTH, DEFAULT_HEIGHT = 832, 480  # what the models are trained at
 LEAST_FPS = 1.0
+_STEP = WAN21.pixel_step  # the least of all families
 
 
 def width_input(tooltip: str, advanced: bool = False) -> io.Int.Input:
@@ -34,16 +36,16 @@ def seed_input(tooltip: str, changes_by_itself: bool) -> io.Int.Input:
     )
 
 
-def fps_input(tooltip: str, most: float = MOST_FPS, advanced: bool = False) -> io.Float.Input:
-    """Pictures a second."""
+def fps_input(tooltip: str, most: float = MOST_FPS, of_model: bool = False) -> io.Float.Input:
+    """Pictures a second; of a model, 0 takes its own."""
     return io.Float.Input(
         "fps",
-        default=DEFAULT_FPS,
-        min=LEAST_FPS,
+        default=0.0 if of_model else SELF_FORCING.fps,
+        min=0.0 if of_model else LEAST_FPS,
         max=most,
         step=0.5,
         optional=True,
-        advanced=advanced or None,  # type: ignore[arg-type]  # the host's own default
+        advanced=of_model or None,  # type: ignore[arg-type]  # the host's own default
         tooltip=tooltip,
     )
 
@@ -52,9 +54,9 @@ def _pixels(name: str, default: int, tooltip: str, advanced: bool) -> io.Int.Inp
     return io.Int.Input(
         name,
         default=default,
-        min=PIXEL_STEP,
+        min=_STEP,
         max=MOST_PIXELS,
-        step=PIXEL_STEP,
+        step=_STEP,
         optional=True,
         advanced=advanced or None,  # type: ignore[arg-type]  # the host's own default
         tooltip=tooltip,

@@ -9,9 +9,9 @@ import folder_paths
 from comfy_api.latest import io
 from typing_extensions import override
 
-from ..headforcing_core.checkpoint.families import AUTO, FAMILIES, facts_for
+from ..headforcing_core.checkpoint.ar_facts import AUTO, facts_for
 from ..headforcing_core.checkpoint.saved_choice import saved_choice
-from ..headforcing_core.geometry import TRAINED_FRAMES
+from ..headforcing_core.families.table import FAMILIES, most_chunk_frames
 from .host import checkpoint_file
 from .host.lora import LORA_FOLDER, add_lora
 from .host.model import attach_facts
@@ -61,7 +61,7 @@ class LoadARModel(io.ComfyNode):
                     "chunk_frames",
                     default=0,
                     min=0,
-                    max=TRAINED_FRAMES - 1,
+                    max=most_chunk_frames(),
                     optional=True,
                     advanced=True,
                     tooltip="Frames that are made together; must be what the model was trained with, or the video "

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 from typing_extensions import override
 
-from ..headforcing_core.checkpoint.families import FAMILIES
-from ..headforcing_core.geometry import DEFAULT_FPS, chunk_start_second, nearest_chunk
+from ..headforcing_core.families.self_forcing import SELF_FORCING
+from ..headforcing_core.geometry import chunk_start_second, nearest_chunk
 from ..headforcing_core.rollout.transitions import TRANSITIONS
 from ..headforcing_core.schedule.reading import MOST_SOFT_CHUNKS, parse_schedule
 from ..headforcing_core.schedule.scenes import Scene
@@ -101,18 +101,18 @@ class PromptScheduleNode(io.ComfyNode):
 
 
 def _report(scenes: Sequence[Scene], transition: str) -> str:
-    chunk_frames = FAMILIES["self_forcing"].chunk_frames
+    chunk_frames, fps = SELF_FORCING.chunk_frames, SELF_FORCING.fps
     lines = [
         f"{len(scenes)} scene{'s' if len(scenes) > 1 else ''}, as they fall with chunks of {chunk_frames} frames at "
-        f"{DEFAULT_FPS:g} fps (the sampler's report has the real ones):"
+        f"{fps:g} fps (the sampler's report has the real ones):"
     ]
     before = -1
     for scene in scenes:
-        chunk = nearest_chunk(scene.start_second, chunk_frames, DEFAULT_FPS)
+        chunk = nearest_chunk(scene.start_second, chunk_frames, fps)
         over = f" over {scene.soft_chunks} chunks" if scene.soft_chunks else ""
         word = f" ({scene.transition or transition}{over})" if before >= 0 else ""
         clash = " - SAME CHUNK as the scene above, which the sampler refuses" if chunk == before else ""
-        start = chunk_start_second(chunk, chunk_frames, DEFAULT_FPS)
+        start = chunk_start_second(chunk, chunk_frames, fps)
         lines.append(f"{start:7.2f} s  chunk {chunk:4d}{word}  {scene.prompt}{clash}")
         before = chunk
     if scenes[-1].end_second is not None:

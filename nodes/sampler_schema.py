@@ -79,7 +79,11 @@ def sampler_schema() -> io.Schema:
             io.Conditioning.Input(
                 "positive", optional=True, tooltip="One prompt for the whole video, instead of a schedule."
             ),
-            fps_input("Pictures a second. Models move at natural speed at 16. Typical: 16", advanced=True),
+            fps_input(
+                "Pictures a second. 0 takes the model's own, at which it moves at natural speed: 16 for Wan 2.1, "
+                "24 for LongLive 2. Typical: 0",
+                of_model=True,
+            ),
             io.Combo.Input(
                 "noise",
                 options=list(NOISE_MODES),

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from headforcing_core.checkpoint.families import FOUR_STEPS
-from headforcing_core.geometry import LATENT_CHANNELS, TRAINED_FRAMES
+from headforcing_core.families.family import FOUR_STEPS
+from headforcing_core.families.self_forcing import SELF_FORCING
+from headforcing_core.geometry import WAN21
 
 from .deciding import decide
 from .latents import LATENT_SIZE
@@ -20,7 +21,7 @@ from .text_encoder import Texts
 from .world import World
 
 FIRST_TRAINING_SEED = 1_000_000  # seeds below are for tuning and reporting
-LEVELS = FOUR_STEPS[:-1]
+LEVELS = FOUR_STEPS.sigmas[:-1]
 _ANY_LEVEL, _LEAST = 0.2, 0.02  # share of chunks at a noise level between those of the sampler
 _SPOILED, _MOST_SPOILED = 0.5, 0.15  # share of clean chunks with some noise, and how much at most
 REREAD, _REREAD_CHUNKS = 0.3, 2  # share of windows in which the chunks before a change stand under the new prompt
@@ -53,10 +54,10 @@ class Batch:
 
 def make_batch(seed: int, step: int, size: int, chunk_frames: int, texts: Texts) -> Batch:
     """The batch of a step; the same for the same arguments."""
-    chunks = TRAINED_FRAMES // chunk_frames
+    chunks = SELF_FORCING.trained_frames // chunk_frames
     generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
     sigmas = draw_levels((size, chunks), generator)
-    noise = torch.randn((size, LATENT_CHANNELS, TRAINED_FRAMES, *LATENT_SIZE), generator=generator)
+    noise = torch.randn((size, WAN21.channels, SELF_FORCING.trained_frames, *LATENT_SIZE), generator=generator)
     windows, rows = [], []
     for place in range(size):
         world_seed = FIRST_TRAINING_SEED + (seed * 10_000_000 + step) * size + place

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from headforcing_core.geometry import SPACE_STRIDE
+from headforcing_core.geometry import WAN21
 
 from .latents import load_basis, world_latent
 from .prompts import Prompt, Scene, prompt_at
@@ -24,9 +24,9 @@ from .world import EVERY_LANDMARK, HEIGHT, SLOT, THING_ROWS, WIDTH, Slot, World,
 
 UNDECIDED = 0.5  # noise level from which on it is open what is there
 _STARTS = 64  # places for the thing to choose from
-_SKY_ROWS = THING_ROWS // SPACE_STRIDE  # of a latent
-_SLOT_COLUMNS = SLOT // SPACE_STRIDE
-_COLUMNS = WIDTH // SPACE_STRIDE
+_SKY_ROWS = THING_ROWS // WAN21.stride  # of a latent
+_SLOT_COLUMNS = SLOT // WAN21.stride
+_COLUMNS = WIDTH // WAN21.stride
 REACH = 8  # pixels of the thing on each side of its middle
 
 
@@ -125,7 +125,7 @@ def _cell(world: World, frame: int) -> tuple[int, int]:
 
 
 def _first_column(world: World, slot: Slot, frame: int) -> int:
-    return world.left_of(slot, last_picture(frame)) // SPACE_STRIDE
+    return world.left_of(slot, last_picture(frame)) // WAN21.stride
 
 
 def _visible(column: int) -> tuple[slice, slice]:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from headforcing_core.geometry import LATENT_CHANNELS, SPACE_STRIDE
+from headforcing_core.geometry import WAN21
 
 from .latents import Basis
 from .prompts import training_script
@@ -27,7 +27,7 @@ def new_vae() -> "WanVAE":
 
     vae = WanVAE(
         dim=DIM,
-        z_dim=LATENT_CHANNELS,
+        z_dim=WAN21.channels,
         dim_mult=[1, 2, 4, 4],
         num_res_blocks=2,
         attn_scales=[],
@@ -91,7 +91,7 @@ def decoder_batch(seed: int, basis: Basis, pairs: int) -> tuple[Tensor, Tensor]:
     world = World(seed, training_script(seed, 3))
     first = int(torch.randint(15, (), generator=generator)) if pairs else 0
     frames = range(first, first + 1 + 2 * pairs)
-    left = int(torch.randint((WIDTH - CROP) // SPACE_STRIDE + 1, (), generator=generator)) * SPACE_STRIDE
+    left = int(torch.randint((WIDTH - CROP) // WAN21.stride + 1, (), generator=generator)) * WAN21.stride
 
     def pictures(numbers: list[int]) -> Tensor:
         drawn = np.stack([world.picture(number) for number in numbers])

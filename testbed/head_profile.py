@@ -13,9 +13,10 @@ from random import Random
 import torch
 from torch import Tensor
 
-from headforcing_core.checkpoint.families import FOUR_STEPS
 from headforcing_core.checkpoint.fingerprint import weights_fingerprint
-from headforcing_core.geometry import LATENT_CHANNELS, TRAINED_FRAMES
+from headforcing_core.families.family import FOUR_STEPS
+from headforcing_core.families.self_forcing import SELF_FORCING
+from headforcing_core.geometry import WAN21
 from headforcing_core.heads.attention_masses import MassRecorder
 from headforcing_core.heads.measuring import Watch, measure, profiling_policy, watched_chunks
 from headforcing_core.heads.profile import HeadProfile
@@ -48,10 +49,10 @@ def watch(network: CausalWan, texts: Sequence[Tensor]) -> MassRecorder:
     recorder = MassRecorder(shape.layers, CHUNK_FRAMES, seed=_SEED)
     for number, text in enumerate(texts):
         watched = watched_chunks(_PROTOCOL, CHUNK_FRAMES, number, _SEED)
-        policy = profiling_policy(_PROTOCOL, CHUNK_FRAMES, TRAINED_FRAMES, watched[-1] + 1)
-        plan = RolloutPlan(policy, watched[-1] + 1, *LATENT_SIZE, FOUR_STEPS, (Segment(0, text[None]),))
+        policy = profiling_policy(_PROTOCOL, CHUNK_FRAMES, SELF_FORCING.trained_frames, watched[-1] + 1)
+        plan = RolloutPlan(policy, watched[-1] + 1, *LATENT_SIZE, FOUR_STEPS.sigmas, (Segment(0, text[None]),))
         memory = KVMemory(plan.memory_plan(labels), dense_attention, rotate, recorder)
-        noise = PerChunkNoise(_SEED + number, (1, LATENT_CHANNELS, CHUNK_FRAMES, *LATENT_SIZE))
+        noise = PerChunkNoise(_SEED + number, (1, WAN21.channels, CHUNK_FRAMES, *LATENT_SIZE))
         backbone = NetworkBackbone(network, memory)
         measure(backbone, memory, plan, noise, Watch(recorder, number, watched), lambda *_: None)
     return recorder

@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from headforcing_core.geometry import LATENT_CHANNELS, SPACE_STRIDE
+from headforcing_core.geometry import WAN21
 
 from .prompts import training_script
 from .world import HEIGHT, WIDTH, World, last_picture
 
 BASIS_FILE = Path(__file__).parent / "models" / "latent_basis.safetensors"
-LATENT_SIZE = (HEIGHT // SPACE_STRIDE, WIDTH // SPACE_STRIDE)
+LATENT_SIZE = (HEIGHT // WAN21.stride, WIDTH // WAN21.stride)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def fit_basis(worlds: int = 2000) -> Basis:
     patches = _patches(torch.stack(pictures)).flatten(0, -2).double()
     mean = patches.mean(dim=0)
     _, spread, directions = torch.linalg.svd(patches - mean, full_matrices=False)
-    spread, directions = spread[:LATENT_CHANNELS] / len(patches) ** 0.5, directions[:LATENT_CHANNELS]
+    spread, directions = spread[: WAN21.channels] / len(patches) ** 0.5, directions[: WAN21.channels]
     directions = directions * directions.abs().max(dim=1, keepdim=True).values.sign()
     scale = spread.sqrt() / spread.mean().sqrt() / spread  # halfway: the square root of the spread is left
     encode, decode = directions * scale[:, None], directions.T / scale
@@ -73,12 +73,12 @@ def _training_picture(seed: int) -> np.ndarray:
 
 
 def _patches(pictures: Tensor) -> Tensor:
-    split = pictures.unflatten(1, (-1, SPACE_STRIDE)).unflatten(3, (-1, SPACE_STRIDE))
+    split = pictures.unflatten(1, (-1, WAN21.stride)).unflatten(3, (-1, WAN21.stride))
     return split.permute(0, 1, 3, 2, 4, 5).flatten(3)  # (frames, rows, columns, 192)
 
 
 def _from_patches(patches: Tensor) -> Tensor:
-    split = patches.unflatten(-1, (SPACE_STRIDE, SPACE_STRIDE, 3))
+    split = patches.unflatten(-1, (WAN21.stride, WAN21.stride, 3))
     return split.permute(0, 1, 3, 2, 4, 5).flatten(1, 2).flatten(2, 3)
 
 

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
-from headforcing_core.checkpoint.families import FOUR_STEPS
-from headforcing_core.geometry import PATCH, TRAINED_FRAMES
+from headforcing_core.families.family import FOUR_STEPS
+from headforcing_core.families.self_forcing import SELF_FORCING
+from headforcing_core.geometry import PATCH
 from headforcing_core.heads.profile_file import load_profile
 from headforcing_core.kv_memory.attention import dense_attention
 from headforcing_core.kv_memory.memory import KVMemory
@@ -57,8 +58,8 @@ def middle_keys(network: CausalWan, seed: int) -> list[Tensor]:
     layers = range(len(labels))
     segments = segments_of(script, texts, CHUNK_FRAMES, TRANSITION)
     finished = FinishedChunks(len(truth), lambda chunk: truth[chunk])
-    policy = fit_policy(PRESETS["uniform_21"], CHUNK_FRAMES, TRAINED_FRAMES, FRAMES)
-    plan = RolloutPlan(policy, len(truth), *LATENT_SIZE, FOUR_STEPS, segments, finished=finished)
+    policy = fit_policy(PRESETS["uniform_21"], CHUNK_FRAMES, SELF_FORCING.trained_frames, FRAMES)
+    plan = RolloutPlan(policy, len(truth), *LATENT_SIZE, FOUR_STEPS.sigmas, segments, finished=finished)
     memory = KVMemory(replace(plan.memory_plan(labels), capture=tuple(layers)), dense_attention, rotate)
     noise = PerChunkNoise(seed, tuple(truth[0].shape))
     backbone = NetworkBackbone(network, memory, half=True)

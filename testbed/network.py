@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, pad, rms_norm
 
-from headforcing_core.geometry import LATENT_CHANNELS, PATCH
+from headforcing_core.geometry import PATCH, WAN21
 
 HEAD_DIM, FREQ_DIM, THETA, EPS = 128, 256, 10000.0, 1e-6
 TIMESTEPS = 1000.0
@@ -101,7 +101,7 @@ class Head(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.head = nn.Linear(width, PATCH * PATCH * LATENT_CHANNELS)
+        self.head = nn.Linear(width, PATCH * PATCH * WAN21.channels)
         self.modulation = nn.Parameter(torch.zeros(1, 2, width))
 
 
@@ -112,7 +112,7 @@ class CausalWan(nn.Module):
         super().__init__()
         width = shape.width
         self.shape = shape
-        self.patch_embedding = nn.Conv3d(LATENT_CHANNELS, width, (1, PATCH, PATCH), (1, PATCH, PATCH))
+        self.patch_embedding = nn.Conv3d(WAN21.channels, width, (1, PATCH, PATCH), (1, PATCH, PATCH))
         self.text_embedding = nn.Sequential(
             nn.Linear(shape.text_dim, width), nn.GELU(approximate="tanh"), nn.Linear(width, width)
         )
@@ -185,7 +185,7 @@ class CausalWan(nn.Module):
     def _flow(self, x: Tensor, time: Tensor, grid: tuple[int, int, int]) -> Tensor:
         shift, scale = (time[:, :, None] + self.head.modulation).unsqueeze(3).unbind(2)
         flow = self.head.head(_plain_norm(x) * (1 + scale) + shift).float()  # (batch, groups, tokens, patch)
-        flow = flow.flatten(1, 2).unflatten(1, grid).unflatten(4, (PATCH, PATCH, LATENT_CHANNELS))
+        flow = flow.flatten(1, 2).unflatten(1, grid).unflatten(4, (PATCH, PATCH, WAN21.channels))
         return flow.permute(0, 6, 1, 2, 4, 3, 5).flatten(5).flatten(3, 4)
 
 

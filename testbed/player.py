@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from headforcing_core.checkpoint.families import FOUR_STEPS
-from headforcing_core.geometry import LATENT_CHANNELS, PATCH, TRAINED_FRAMES
+from headforcing_core.families.family import FOUR_STEPS
+from headforcing_core.families.self_forcing import SELF_FORCING
+from headforcing_core.geometry import PATCH, WAN21
 from headforcing_core.kv_memory.attention import dense_attention
 from headforcing_core.kv_memory.memory import KVMemory
 from headforcing_core.kv_memory.rope import rotate
@@ -104,10 +105,10 @@ def play_segments(
         ready = film.given.split(film.chunk_frames, dim=2)
         finished = FinishedChunks(len(ready), lambda chunk: ready[chunk])
     choose = film.choose and film.choose(made)
-    fitted = fit_policy(policy, film.chunk_frames, TRAINED_FRAMES, film.chunks * film.chunk_frames)
-    plan = RolloutPlan(fitted, film.chunks, *LATENT_SIZE, FOUR_STEPS, segments, finished=finished, choose=choose)
+    fitted = fit_policy(policy, film.chunk_frames, SELF_FORCING.trained_frames, film.chunks * film.chunk_frames)
+    plan = RolloutPlan(fitted, film.chunks, *LATENT_SIZE, FOUR_STEPS.sigmas, segments, finished=finished, choose=choose)
     memory = KVMemory(plan.memory_plan(labels), dense_attention, rotate)
-    noise = PerChunkNoise(film.seed, (1, LATENT_CHANNELS, film.chunk_frames, *LATENT_SIZE))
+    noise = PerChunkNoise(film.seed, (1, WAN21.channels, film.chunk_frames, *LATENT_SIZE))
     for chunk in rollout(NetworkBackbone(network, memory, half), memory, plan, noise):
         made.append(chunk)
     return made

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from itertools import product
 from random import Random
 
-from headforcing_core.geometry import TRAINED_FRAMES
+from headforcing_core.families.self_forcing import SELF_FORCING
 
 SHAPES = ("ball", "box", "triangle")
 COLOURS = ("red", "yellow", "green", "blue", "purple", "white")
@@ -70,7 +70,7 @@ def script_of(prompts: Sequence[Prompt], chunk_frames: int) -> Script:
     return tuple(Scene(index * chunk_frames, prompts[index]) for index in starts)
 
 
-def training_script(seed: int, chunk_frames: int, frames: int = TRAINED_FRAMES) -> Script:
+def training_script(seed: int, chunk_frames: int, frames: int = SELF_FORCING.trained_frames) -> Script:
     """A random script whose camera turns back often, and which often returns to a place, so that what left the view
     comes back within the window; at times something else changes too."""
     rng = Random(f"script {seed}")

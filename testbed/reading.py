@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from headforcing_core.geometry import SPACE_STRIDE, TIME_STRIDE
+from headforcing_core.geometry import TIME_STRIDE, WAN21
 
 from .deciding import REACH, thing_kernel
 from .latents import load_basis
@@ -77,7 +77,7 @@ def read_thing(picture: Tensor) -> Thing | None:
     kernels = torch.stack([thing_kernel(shape) for shape in SHAPES])[:, None]
     alike = conv2d(seen[:, None], kernels, padding=REACH)  # (colours, shapes, rows, columns)
     size = torch.einsum("ci,syxij,cj->csyx", tints, _kept_of_things(), tints)
-    size = size.tile(1, 1, THING_ROWS // SPACE_STRIDE, WIDTH // SPACE_STRIDE)
+    size = size.tile(1, 1, THING_ROWS // WAN21.stride, WIDTH // WAN21.stride)
     gain = 2 * alike - size  # of what it leaves unexplained, how much less than plain sky does
     colour, shape, y, x = (int(each) for each in torch.unravel_index(gain.argmax(), gain.shape))
     if gain[colour, shape, y, x] < CLEAR * size[colour, shape, y, x]:
@@ -121,8 +121,8 @@ def _kept_of_things() -> Tensor:
     of one shape than of another."""
     basis = load_basis()
     plain = torch.zeros(1, THING_ROWS, WIDTH, 3)
-    found = torch.empty(len(SHAPES), SPACE_STRIDE, SPACE_STRIDE, 3, 3)
-    for shape, y, x in product(range(len(SHAPES)), range(SPACE_STRIDE), range(SPACE_STRIDE)):
+    found = torch.empty(len(SHAPES), WAN21.stride, WAN21.stride, 3, 3)
+    for shape, y, x in product(range(len(SHAPES)), range(WAN21.stride), range(WAN21.stride)):
         cover = thing_cover(SHAPES[shape], WIDTH / 2 + x + 0.5, THING_ROWS / 2 + y + 0.5)[:THING_ROWS]
         drawn = torch.from_numpy(cover.astype(np.float32))[..., None] * torch.eye(3)[:, None, None]
         kept = (basis.pictures(basis.latent(drawn)) - basis.pictures(basis.latent(plain))).flatten(1)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from headforcing_core.geometry import TRAINED_FRAMES
+from headforcing_core.families.self_forcing import SELF_FORCING
 from headforcing_core.heads.rules import label_heads
 from headforcing_core.policy.presets import PRESETS
 
@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m testbed.sheet", description=__doc__, allow_abbrev=False)
     parser.add_argument("out", type=Path)
     parser.add_argument("--weights", type=Path, default=MODEL_FILE, help="or the state.safetensors of a training")
-    parser.add_argument("--chunks", type=int, default=TRAINED_FRAMES // CHUNK_FRAMES)
+    parser.add_argument("--chunks", type=int, default=SELF_FORCING.trained_frames // CHUNK_FRAMES)
     parser.add_argument("--true-chunks", type=int, default=0, help="chunks of the truth that the video begins with")
     parser.add_argument("--preset", default="full", choices=PRESETS)
     parser.add_argument("--rope", default="absolute")

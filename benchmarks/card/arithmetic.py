@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from benchmarks.shared.host_process import HEAD_DIM, WanShape
 from benchmarks.shared.stage import CHUNK_FRAMES, FOUR_STEPS
 from benchmarks.shared.tables import Row
-from headforcing_core.geometry import LATENT_CHANNELS, PATCH, TRAINED_FRAMES, first_compressed_chunk
+from headforcing_core.families.self_forcing import SELF_FORCING
+from headforcing_core.geometry import PATCH, WAN21, first_compressed_chunk
 from headforcing_core.kv_memory.rope import temporal_pairs
 from headforcing_core.policy.head_types import Labels
 from headforcing_core.policy.presets import PRESETS
@@ -69,7 +70,7 @@ class Task:
     def warm_up_bytes(self, policy: str, element_bytes: int) -> int:
         """Most that the buffers of all heads take in warm-up, with the chunk's places and the unturned part of keys."""
         start = PRESETS[policy].compress_from_chunk
-        last = (start if start > 0 else first_compressed_chunk(CHUNK_FRAMES, TRAINED_FRAMES)) - 1
+        last = (start if start > 0 else first_compressed_chunk(CHUNK_FRAMES, SELF_FORCING.trained_frames)) - 1
         frames = CHUNK_FRAMES * (last + 1) * self.shape.layers * self.shape.heads
         return frames * self._stored_bytes(element_bytes)
 
@@ -83,7 +84,7 @@ class Task:
     def _work(self, frame_heads: int, text_passes: float) -> Work:
         d, f, layers = self.shape.dim, self.shape.ffn_dim, self.shape.layers
         rows, text = self.rows, self.text_tokens
-        ends = 2 * rows * LATENT_CHANNELS * PATCH**2 * d * 2  # into tokens and out of them
+        ends = 2 * rows * WAN21.channels * PATCH**2 * d * 2  # into tokens and out of them
         to_text = text_passes * layers * 2 * 2 * text * d * d + 2 * text * (self.text_dim + d) * d
         linear = {
             "square": layers * 6 * 2 * rows * d * d + to_text + ends,
@@ -104,7 +105,7 @@ class Task:
 def arithmetic_rows(task: Task, policies: tuple[str, ...], element_bytes: int) -> list[Row]:
     """The table: a row for each policy, and for the host's own sampler at the last of its first 21 frames."""
     uniform = task.work("uniform_21").total
-    last = TRAINED_FRAMES // CHUNK_FRAMES - 1
+    last = SELF_FORCING.trained_frames // CHUNK_FRAMES - 1
     rows = [_row(policy, task.work(policy), uniform) for policy in policies]
     for row, policy in zip(rows, policies, strict=True):
         row |= {
@@ -113,7 +114,8 @@ def arithmetic_rows(task: Task, policies: tuple[str, ...], element_bytes: int) -
             "most in warm-up GB": task.warm_up_bytes(policy, element_bytes) / GIGA,
         }
     own = _row(f"host's own, chunk {last}", task.own_work(last), uniform)
-    held = TRAINED_FRAMES * task.shape.layers * task.shape.heads * 2 * task.tokens * HEAD_DIM * element_bytes
+    head_frames = SELF_FORCING.trained_frames * task.shape.layers * task.shape.heads
+    held = head_frames * 2 * task.tokens * HEAD_DIM * element_bytes
     return [*rows, own | {"history KV GB": held / GIGA, "beside GB": None, "most in warm-up GB": None}]
 
 

@@ -15,7 +15,7 @@ from benchmarks.card.workbench import NEEDS_CUDA, Workbench
 from benchmarks.shared.stage import CHUNK_FRAMES
 from benchmarks.shared.stopwatch import seconds_per_call
 from benchmarks.shared.tables import Row
-from headforcing_core.geometry import TRAINED_FRAMES
+from headforcing_core.families.self_forcing import SELF_FORCING
 from headforcing_core.kv_memory.attention import Attention, dense_attention
 from headforcing_core.policy.head_types import HEAD_TYPES
 from headforcing_core.policy.presets import PRESETS
@@ -126,7 +126,7 @@ def _heads(bench: Workbench) -> list[Row]:
     kernels = attention_kernels(bench)
     rows = [
         _attention(bench, place, name, kernel, heads, frames)
-        for place, heads, frames in (("every head", every, TRAINED_FRAMES), *_usual_groups(bench))
+        for place, heads, frames in (("every head", every, SELF_FORCING.trained_frames), *_usual_groups(bench))
         for name, kernel in kernels.items()
     ]
     rates = bench.findings.rates

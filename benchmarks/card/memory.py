@@ -14,7 +14,8 @@ from benchmarks.card.workbench import IN_8_BITS, NEEDS_CUDA, POLICIES, Workbench
 from benchmarks.shared.stage import CHUNK_FRAMES
 from benchmarks.shared.stopwatch import take
 from benchmarks.shared.tables import Row
-from headforcing_core.geometry import TRAINED_FRAMES, first_compressed_chunk
+from headforcing_core.families.self_forcing import SELF_FORCING
+from headforcing_core.geometry import first_compressed_chunk
 from headforcing_core.policy.presets import PRESETS
 
 GIGA = 1e9
@@ -42,8 +43,8 @@ def _memory_row(bench: Workbench, policy: str) -> Row:
     most = LIMITS.get(policy)
     decode = inside_a_video(bench) if bench.on_card else None
     start = PRESETS[policy].compress_from_chunk
-    compressed = start if start > 0 else first_compressed_chunk(CHUNK_FRAMES, TRAINED_FRAMES)
-    full = first_compressed_chunk(CHUNK_FRAMES, TRAINED_FRAMES) + 2  # by now every tier is
+    compressed = start if start > 0 else first_compressed_chunk(CHUNK_FRAMES, SELF_FORCING.trained_frames)
+    full = first_compressed_chunk(CHUNK_FRAMES, SELF_FORCING.trained_frames) + 2  # by now every tier is
     made_by_model = {0, compressed - 1, compressed, compressed + 1, full}
     rolling = bench.rolling(policy, compressed, lambda chunk: chunk in made_by_model)
     ends = (compressed, full + 1)

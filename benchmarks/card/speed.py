@@ -17,7 +17,7 @@ from benchmarks.shared.parts import ATTENTION, LINEAR, PARTS, TEXT, WORK, watche
 from benchmarks.shared.stage import CHUNK_FRAMES, Rolling
 from benchmarks.shared.stopwatch import Stopwatch, Taken, in_turns, ratios, take
 from benchmarks.shared.tables import Row, say
-from headforcing_core.geometry import TRAINED_FRAMES
+from headforcing_core.families.self_forcing import SELF_FORCING
 
 WARM = 3
 LENGTH_POLICY = WAYS_POLICY = "paper"
@@ -137,7 +137,7 @@ def measure_own_sampler(bench: Workbench) -> None:
     task = bench.task
     say("  building the host's own model")
     on = OwnSamplerModel(task.shape.layers, task.shape.heads, bench.size, task.text_tokens, task.text_dim)
-    chunks = TRAINED_FRAMES // CHUNK_FRAMES
+    chunks = SELF_FORCING.trained_frames // CHUNK_FRAMES
     theirs: list[list[Taken]] = []
     for chunk in range(chunks):
         at = OwnSamplerAt(on, chunk)

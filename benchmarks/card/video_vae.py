@@ -13,7 +13,7 @@ from benchmarks.card.workbench import Workbench
 from benchmarks.shared.host_process import pack_module
 from benchmarks.shared.stage import CHUNK_FRAMES
 from benchmarks.shared.tables import say
-from headforcing_core.geometry import LATENT_CHANNELS
+from headforcing_core.geometry import WAN21
 
 if TYPE_CHECKING:
     from comfy.sd import VAE
@@ -25,7 +25,7 @@ DecodeChunk = Callable[[Tensor], Tensor]
 def made_up_latent(bench: Workbench) -> Tensor:
     """Of a chunk."""
     generator = torch.Generator().manual_seed(51)
-    return torch.randn(1, LATENT_CHANNELS, CHUNK_FRAMES, *bench.size.latent, generator=generator)
+    return torch.randn(1, WAN21.channels, CHUNK_FRAMES, *bench.size.latent, generator=generator)
 
 
 def new_decoder(bench: Workbench) -> Any:
@@ -65,7 +65,7 @@ def empty_wan_vae(width: int) -> torch.nn.Module:
     with torch.device("meta"):
         return WanVAE(
             dim=width,
-            z_dim=LATENT_CHANNELS,
+            z_dim=WAN21.channels,
             dim_mult=[1, 2, 4, 4],
             num_res_blocks=2,
             attn_scales=[],

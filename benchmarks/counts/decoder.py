@@ -17,7 +17,7 @@ from benchmarks.counts.on_meta import META
 from benchmarks.shared.host_process import pack_module
 from benchmarks.shared.stage import CHUNK_FRAMES, Size
 from benchmarks.shared.tables import Row
-from headforcing_core.geometry import LATENT_CHANNELS
+from headforcing_core.geometry import WAN21
 
 if TYPE_CHECKING:
     from comfy.sd import VAE
@@ -35,7 +35,7 @@ def decoder_rows(size: Size, width: int) -> list[Row]:
         if hasattr(module, "optimized_attention"):
             module.__dict__["optimized_attention"] = partial(_attention, counting)
     decoder = pack_module("host.chunk_decoder").ChunkDecoder(vae)
-    latent = torch.empty(1, LATENT_CHANNELS, CHUNK_FRAMES, *size.latent, device=META)
+    latent = torch.empty(1, WAN21.channels, CHUNK_FRAMES, *size.latent, device=META)
     rows: list[Row] = []
     with patch.object(comfy.model_management, "load_models_gpu", lambda *given, **named: None), counting:
         for phase in PHASES:

@@ -19,7 +19,7 @@ from torch import Tensor
 from benchmarks.counts.counting import ATTENTION, Counting
 from benchmarks.shared.host_process import empty_model, model_shape
 from benchmarks.shared.stage import CHUNK_FRAMES, Size, Stage
-from headforcing_core.geometry import LATENT_CHANNELS
+from headforcing_core.geometry import WAN21
 from headforcing_core.kv_memory.memory import KVMemory
 from headforcing_core.policy.head_types import Labels
 from headforcing_core.rollout.loop import Recipe
@@ -104,7 +104,7 @@ class MetaStage(Stage):
         """One pass of the model; what is seen stays as it was."""
         phase = COMMIT if sigma is CLEAN else LATER if self._passes else FIRST
         self._passes += 1
-        latent = torch.empty(1, LATENT_CHANNELS, CHUNK_FRAMES, *self.size.latent, dtype=DTYPE, device=META)
+        latent = torch.empty(1, WAN21.channels, CHUNK_FRAMES, *self.size.latent, dtype=DTYPE, device=META)
         text = torch.empty(1, TEXT_TOKENS, TEXT_DIM, dtype=DTYPE, device=META)
         time = torch.empty(1, device=META)
         with self.counting.within(phase):

@@ -36,7 +36,7 @@ from benchmarks.shared.stage import (
 )
 from benchmarks.shared.stopwatch import Stopwatch, in_turns
 from benchmarks.shared.tables import Cell, Findings, Row, Target, add_common_options, counted, labels_from, say
-from headforcing_core.geometry import LATENT_CHANNELS
+from headforcing_core.geometry import WAN21
 from headforcing_core.kv_memory.memory import KVMemory
 from headforcing_core.policy.presets import PRESETS
 from headforcing_core.rollout.history import History
@@ -175,7 +175,7 @@ def _standing(stage: Stage, policy: str, start: int, sigmas: tuple[float, ...]) 
 
 def _file(size: Size, rounds: int) -> float:
     """Milliseconds in which a chunk is kept, on the disk of temporary files."""
-    latent: Tensor = torch.randn(1, LATENT_CHANNELS, CHUNK_FRAMES, *size.latent)
+    latent: Tensor = torch.randn(1, WAN21.channels, CHUNK_FRAMES, *size.latent)
     with tempfile.TemporaryDirectory() as folder:
         store = store_at(Path(folder) / "run", 1, ())
         taken = in_turns({"": lambda: store.append(latent, ())}, 1, rounds)

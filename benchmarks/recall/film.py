@@ -15,7 +15,7 @@ from benchmarks.recall.telling import Look
 from benchmarks.shared.host_process import pack_module
 from benchmarks.shared.stage import Size
 from benchmarks.shared.tables import say
-from headforcing_core.geometry import LATENT_CHANNELS
+from headforcing_core.geometry import WAN21
 from headforcing_core.kv_memory.memory import KVMemory
 from headforcing_core.policy.fitting import fit_policy
 from headforcing_core.policy.head_types import Labels
@@ -85,7 +85,7 @@ def looks_of(model: ModelPatcher, clip: CLIP, film: Film) -> list[Look]:
     backbone = host.HostBackbone(model, film.seed)
     memory = KVMemory(plan.memory_plan(film.labels), backbone.attention, host.rotate)
     expected = memory.plan.expected_bytes(of_host.frame_of_head(model, film.size.tokens))
-    noise = PerChunkNoise(film.seed, (1, LATENT_CHANNELS, n, *film.size.latent))
+    noise = PerChunkNoise(film.seed, (1, WAN21.channels, n, *film.size.latent))
     scenes = [scene for scene in film.scenes for _ in range(each)]
     with torch.inference_mode(), _recorded(scenes) as looks, backbone.reading(memory, expected):
         for chunk in rollout(backbone, memory, plan, noise):

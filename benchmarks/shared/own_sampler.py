@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.shared.host_process import TEXT_DIM, build_model, make_text, model_shape
 from benchmarks.shared.stage import CHUNK_FRAMES, Size
-from headforcing_core.geometry import LATENT_CHANNELS
+from headforcing_core.geometry import WAN21
 
 if TYPE_CHECKING:
     from comfy.ldm.wan.ar_model import CausalWanModel
@@ -62,7 +62,7 @@ class OwnSamplerAt:
         """Make the chunk: the sampler's whole function through the guider, four steps and the pass that commits."""
         import comfy.samplers
 
-        noise = torch.zeros(1, LATENT_CHANNELS, CHUNK_FRAMES, *self._on.size.latent)
+        noise = torch.zeros(1, WAN21.channels, CHUNK_FRAMES, *self._on.size.latent)
         levels = comfy.samplers.calculate_sigmas(self._on.model.get_model_object("model_sampling"), "simple", 4)
         sampler = comfy.samplers.ksampler("ar_video", {"num_frame_per_block": CHUNK_FRAMES})
         guider = comfy.samplers.CFGGuider(self._on.model)

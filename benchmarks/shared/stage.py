@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.shared.host_process import TEXT_DIM, build_model, make_text, model_shape
-from headforcing_core.geometry import LATENT_CHANNELS, TRAINED_FRAMES, latent_size, tokens_per_frame
+from headforcing_core.families.self_forcing import SELF_FORCING
+from headforcing_core.geometry import WAN21, latent_size, tokens_per_frame
 from headforcing_core.kv_memory.attention import Attention
 from headforcing_core.kv_memory.memory import KVMemory
 from headforcing_core.policy.cache_policy import CachePolicy
@@ -110,7 +111,7 @@ class _NoiseForModel:
     """Noise for the chunks that the model makes, nothing for the others, which do not read it."""
 
     def __init__(self, stage: Stage, runs_model: RunsModel) -> None:
-        shape = (1, LATENT_CHANNELS, CHUNK_FRAMES, *stage.size.latent)
+        shape = (1, WAN21.channels, CHUNK_FRAMES, *stage.size.latent)
         self._noise, self._none, self._runs_model = PerChunkNoise(0, shape, pins=True), torch.zeros(shape), runs_model
 
     def initial(self, chunk: int) -> Tensor:
@@ -140,7 +141,7 @@ class Rolling:
         self._rotates_all = rotates_all
         self.chunk = 0
         self.attention: Attention = stage.backbone.attention
-        self.fitted: FittedPolicy = fit_policy(policy, CHUNK_FRAMES, TRAINED_FRAMES, chunks * CHUNK_FRAMES)
+        self.fitted: FittedPolicy = fit_policy(policy, CHUNK_FRAMES, SELF_FORCING.trained_frames, chunks * CHUNK_FRAMES)
         levels = sigmas or stage.sigmas
         plan = RolloutPlan(self.fitted, chunks, *stage.size.latent, levels, (Segment(0, stage.text),))
         alike = tuple(("memory",) * len(layer) for layer in stage.labels)

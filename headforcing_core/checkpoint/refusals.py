@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ..geometry import LATENT_CHANNELS
+from ..geometry import WAN21
 
 WANTED = "Load a Wan 2.1 text-to-video checkpoint of the Self-Forcing kind, for example self_forcing_dmd.pt."
 
@@ -80,9 +80,9 @@ def refuse_others(tensors: Mapping[str, Tensor], file_name: str) -> None:
 
 def _refuse_channels(patch_embedding: Tensor, file_name: str) -> None:
     channels = patch_embedding.shape[1] if patch_embedding.ndim == 5 else 0
-    if channels != LATENT_CHANNELS:
+    if channels != WAN21.channels:
         kind = {36: "an image-to-video model", 48: "a Wan 2.2 5B model"}.get(channels, "another architecture")
         raise ValueError(
             f"{file_name} takes {channels} latent channels: {kind}. Wan 2.1 text-to-video takes "
-            f"{LATENT_CHANNELS}. {WANTED}"
+            f"{WAN21.channels}. {WANTED}"
         )

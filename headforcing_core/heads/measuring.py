@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..geometry import TRAINED_FRAMES, chunks_for, frames_for, pixel_frames_for
+from ..families.self_forcing import SELF_FORCING
+from ..geometry import chunks_for, frames_for, pixel_frames_for
 from ..kv_memory.memory import KVMemory
 from ..policy.cache_policy import CachePolicy
 from ..policy.fitting import FittedPolicy, fit_policy
@@ -42,7 +43,7 @@ def watched_chunks(protocol: str, chunk_frames: int, prompt: int, seed: int) -> 
     """
     if protocol == "fast":
         first = -(-FAST_FIRST_FRAME // chunk_frames)
-        chunks = tuple(range(first, TRAINED_FRAMES // chunk_frames))
+        chunks = tuple(range(first, SELF_FORCING.trained_frames // chunk_frames))
     elif protocol == "paper":
         total = chunks_for(frames_for(pixel_frames_for(PAPER_SECONDS, PAPER_FPS)), chunk_frames)
         generator = torch.Generator().manual_seed((seed * 1000003 + prompt) % 2**63)
@@ -52,7 +53,7 @@ def watched_chunks(protocol: str, chunk_frames: int, prompt: int, seed: int) -> 
         raise ValueError(f"protocol is {protocol!r}. Known are {', '.join(PROTOCOLS)}. Choose one of them.")
     if not chunks:
         raise ValueError(
-            f"chunk_frames is {chunk_frames}. Nothing is left to measure within {TRAINED_FRAMES} frames. "
+            f"chunk_frames is {chunk_frames}. Nothing is left to measure within {SELF_FORCING.trained_frames} frames. "
             "Use a chunk of 1 to 6 frames."
         )
     return chunks

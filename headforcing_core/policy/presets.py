@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ..geometry import TRAINED_FRAMES
+from ..families.self_forcing import SELF_FORCING
 from .cache_policy import CachePolicy
 from .tiers import Tiers
 
@@ -21,7 +21,7 @@ PRESETS: Mapping[str, CachePolicy] = {
     "max": replace(_PAPER, name="max", memory=Tiers(3, 9, 6)),
     "uniform": _every_head("uniform", Tiers(3, 0, 7)),
     "uniform_21": _every_head("uniform_21", Tiers(3, 0, 15)),
-    "full": replace(_every_head("full", Tiers(0, 0, TRAINED_FRAMES)), keep_everything=True),
+    "full": replace(_every_head("full", Tiers(0, 0, SELF_FORCING.trained_frames)), keep_everything=True),
     "recall": _RECALL,
     "tiny": replace(_RECALL, name="tiny", kv_precision="int8"),
 }

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ..geometry import DEFAULT_FPS
+from ..families.self_forcing import SELF_FORCING
 from .scenes import ScheduleError, shown_line, shown_prompt, written_second
 from .times import CLOCK, TIME, TO, WITH_UNIT, is_bare, plain_signs, seconds_of
 from .written_text import Line
@@ -70,12 +70,12 @@ def _plain(text: str) -> str:
 
 def _right(cues: Sequence[_Cue]) -> str:
     frames = all(is_bare(cue.time) for cue in cues)
-    seconds = [seconds_of(cue.time) / (DEFAULT_FPS if frames else 1) for cue in cues]
+    seconds = [seconds_of(cue.time) / (SELF_FORCING.fps if frames else 1) for cue in cues]
     lines = [
         f"[{written_second(0 if cue is cues[0] else second)}s] {shown_prompt(cue.prompt, 40) or '...'}"
         for cue, second in zip(cues[:2], seconds, strict=False)
     ]
-    counted = f" ({cues[1].time} frames at {DEFAULT_FPS:g} fps)" if frames and len(cues) > 1 else ""
+    counted = f" ({cues[1].time} frames at {SELF_FORCING.fps:g} fps)" if frames and len(cues) > 1 else ""
     return ", next line ".join(lines) + counted
 
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from ..geometry import DEFAULT_FPS
+from ..families.self_forcing import SELF_FORCING
 from .foreign_schedules import check_foreign
 from .prompt_habits import address_notes, line_notes, prompt_notes
 from .scenes import Scene, ScheduleError, shown_line, shown_prompt, written_second
@@ -138,8 +138,8 @@ def _scene(lines: Sequence[Line], header: _Header, above: Sequence[Scene], trans
 def _time_for(inside: str, second: str, prompt: str) -> str:
     """A right line in place of one whose brackets hold no time, of what stands in them."""
     if is_bare(inside):
-        frames = written_second(float(inside) / DEFAULT_FPS)
-        counted = f"; or [{frames}s], if {inside} counts frames at {DEFAULT_FPS:g} fps" if float(inside) else ""
+        frames = written_second(float(inside) / SELF_FORCING.fps)
+        counted = f"; or [{frames}s], if {inside} counts frames at {SELF_FORCING.fps:g} fps" if float(inside) else ""
         return f"[{inside}s] {prompt}{counted}"
     if comma := _COMMA.fullmatch(inside):
         ranged = f"; or [{comma[1]}-{comma[2]}s], from - to" if int(comma[1]) < int(comma[2]) else ""

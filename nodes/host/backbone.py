@@ -21,13 +21,13 @@ from comfy.ldm.wan.ar_model import CausalWanModel
 from comfy.ldm.wan.model import WanModel, WanSelfAttention
 from torch import Tensor
 
-from ...headforcing_core.geometry import LATENT_CHANNELS
+from ...headforcing_core.families.table import fitting_families
 from ...headforcing_core.kv_memory.memory import KVMemory
 from ...headforcing_core.rollout.loop import Recipe
 from ...headforcing_core.rollout.passes import CLEAN
 from .attention_choice import attention_for, preferred_by
 from .guidance import check_attention_patches, without_guidance
-from .model import self_attention_of, wan_of
+from .model import channels_of, self_attention_of, wan_of
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -47,10 +47,11 @@ def check_backbone(model: ModelPatcher) -> None:
         raise ValueError(
             f"The model is a {kind}. The chunk loop feeds Wan 2.1 text-to-video models only. Connect Load AR Model."
         )
-    if wan.patch_embedding.in_channels != LATENT_CHANNELS:
+    channels = channels_of(model)
+    if not fitting_families(channels):
         raise ValueError(
-            f"The model takes {wan.patch_embedding.in_channels} latent channels. Wan 2.1 text-to-video takes "
-            f"{LATENT_CHANNELS}. Connect Load AR Model with a Self-Forcing checkpoint."
+            f"The model takes {channels.given} latent channels and makes {channels.made}, as no known family of AR "
+            "models does. Connect Load AR Model with a Self-Forcing checkpoint."
         )
     missing = [name for name in _MODULE_NAMES if not hasattr(wan.blocks[0].self_attn, name)]
     if missing:

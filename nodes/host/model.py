@@ -8,9 +8,9 @@ import comfy.model_management
 from comfy.ldm.wan.model import WanModel, WanSelfAttention
 from torch import Tensor
 
-from ...headforcing_core.checkpoint.families import ARFacts, assumed_facts
+from ...headforcing_core.checkpoint.ar_facts import ARFacts, assumed_facts
 from ...headforcing_core.checkpoint.fingerprint import shapes_fingerprints
-from ...headforcing_core.geometry import LATENT_CHANNELS
+from ...headforcing_core.families.table import Channels
 from ...headforcing_core.kv_memory.memory_plan import FrameOfHead
 
 if TYPE_CHECKING:
@@ -32,7 +32,13 @@ def facts_of(model: ModelPatcher) -> ARFacts:
         return facts
     shapes = {name: tuple(value.shape) for name, value in wan_of(model).state_dict().items()}
     fingerprint, *older = shapes_fingerprints(shapes)
-    return assumed_facts(fingerprint, tuple(older))
+    return assumed_facts(fingerprint, tuple(older), channels_of(model))
+
+
+def channels_of(model: ModelPatcher) -> Channels:
+    """Channels that the model is given and makes."""
+    wan = wan_of(model)
+    return Channels(wan.patch_embedding.in_channels, wan.out_dim)
 
 
 def layers_and_heads(model: ModelPatcher) -> tuple[int, int]:
@@ -53,7 +59,8 @@ def weights_bytes(model: ModelPatcher) -> int:
 
 def pass_bytes(model: ModelPatcher, frames: int, latent_size: tuple[int, int]) -> int:
     """Bytes that one pass over so many frames takes beside weights and KV memory, as the host reckons."""
-    return round(model.model.memory_required([1, LATENT_CHANNELS, frames, *latent_size]))
+    channels = wan_of(model).out_dim
+    return round(model.model.memory_required([1, channels, frames, *latent_size]))
 
 
 def text_width(model: ModelPatcher) -> int:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import folder_paths
 from safetensors import SafetensorError
 
-from ...headforcing_core.checkpoint.families import ARFacts
+from ...headforcing_core.checkpoint.ar_facts import ARFacts
 from ...headforcing_core.files.disk_room import reason_of
 from ...headforcing_core.files.plain_names import LONGEST_NAME, check_plain_name
 from ...headforcing_core.heads.profile import HeadProfile

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ...headforcing_core.geometry import LATENT_CHANNELS, latent_size, tokens_per_frame
+from ...headforcing_core.geometry import latent_size, tokens_per_frame
 from ...headforcing_core.heads.attention_masses import MassRecorder
 from ...headforcing_core.heads.measuring import Watch, measure, profiling_policy, watched_chunks
 from ...headforcing_core.heads.profile import HeadProfile
@@ -105,7 +105,7 @@ def _watch(
 ) -> tuple[MassRecorder, tuple[str, ...]]:
     facts, protocol, seed = facts_of(model), measurement.protocol, measurement.rule.seed
     layers, heads = layers_and_heads(model)
-    n, size = facts.chunk_frames, latent_size(measurement.width, measurement.height)
+    n, size = facts.chunk_frames, latent_size(measurement.width, measurement.height, facts.record.space)
     labels = tuple(("memory",) * heads for _ in range(layers))
     frame = frame_of_head(model, tokens_per_frame(*size))
     recorder = MassRecorder(layers, n, measurement.sink_frames, seed=seed)
@@ -118,7 +118,7 @@ def _watch(
         policy = profiling_policy(protocol, n, facts.trained_frames, chunks[-1] + 1)
         plan = RolloutPlan(policy, chunks[-1] + 1, *size, facts.sigmas, (Segment(0, text),))
         memory = KVMemory(plan.memory_plan(labels), backbone.attention, rotate, recorder)
-        noise = PerChunkNoise(seed + prompt, (1, LATENT_CHANNELS, n, *size), pins_memory())
+        noise = PerChunkNoise(seed + prompt, (1, facts.record.space.channels, n, *size), pins_memory())
         watch = Watch(recorder, prompt, chunks)
         with backbone.reading(memory, memory.plan.expected_bytes(frame)):
             measure(backbone, memory, plan, noise, watch, progress.after(done))

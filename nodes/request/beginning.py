@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import comfy.utils
 from torch import Tensor
 
-from ...headforcing_core.geometry import LATENT_CHANNELS, latent_size
+from ...headforcing_core.families.family import PREFIX, Family
+from ...headforcing_core.geometry import LatentSpace, latent_size
 from ..host.finite import check_finite
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Beginning:
     start_image: Tensor | None
     previous: dict[str, Tensor] | None
     vae: VAE | None
+    family: Family
 
     @property
     def hashes(self) -> tuple[str, ...]:
@@ -43,7 +45,7 @@ class Beginning:
     def frames(self) -> int:
         """How many frames are there before the first chunk."""
         if self.start_image is not None:
-            return 1
+            return int(self.family.image == PREFIX)
         return 0 if self.previous is None else self.previous["samples"].shape[2]
 
     def check(self, width: int, height: int) -> None:
@@ -58,11 +60,12 @@ class Beginning:
                     "previous carries a noise mask. A continued video is kept whole, so nothing can be masked. Connect "
                     "the latent without Set Latent Noise Mask."
                 )
-            _check(self.previous["samples"], "previous", width, height)
+            _check(self.previous["samples"], "previous", (width, height), self.family.space)
         if self.start_image is not None:
             if self.vae is None:
                 raise ValueError(
-                    "start_image is connected without vae. The image cannot be encoded. Connect the Wan 2.1 VAE."
+                    "start_image is connected without vae. The image cannot be encoded. Connect the "
+                    f"{self.family.space.models} VAE."
                 )
             if self.start_image.ndim != 4 or self.start_image.shape[-1] not in _COLOURS or 0 in self.start_image.shape:
                 raise ValueError(
@@ -77,7 +80,7 @@ class Beginning:
         # as the host's own image-to-video node does it
         fitted = comfy.utils.common_upscale(self.start_image[:1].movedim(-1, 1), width, height, "bilinear", "center")
         samples = self.vae.encode(fitted.movedim(1, -1)[..., :3])
-        _check(samples, "start_image, encoded by this vae,", width, height)
+        _check(samples, "start_image, encoded by this vae,", (width, height), self.family.space)
         return samples
 
 
@@ -85,18 +88,19 @@ def _sha256(tensor: Tensor) -> str:
     return hashlib.sha256(tensor.float().cpu().numpy().tobytes()).hexdigest()
 
 
-def _check(samples: Tensor, name: str, width: int, height: int) -> None:
+def _check(samples: Tensor, name: str, size: tuple[int, int], space: LatentSpace) -> None:
     if not isinstance(samples, Tensor):  # the host's models of video and sound have both in one
         raise ValueError(
-            f"{name} is a {type(samples).__name__}, of a model that makes video and sound together. A Wan 2.1 video "
-            "is one tensor. Connect a latent of Wan 2.1."
+            f"{name} is a {type(samples).__name__}, of a model that makes video and sound together. A {space.models} "
+            f"video is one tensor. Connect a latent of {space.models}."
         )
-    wanted = (LATENT_CHANNELS, *latent_size(width, height))
+    wanted = (space.channels, *latent_size(*size, space))
     fits = samples.ndim == 5 and samples.shape[0] == 1 and samples.shape[2] >= 1
     if not fits or (samples.shape[1], *samples.shape[3:]) != wanted:
         raise ValueError(
-            f"{name} has shape {tuple(samples.shape)}. At {width} x {height} a Wan 2.1 video is (1, {wanted[0]}, "
-            f"frames, {wanted[1]}, {wanted[2]}). Set width and height to those of the video, and use the Wan 2.1 VAE."
+            f"{name} has shape {tuple(samples.shape)}. At {size[0]} x {size[1]} a {space.models} video is (1, "
+            f"{wanted[0]}, frames, {wanted[1]}, {wanted[2]}). Set width and height to those of the video, and use the "
+            f"{space.models} VAE."
         )
     check_finite(
         samples.split(_FRAMES_AT_ONCE, dim=2), name, "Start ComfyUI with --fp32-vae, or make it anew in another type."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ...headforcing_core.checkpoint.families import ARFacts
+from ...headforcing_core.checkpoint.ar_facts import ARFacts
 from ...headforcing_core.files.strict_json import Setting
 from ...headforcing_core.geometry import VideoShape
 from ...headforcing_core.heads.profile import HeadProfile

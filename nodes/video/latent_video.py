@@ -16,7 +16,7 @@ from comfy_api.latest import Input, InputImpl, Types
 from torch import Tensor
 from typing_extensions import override
 
-from ...headforcing_core.geometry import LATENT_CHANNELS
+from ...headforcing_core.geometry import LatentSpace
 from ..host.chunk_decoder import can_stream
 from ..status.node_status import NodeStatus
 from .growing_video import VideoStream, three_colours
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from comfy.sd import VAE
 
 NO_VAE = (
-    "vae is not connected, but the video output is used. Pictures cannot be made without it. Connect the Wan 2.1 "
-    "VAE, or use the latent output with VAE Decode."
+    "vae is not connected, but the video output is used. Pictures cannot be made without it. Connect the VAE of the "
+    "model, or use the latent output with VAE Decode."
 )
 
 
-def check_vae(vae: VAE) -> None:
-    """ValueError unless a VAE decodes what Wan 2.1 makes."""
-    if (vae.latent_channels, vae.latent_dim) != (LATENT_CHANNELS, 3):
+def check_vae(vae: VAE, space: LatentSpace) -> None:
+    """ValueError unless a VAE decodes what models of a latent space make."""
+    if (vae.latent_channels, vae.latent_dim) != (space.channels, 3):
         kind = "video" if vae.latent_dim == 3 else "picture"
         raise ValueError(
-            f"vae is a {kind} VAE of {vae.latent_channels} channels. Wan 2.1 makes video of {LATENT_CHANNELS}. "
-            "Load wan_2.1_vae.safetensors."
+            f"vae is a {kind} VAE of {vae.latent_channels} channels. {space.models} makes video of {space.channels}. "
+            f"Load {space.vae_file}."
         )
 
 

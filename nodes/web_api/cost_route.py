@@ -16,13 +16,14 @@ from typing import NamedTuple, TypeAlias, cast
 
 from comfy_api.latest import io
 
-from ...headforcing_core.checkpoint.families import AUTO, FAMILIES, ARFacts, assumed_facts, facts_for
+from ...headforcing_core.checkpoint.ar_facts import AUTO, ARFacts, assumed_facts, facts_for
+from ...headforcing_core.families.table import FAMILIES
 from ...headforcing_core.files.strict_json import Fields, Json
 from ...headforcing_core.policy.cache_policy import CachePolicy
 from ...headforcing_core.policy.presets import PRESETS
 from ...headforcing_core.run_store.folder import ON_EXISTING
 from ..head_cache_policy import HeadCachePolicy
-from .widget_cost import BEGINNINGS, SamplerWidgets, cost_parts, model_size
+from .widget_cost import BEGINNINGS, SamplerWidgets, cost_parts, usual_record
 
 FIELDS = ("sampler", "policy", "model", "beginning", "steps")
 UNKNOWN = "unknown"
@@ -67,7 +68,7 @@ def answer(asked: Fields) -> dict[str, Json]:
             level, sentence = ("warning", warning) if warning else (level, sentence)
     except (ValueError, RuntimeError) as error:  # the node's own sentence; a RuntimeError is of the disk
         level, sentence = "error", str(error)
-    size = model_size(facts)
+    size = usual_record(facts).size
     return {
         "line": " | ".join(parts),
         "level": level,

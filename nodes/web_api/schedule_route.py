@@ -1,13 +1,13 @@
 """POST /head_forcing/schedule: where the scenes of a text fall, for the ruler under it.
 
 Asked: `text` and `transition` of a Prompt Schedule, and `is_drawn`: whether the page will draw the choices of the text,
-as it does of the node's own text box; `seconds` (null: no end is known), `fps` and `beginning` (which of its inputs a
-video goes on from) of the sampler; `model_name`, `family` and `chunk_frames` of the loader.
+as it does of the node's own text box; `seconds` (null: no end is known), `fps` (0: the model's own) and `beginning`
+(which of its inputs a video goes on from) of the sampler; `model_name`, `family` and `chunk_frames` of the loader.
 
 Answered: {"scenes": [{"line", "asked_second", "start_second", "chunk", "transition", "soft_chunks", "prompt"}],
-"chunk_frames", "end_second", "notes": [text], "habits": [text]}, where habits are what of the text does nothing; or
-{"drawn": choice} when a choice that is still to be drawn decides about times; or {"error": {"line", "message"}} for a
-text that cannot be played, where line 0 is the whole text. `transition` is null for the first scene, `soft_chunks`
+"chunk_frames", "fps", "end_second", "notes": [text], "habits": [text]}, where habits are what of the text does nothing;
+or {"drawn": choice} when a choice that is still to be drawn decides about times; or {"error": {"line", "message"}} for
+a text that cannot be played, where line 0 is the whole text. `transition` is null for the first scene, `soft_chunks`
 where the text gives none, `end_second` without `seconds`. A scene that begins at `end_second` or later is not shown.
 """
 
@@ -15,9 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...headforcing_core.checkpoint.families import AUTO, FAMILIES, facts_for
+from ...headforcing_core.checkpoint.ar_facts import AUTO, facts_for
+from ...headforcing_core.families.family import PREFIX
+from ...headforcing_core.families.table import FAMILIES, most_chunk_frames
 from ...headforcing_core.files.strict_json import Fields, Json
-from ...headforcing_core.geometry import MOST_FPS, MOST_SECONDS, PIXEL_STEP, TRAINED_FRAMES, VideoShape
+from ...headforcing_core.geometry import MOST_FPS, MOST_SECONDS, VideoShape
 from ...headforcing_core.rollout.transitions import TRANSITIONS
 from ...headforcing_core.schedule.choices import choice_notes, choice_of_times
 from ...headforcing_core.schedule.reading import parse_schedule
@@ -34,19 +36,21 @@ def answer(asked: Fields) -> dict[str, Json]:
     facts, _ = facts_for(
         asked.text("model_name"),
         asked.choice("family", (AUTO, *FAMILIES)),
-        asked.integer("chunk_frames", 0, TRAINED_FRAMES - 1),
+        asked.integer("chunk_frames", 0, most_chunk_frames()),
         fingerprint="",
     )
+    record = facts.record
     endless = asked.values["seconds"] is None
     beginning = asked.choice("beginning", tuple(_PREFIX_FRAMES))
     video = VideoShape(
         MOST_SECONDS if endless else asked.number("seconds", 0, MOST_SECONDS),
-        asked.number("fps", 1, MOST_FPS),
-        PIXEL_STEP,  # the size of the picture does not matter
-        PIXEL_STEP,
+        asked.number("fps", 0, MOST_FPS) or record.fps,
+        record.space.pixel_step,  # the size of the picture does not matter
+        record.space.pixel_step,
         facts.chunk_frames,
-        _PREFIX_FRAMES[beginning],
+        0 if beginning == "start_image" and record.image != PREFIX else _PREFIX_FRAMES[beginning],
         beginning == "start_image",
+        record.space,
     )
     if is_drawn and (choice := choice_of_times(text)) is not None:
         return {"drawn": choice}
@@ -59,6 +63,7 @@ def answer(asked: Fields) -> dict[str, Json]:
     return {
         "scenes": _described(scenes, nearest, video, transition),
         "chunk_frames": facts.chunk_frames,
+        "fps": video.fps,
         "end_second": None if endless else (video.pixel_frames - video.pixel_frames_after(0)) / video.fps,
         "notes": list(notes),
         "habits": [*(choice_notes(text) if is_drawn else ()), *(note for scene in scenes for note in scene.notes)],

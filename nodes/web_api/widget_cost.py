@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import torch
 
-from ...headforcing_core.checkpoint.families import ARFacts
+from ...headforcing_core.checkpoint.ar_facts import ARFacts
 from ...headforcing_core.checkpoint.wan_weights import HEAD_DIM
+from ...headforcing_core.families.family import PREFIX, Family
+from ...headforcing_core.families.self_forcing import SELF_FORCING
 from ...headforcing_core.files.byte_words import bytes_in_words
 from ...headforcing_core.files.disk_room import check_disk, free_on_disk
 from ...headforcing_core.files.plain_names import check_plain_name
-from ...headforcing_core.geometry import DEFAULT_FPS, PIXEL_STEP, VideoShape, tokens_per_frame
+from ...headforcing_core.geometry import VideoShape, tokens_per_frame
 from ...headforcing_core.heads.rules import LabelRule, label_heads
 from ...headforcing_core.kv_memory.memory_plan import FrameOfHead
 from ...headforcing_core.policy.cache_policy import CachePolicy
@@ -26,18 +28,6 @@ from ..request.run_cost import RunCost, chunk_bytes, run_cost
 
 BEGINNINGS = ("none", "start_image", "previous")
 _NUMBER_BYTES = 2  # 16 bit
-
-
-@dataclass(frozen=True)
-class ModelSize:
-    """A model as the reckoning takes it: its name, its layers, and heads a layer."""
-
-    name: str
-    layers: int
-    heads: int
-
-
-_SMALL, _LARGE = ModelSize("Wan 2.1 1.3B", 30, 12), ModelSize("Wan 2.1 14B", 40, 40)
 
 
 @dataclass(frozen=True)
@@ -55,9 +45,9 @@ class SamplerWidgets:
     steps: int | None
 
 
-def model_size(facts: ARFacts | None) -> ModelSize:
-    """The size that the family of a model usually has."""
-    return _LARGE if facts is not None and facts.family == "krea_realtime" else _SMALL
+def usual_record(facts: ARFacts | None) -> Family:
+    """The family of a model; the usual one where that depends on another node."""
+    return SELF_FORCING if facts is None else facts.record
 
 
 def cost_parts(wanted: SamplerWidgets, facts: ARFacts | None, policy: CachePolicy | None) -> Iterator[tuple[str, str]]:
@@ -94,14 +84,17 @@ def _is_known(*values: object) -> bool:
 
 def _video(wanted: SamplerWidgets, facts: ARFacts | None) -> VideoShape:
     """The video; what is not known of it is as usual or least, and only parts that do not need it are told."""
+    record, has_image = usual_record(facts), wanted.beginning == "start_image"
+    is_before = wanted.beginning == "previous" or (has_image and record.image == PREFIX)
     return VideoShape(
         1 if wanted.seconds is None else wanted.seconds,
-        DEFAULT_FPS if wanted.fps is None else wanted.fps,
-        PIXEL_STEP if wanted.width is None else wanted.width,
-        PIXEL_STEP if wanted.height is None else wanted.height,
+        wanted.fps or record.fps,
+        record.space.pixel_step if wanted.width is None else wanted.width,
+        record.space.pixel_step if wanted.height is None else wanted.height,
         1 if facts is None else facts.chunk_frames,
-        0 if wanted.beginning == "none" else 1,  # of a latent, any number leaves the chunks as many
-        wanted.beginning == "start_image",
+        int(is_before),  # of a latent, any number leaves the chunks as many
+        has_image,
+        record.space,
     )
 
 
@@ -134,7 +127,7 @@ def _levels(steps: int | None, facts: ARFacts) -> tuple[float, ...]:
 
 
 def _cost(policy: CachePolicy, facts: ARFacts, video: VideoShape) -> RunCost:
-    size = model_size(facts)
+    size = facts.record.size
     usual = label_heads(LabelRule("random"), size.layers, size.heads, None)
     labels = usual if policy.needs_profile else tuple(("memory",) * size.heads for _ in range(size.layers))
     fitted = fit_policy(policy, facts.chunk_frames, facts.trained_frames, video.frames)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from headforcing_core.geometry import LATENT_CHANNELS, TRAINED_FRAMES
+from headforcing_core.families.self_forcing import SELF_FORCING
+from headforcing_core.geometry import WAN21
 
 from ..batches import FIRST_TRAINING_SEED, REREAD, Batch, draw_levels, reread, spoil
 from ..latents import LATENT_SIZE
@@ -17,7 +18,7 @@ from .films import CHUNK_FRAMES, Frames, frames_of
 from .scripts import training_prompts
 from .words import GrownPrompt, load_words, word_numbers
 
-CHUNKS = TRAINED_FRAMES // CHUNK_FRAMES
+CHUNKS = SELF_FORCING.trained_frames // CHUNK_FRAMES
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def make_batch(scripts: Scripts, device: torch.device) -> tuple[Batch, Tensor]:
     films = len(scripts.words)
     generator = torch.Generator(device).manual_seed(scripts.step)
     sigmas = draw_levels((films, CHUNKS), generator)
-    shape = (films, LATENT_CHANNELS, TRAINED_FRAMES, *LATENT_SIZE)
+    shape = (films, WAN21.channels, SELF_FORCING.trained_frames, *LATENT_SIZE)
     noise = torch.randn(shape, generator=generator, device=device)
     made = decide(scripts.frames.to(device), noise, sigmas, generator)
     texts = load_words(device)[scripts.words.to(device, non_blocking=True)]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from headforcing_core.geometry import SPACE_STRIDE
+from headforcing_core.geometry import WAN21
 
 from ..deciding import REACH, UNDECIDED
 from ..world import EVERY_LANDMARK, THING_ROWS, WIDTH
@@ -114,5 +114,5 @@ def _best_start(frames: Frames, start: Tensor, noise: Tensor, sigma: Tensor, gen
 
 def _weights(noisy: Tensor, frames: Frames) -> Tensor:
     tints = tables(noisy.device).tints[frames.sky, frames.colour]  # (films, frames, 64, 16)
-    patches = torch.einsum("bcfyx,bfpc->bfyxp", noisy, tints).unflatten(4, (SPACE_STRIDE, SPACE_STRIDE))
+    patches = torch.einsum("bcfyx,bfpc->bfyxp", noisy, tints).unflatten(4, (WAN21.stride, WAN21.stride))
     return patches.permute(0, 1, 2, 4, 3, 5).reshape(*patches.shape[:2], THING_ROWS, WIDTH)

@@ -10,7 +10,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from headforcing_core.geometry import LATENT_CHANNELS, SPACE_STRIDE
+from headforcing_core.geometry import WAN21
 
 from ..deciding import thing_kernel
 from ..latents import LATENT_SIZE, Basis, load_basis
@@ -36,9 +36,9 @@ GROUNDS_RGB = {
     **{"snowfield": (230, 235, 240), "orchard": (120, 75, 40), "town": (105, 105, 110)},
 }
 VERSIONS = 2
-SLOT_COLUMNS = SLOT // SPACE_STRIDE
-SKY_ROWS = THING_ROWS // SPACE_STRIDE
-MARK_ROWS = GROUND_TOP // SPACE_STRIDE - SKY_ROWS
+SLOT_COLUMNS = SLOT // WAN21.stride
+SKY_ROWS = THING_ROWS // WAN21.stride
+MARK_ROWS = GROUND_TOP // WAN21.stride - SKY_ROWS
 _HALF = THING_SIZE / 2
 REACHES = (WIDTH - THING_SIZE, 14.0)
 THING_TOP = 1.0 + _HALF
@@ -81,7 +81,7 @@ def tables(device: torch.device) -> Tables:
         drawn = torch.from_numpy(rgb(sky)) + covers * (colours - torch.from_numpy(rgb(sky)))
         latent = basis.latent(drawn)[:, :, SKY_ROWS : SKY_ROWS + MARK_ROWS]  # (16, landmarks, rows, columns)
         marks.append(latent.permute(1, 3, 0, 2))
-    pixels = basis.encode.unflatten(1, (SPACE_STRIDE**2, 3))  # (16, 64, 3)
+    pixels = basis.encode.unflatten(1, (WAN21.stride**2, 3))  # (16, 64, 3)
     tints = torch.stack(
         [torch.stack([pixels @ torch.from_numpy(rgb(colour) - rgb(sky)) for colour in COLOURS]) for sky in SKIES]
     ).mT
@@ -113,7 +113,7 @@ def sky_latent(frames: Frames, across: Tensor, down: Tensor) -> Tensor:
     """The upper rows, (films, 16, frames, SKY_ROWS, columns)."""
     known = tables(across.device)
     cover = thing_cover(frames.shape, across, down)
-    patches = cover.unflatten(2, (SKY_ROWS, -1)).unflatten(4, (-1, SPACE_STRIDE)).permute(0, 1, 2, 4, 3, 5)
+    patches = cover.unflatten(2, (SKY_ROWS, -1)).unflatten(4, (-1, WAN21.stride)).permute(0, 1, 2, 4, 3, 5)
     thing = patches.flatten(4).flatten(2, 3) @ known.tints[frames.sky, frames.colour]
     latent = thing + known.skies[frames.sky][:, :, None]
     return latent.unflatten(2, (SKY_ROWS, -1)).permute(0, 4, 1, 2, 3)
@@ -145,4 +145,4 @@ def _bounce(way: Tensor, reach: float) -> Tensor:
 
 
 def _plain(basis: Basis, colour: object) -> Tensor:
-    return basis.latent(torch.as_tensor(colour).float().expand(1, HEIGHT, WIDTH, 3))[:LATENT_CHANNELS]
+    return basis.latent(torch.as_tensor(colour).float().expand(1, HEIGHT, WIDTH, 3))[: WAN21.channels]

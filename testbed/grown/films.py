@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from headforcing_core.geometry import SPACE_STRIDE, TIME_STRIDE
+from headforcing_core.geometry import TIME_STRIDE, WAN21
 
 from ..prompts import COLOURS, SHAPES, SKIES
 from ..world import PAN_PIXELS, SPEED
@@ -17,7 +17,7 @@ from .words import FOLLOWS, HERE, PLACES, VIEWS, GrownPrompt
 
 CHUNK_FRAMES = 3
 STEP_PIXELS = PAN_PIXELS * TIME_STRIDE
-STEP_COLUMNS = STEP_PIXELS // SPACE_STRIDE
+STEP_COLUMNS = STEP_PIXELS // WAN21.stride
 _STEPS = {"pans left": -1, "pans right": 1, "holds still": 0, FOLLOWS: 0}
 
 

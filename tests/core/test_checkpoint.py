@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from headforcing_core.checkpoint.families import check_sigmas, facts_for
+from headforcing_core.checkpoint.ar_facts import facts_for
 from headforcing_core.checkpoint.fingerprint import shapes_fingerprints, weights_fingerprint
 from headforcing_core.checkpoint.wan_weights import unwrap
+from headforcing_core.families.family import check_sigmas
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ CORE_FLOORS = (
     ("run_store", "heads", "drift"),
     ("rollout",),
     ("policy", "checkpoint", "schedule"),
+    ("families",),
     ("kv_memory", "files", "geometry"),
 )
 NODES_FLOORS = (

@@ -40,7 +40,7 @@ def said_before(pack, seconds: float, steps: int) -> str:
     """What the line under the widgets says of such a run; 0 steps are those of the model."""
     reckoned = pack.module("nodes.web_api.widget_cost")
     wanted = reckoned.SamplerWidgets(seconds, 16.0, 128, 96, None, None, "none", steps)
-    facts = pack.module("headforcing_core.checkpoint.families").assumed_facts("")
+    facts = pack.module("headforcing_core.checkpoint.ar_facts").assumed_facts("")
     policy = pack.module("headforcing_core.policy.presets").PRESETS["recall"]
     (told,) = [part for part, _ in reckoned.cost_parts(wanted, facts, policy) if part.startswith("recall")]
     return told

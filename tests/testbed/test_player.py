@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from headforcing_core.checkpoint.families import FOUR_STEPS
+from headforcing_core.families.family import FOUR_STEPS
 from headforcing_core.policy.presets import PRESETS
 from headforcing_core.rollout.noise import PerChunkNoise
 from testbed.network import CausalWan, Shape
@@ -38,7 +38,7 @@ def by_window(network: CausalWan, history: Tensor, text: Tensor, seed: int) -> T
     """The chunk after a history of one chunk, sampled with passes over the whole window."""
     noise = PerChunkNoise(seed, (1, 16, CHUNK_FRAMES, *LATENT))
     x, texts = noise.initial(1), text[None, None, None].expand(1, 2, 2, -1, -1)
-    for step, (sigma, following) in enumerate(zip(FOUR_STEPS, FOUR_STEPS[1:], strict=False)):
+    for step, (sigma, following) in enumerate(zip(FOUR_STEPS.sigmas, FOUR_STEPS.sigmas[1:], strict=False)):
         clean = torch.cat([history, torch.zeros_like(x)], dim=2)
         flow = network(clean, torch.cat([history, x], dim=2), torch.tensor([[0.5, sigma]]), texts)[:, :, CHUNK_FRAMES:]
         x = x - sigma * flow

@@ -3,7 +3,7 @@ import { isLinked, targets, upstream, valueOf } from "./graph_walk.js";
 
 const SAMPLER = "HeadForcingSampler";
 const LOADER = "HeadForcingLoadARModel";
-const FPS = 16;
+const FPS = 0; // the model's own
 
 const numberOr = (value, otherwise) => (Number.isFinite(value) ? value : otherwise);
 const textOr = (value, otherwise) => (typeof value === "string" ? value : otherwise);

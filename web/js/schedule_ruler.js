@@ -93,7 +93,7 @@ class ScheduleRuler {
 function print(answer, question, hasSampler, hasLoader) {
   const late = answer.scenes.filter((scene) => answer.end_second !== null && scene.start_second >= answer.end_second);
   const chunks = `chunks of ${answer.chunk_frames} frame${answer.chunk_frames === 1 ? "" : "s"}`;
-  const rate = `${chunks}${hasSampler && !hasLoader ? " (assumed)" : ""} at ${question.fps} fps`;
+  const rate = `${chunks}${hasSampler && !hasLoader ? " (assumed)" : ""} at ${answer.fps} fps`;
   if (!hasSampler) return `${rate} (assumed); link a Head-Forced Sampler`;
   const end = question.seconds === null ? "length not known" : `${question.seconds} s`;
   return `${rate}, ${end}${late.length ? `; ${late.length} after the end` : ""}`;

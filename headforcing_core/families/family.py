@@ -1,0 +1,109 @@
+"""What a family of autoregressive Wan checkpoints was trained for, as a record: nothing else in the pack knows a number
+of any of them."""
+
+from dataclasses import dataclass
+
+from ..geometry import WAN21, LatentSpace
+
+MOST_STEPS = 63  # noise of a chunk is numbered up to 64
+
+RENOISE, UNIPC2 = "renoise", "unipc2"
+"""Solvers: noise of the next level on what was predicted; or deterministic, of second order."""
+PREFIX, CLAMP, CONCAT = "prefix", "clamp", "concat"
+"""Where a start image goes: committed before the first chunk; the first frame of that chunk, held in place; or into
+channels of its own beside every chunk."""
+FIRST_CHUNK, FIRST_FRAME = "chunk", "frame"
+"""When `first_steps` hold: for the first chunk that is made; or only if it begins at frame 0, with nothing before."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How a chunk is denoised: noise levels down to 0, and the timestep that the model is told at each of them but the
+    last. Without `timesteps` that is 1000 times the level, and a chunk begins as the host scales its noise; with them
+    it begins as the noise itself."""
+
+    sigmas: tuple[float, ...]
+    timesteps: tuple[float, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """Passes that denoise a chunk."""
+        return len(self.sigmas) - 1
+
+
+@dataclass(frozen=True)
+class Window:
+    """The frames of history that the authors' own sampler reads, with every head: the first ones, and the newest."""
+
+    sink: int
+    recent: int
+
+
+@dataclass(frozen=True)
+class Shots:
+    """How a model was taught a new shot: what stands before the prompt of its first chunk, and how many positions
+    farther that chunk stands from the one before. That chunk is kept for as long as the shot lasts."""
+
+    prompt_prefix: str
+    gap: int
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """A model as reckonings take it: its name, its layers, heads a layer."""
+
+    name: str
+    layers: int
+    heads: int
+
+
+SMALL, LARGE = ModelSize("Wan 2.1 1.3B", 30, 12), ModelSize("Wan 2.1 14B", 40, 40)
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a family of checkpoints was trained for. `first_steps` take the place of `steps` in the first chunk, when
+    `first_rule` says so. `trained_frames` is the range R of frames that a query sees in training, its own chunk
+    included; `window` what of it the authors' sampler reads. `image_channels` come on top of those of the latent space.
+    `ema_first` says which of two sets of weights in a file is the published one."""
+
+    chunk_frames: int
+    steps: Steps
+    first_steps: Steps | None = None
+    first_rule: str = FIRST_CHUNK
+    solver: str = RENOISE
+    space: LatentSpace = WAN21
+    image_channels: int = 0
+    image: str = PREFIX
+    trained_frames: int = 21
+    window: Window = Window(3, 7)
+    fps: float = 16.0
+    size: ModelSize = SMALL
+    shots: Shots | None = None
+    ema_first: bool = True
+
+    @property
+    def in_channels(self) -> int:
+        """Channels that the model is given."""
+        return self.space.channels + self.image_channels
+
+    def steps_of_first(self, frames_before: int) -> Steps:
+        """How the first chunk that is made is denoised, when so many frames are there before it."""
+        if self.first_steps is None or (self.first_rule == FIRST_FRAME and frames_before):
+            return self.steps
+        return self.first_steps
+
+
+FOUR_STEPS = Steps((1.0, 0.9375, 0.8333333134651184, 0.625, 0.0))  # 1000, 750, 500, 250 warped by shift 5
+
+
+def check_sigmas(sigmas: tuple[float, ...]) -> None:
+    """ValueError unless the noise levels fall strictly from at most 1 to exactly 0."""
+    falling = all(a > b for a, b in zip(sigmas, sigmas[1:], strict=False))
+    if not 2 <= len(sigmas) <= MOST_STEPS + 1 or sigmas[-1] != 0 or not falling or not 0 < sigmas[0] <= 1:
+        shown = ", ".join(f"{sigma:g}" for sigma in sigmas[:8])
+        raise ValueError(
+            f"sigmas are ({shown}). Every chunk is denoised along them, so they must fall from at most 1 "
+            f"to exactly 0, in up to {MOST_STEPS} steps. Use Basic Scheduler (simple, 4 steps, denoise 1), or leave "
+            "sigmas unconnected."
+        )
