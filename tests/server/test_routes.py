@@ -31,7 +31,7 @@ BEYOND_BOUNDS = {
     "a length is beyond ten hours": {**QUESTION, "seconds": 36001},
     "a flag is a number": {**QUESTION, "is_drawn": 1},
     "a rate is true": {**QUESTION, "fps": True},
-    "a rate is zero": {**QUESTION, "fps": 0},
+    "a rate is below zero": {**QUESTION, "fps": -1},
     "a family is unknown": {**QUESTION, "family": "vace"},
     "a chunk is longer than what was trained": {**QUESTION, "chunk_frames": 21},
     "it is a list": [QUESTION],
@@ -73,6 +73,7 @@ def test_the_schedule_route_tells_where_scenes_fall(comfyui: Server) -> None:
             scene(3, 40.0, 40.3125, 54, "recache", "a city"),
         ],
         "chunk_frames": 3,
+        "fps": 16,
         "end_second": 20.0,
         "notes": [
             "The scene at 12 s begins at 11.81 s (chunk 16).",
