@@ -118,7 +118,8 @@ class LoadARModel(io.ComfyNode):
         path = folder_paths.get_full_path_or_raise(_FOLDER, model_name)
         weights = checkpoint_file.read_checkpoint(path)
         fingerprint, *older = weights.fingerprints()
-        facts, told = facts_for(model_name, family, chunk_frames, fingerprint, saved_choice(weights.header))
+        saved = saved_choice(weights.header)
+        facts, told = facts_for(model_name, family, chunk_frames, fingerprint, saved, weights.channels)
         lines = [
             f"{model_name}: Wan 2.1 text-to-video, {weights.layers} layers of {weights.heads} heads, taken from "
             f"{weights.source}.",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ..families.family import Family
-from ..families.table import FAMILIES, Channels, family_by_name, fitting_families
+from ..families.table import FAMILIES, Channels, family_by_name, fitting_families, usual_family
 from .saved_choice import SavedChoice
 
 AUTO = "auto"
@@ -65,7 +65,7 @@ def facts_for(
         source = "workflow that the file was saved with" if by_workflow else "file name"
         told = f"Family {family}, told by the {source}."
         if not family:
-            family = _usual(channels)
+            family = usual_family(channels)
             told = (
                 f"Family {family}: neither file name nor layout tells, so the usual one was taken. "
                 "Choose the family if the picture falls apart."
@@ -95,13 +95,8 @@ def assumed_facts(
 ) -> ARFacts:
     """Facts taken for a model that Load AR Model did not mark: the usual family of its channels, and no knowledge of
     its training."""
-    family = _usual(channels)
+    family = usual_family(channels)
     return ARFacts(family, FAMILIES[family].chunk_frames, fingerprint, False, older_fingerprints)
-
-
-def _usual(channels: Channels | None) -> str:
-    """The usual family of those with these channels; that of all, where none has."""
-    return next(iter(fitting_families(channels) or fitting_families(None)))
 
 
 def _family_of(saved: SavedChoice, channels: Channels | None) -> str:

@@ -1,11 +1,11 @@
-"""Checkpoint files that are told apart from Wan 2.1 text-to-video by their names, and refused for what they are."""
+"""Checkpoint files that are told apart from AR models on Wan by their names, and refused for what they are."""
 
 import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
-from ..geometry import WAN21
+from ..families.table import FAMILIES, Channels, fitting_families
 
 WANTED = "Load a Wan 2.1 text-to-video checkpoint of the Self-Forcing kind, for example self_forcing_dmd.pt."
 
@@ -39,7 +39,7 @@ def refuse_part(file_name: str) -> None:
 
 
 def refuse_others(tensors: Mapping[str, Tensor], file_name: str) -> None:
-    """ValueError, with what it is, for a file of plain names that is not Wan 2.1 text-to-video."""
+    """ValueError, with what it is, for a file of plain names that is not an AR model on Wan."""
     if not tensors:
         raise ValueError(f"{file_name} holds no tensors. It is empty or not a model file. Download it again. {WANTED}")
     if any(_UNMERGED_KEY.fullmatch(name) for name in tensors):
@@ -75,14 +75,13 @@ def refuse_others(tensors: Mapping[str, Tensor], file_name: str) -> None:
             "use, and without them it is another model. Download Self Gradient Forcing without the plus, or another "
             "checkpoint."
         )
-    _refuse_channels(tensors["patch_embedding.weight"], file_name)
 
 
-def _refuse_channels(patch_embedding: Tensor, file_name: str) -> None:
-    channels = patch_embedding.shape[1] if patch_embedding.ndim == 5 else 0
-    if channels != WAN21.channels:
-        kind = {36: "an image-to-video model", 48: "a Wan 2.2 5B model"}.get(channels, "another architecture")
+def refuse_channels(channels: Channels, file_name: str) -> None:
+    """ValueError for a model with channels that no family has."""
+    if not fitting_families(channels):
+        known = dict.fromkeys((family.in_channels, family.space.channels) for family in FAMILIES.values())
         raise ValueError(
-            f"{file_name} takes {channels} latent channels: {kind}. Wan 2.1 text-to-video takes "
-            f"{WAN21.channels}. {WANTED}"
+            f"{file_name} takes {channels.given} latent channels and makes {channels.made}. AR models on Wan take and "
+            f"make {', '.join(f'{given} and {made}' for given, made in known)}. {WANTED}"
         )

@@ -6,17 +6,19 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from ..families.table import FAMILIES, Channels, usual_family
+from ..geometry import PATCH
 from . import quantization
-from .file_keys import Held, below_keys, holds_tensors, keys_in_words, plainly_named
+from .file_keys import Found, Held, below_keys, holds_tensors, keys_in_words, plainly_named
 from .fingerprint import weights_fingerprints
-from .refusals import WANTED, refuse_others, refuse_part
+from .refusals import WANTED, refuse_channels, refuse_others, refuse_part
 from .tensor_names import beside_a_model, block_of, grouped, is_known_key, is_weight, named_together, needed_names
 
 HEAD_DIM = 128
 
-# generator_ema before generator: where both are there, the moving average is the published model
 _TOP_LEVEL_KEYS = ("generator_ema", "generator", "model", "state_dict")
-_LAYERS_OF_WIDTH = {1536: 30, 5120: 40}  # Wan 2.1 text-to-video of 1.3B and 14B
+_EMA_LAST = ("generator", "generator_ema", "model", "state_dict")
+_LAYERS_OF_WIDTH = {family.size.heads * HEAD_DIM: family.size.layers for family in FAMILIES.values()}
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Weights:
     layers: int
     dim: int
     text_dim: int
+    channels: Channels
     full_layers: tuple[str, ...] = ()
     left_out: Mapping[str, Tensor] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -55,25 +58,46 @@ def unwrap(raw: object, file_name: str, header: Mapping[str, str] | None = None)
             f"{file_name} holds a {type(raw).__name__}, not named tensors. It is not a model file. {WANTED}"
         )
     refuse_part(file_name)
-    found = below_keys(raw, _TOP_LEVEL_KEYS)
-    named = plainly_named(found.held, file_name)
+    found, named = _published(raw, file_name)
     refuse_others(named, file_name)
     quantization.refuse_packed(named, file_name)
     beside = _beside(named, found.aside, file_name)
     described = quantization.described_in_header(header or {}, file_name)
     weights = {name: tensor for name, tensor in named.items() if name not in beside}
     tensors, full_layers = quantization.marked(weights, described, file_name)
-    layers, dim, text_dim = _measured(tensors, file_name)
+    channels = _channels(tensors)
+    layers, dim, text_dim = _measured(tensors, channels, file_name)
     return Weights(
         tensors,
         found.source,
         layers,
         dim,
         text_dim,
+        channels,
         full_layers,
         left_out={name: named[name] for name in beside},
         notes=(*keys_in_words(found.aside), *_told(beside), *_told_small(tensors, full_layers)),
         header=header or {},
+    )
+
+
+def _published(raw: Mapping[object, object], file_name: str) -> tuple[Found, dict[str, Tensor]]:
+    """What stands below the keys of a file, and its tensors under plain names: of two sets of weights the one that the
+    authors publish, which the moving average is but in some families."""
+    found = below_keys(raw, _TOP_LEVEL_KEYS)
+    named = plainly_named(found.held, file_name)
+    if not FAMILIES[usual_family(_channels(named))].ema_first:
+        found = below_keys(raw, _EMA_LAST)
+        named = plainly_named(found.held, file_name)
+    return found, named
+
+
+def _channels(tensors: Mapping[str, Tensor]) -> Channels:
+    """Channels that a model is given and makes, by its shapes; 0 where these tell none."""
+    first, last = tensors.get("patch_embedding.weight"), tensors.get("head.head.weight")
+    return Channels(
+        first.shape[1] if first is not None and first.ndim == 5 else 0,
+        last.shape[0] // PATCH**2 if last is not None and last.ndim else 0,
     )
 
 
@@ -107,7 +131,7 @@ def _told_small(tensors: Mapping[str, Tensor], full_layers: tuple[str, ...]) -> 
     return tuple(told)
 
 
-def _measured(tensors: Mapping[str, Tensor], file_name: str) -> tuple[int, int, int]:
+def _measured(tensors: Mapping[str, Tensor], channels: Channels, file_name: str) -> tuple[int, int, int]:
     """Layers, width and width of texts. ValueError for a model that is not whole."""
     layers = 1 + max((block_of(name) for name in tensors), default=-1)
     missing = [name for name in needed_names(layers) if name not in tensors]
@@ -117,6 +141,7 @@ def _measured(tensors: Mapping[str, Tensor], file_name: str) -> tuple[int, int, 
             f"{missing[0] if missing else 'blocks.0'}. The download or conversion stopped early, or it is one of "
             "several files of one model. Download the file again, as one file."
         )
+    refuse_channels(channels, file_name)
     dim, text_dim = (
         tensors[name].shape[-1] if tensors[name].ndim else 0 for name in ("head.modulation", "text_embedding.0.weight")
     )
@@ -132,8 +157,9 @@ def _measured(tensors: Mapping[str, Tensor], file_name: str) -> tuple[int, int, 
         )
     whole = _LAYERS_OF_WIDTH.get(dim, layers)
     if layers < whole:
+        models = FAMILIES[usual_family(channels)].space.models
         raise ValueError(
-            f"{file_name} is incomplete. It has {layers} layers, and Wan 2.1 of width {dim} has {whole}. It is one of "
+            f"{file_name} is incomplete. It has {layers} layers, and {models} of width {dim} has {whole}. It is one of "
             "several files of one model, or the conversion stopped early. Download the model as one file."
         )
     return layers, dim, text_dim

@@ -95,6 +95,11 @@ def fitting_families(channels: Channels | None) -> tuple[str, ...]:
     return tuple(name for name, family in FAMILIES.items() if channels is None or channels.fit(family))
 
 
+def usual_family(channels: Channels | None) -> str:
+    """The usual family of those with these channels; that of all, where none has."""
+    return next(iter(fitting_families(channels) or fitting_families(None)))
+
+
 def most_chunk_frames() -> int:
     """The longest chunk that any family can be given: one less than the longest trained range."""
     return max(family.trained_frames for family in FAMILIES.values()) - 1

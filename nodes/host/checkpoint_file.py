@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from ...headforcing_core.checkpoint.quantization import HEADER, formats, in_full
 from ...headforcing_core.checkpoint.tensor_names import ATTENTION_TAG
 from ...headforcing_core.checkpoint.wan_weights import Weights, unwrap
+from ...headforcing_core.geometry import WAN21
 from .backbone import check_backbone
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ def load_ar_patcher(path: str, weight_dtype: str, disable_dynamic: bool = False)
 
 
 def patcher_from(weights: Weights, path: str, weight_dtype: str, disable_dynamic: bool = False) -> ModelPatcher:
-    """Recognised weights as the host's MODEL of its causal class, which has shift 5. The tensors are handed over."""
+    """Recognised weights as the host's MODEL, of its causal class where it has one of these channels. The tensors are
+    handed over."""
     name = Path(path).name
     _check_formats(weights, name)
     tensors = in_full(weights.tensors, weights.full_layers)
@@ -130,7 +132,10 @@ def _described(weights: Weights) -> dict[str, str]:
     """The head of the file, with the two things that the host does not read from the weights for a config: it builds
     the model from whatever stands there."""
     described = {name: text for name, text in weights.header.items() if name != HEADER}  # marked on the layers by now
-    return {**described, "config": json.dumps({"transformer": {"causal_ar": True, "text_dim": weights.text_dim}})}
+    told: dict[str, object] = {"text_dim": weights.text_dim}
+    if weights.channels.made == WAN21.channels:  # the host has a causal class of no other
+        told["causal_ar"] = True
+    return {**described, "config": json.dumps({"transformer": told})}
 
 
 def _check_formats(weights: Weights, name: str) -> None:

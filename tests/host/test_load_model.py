@@ -25,7 +25,7 @@ REFUSED = {  # file: (what is wrong, what to do)
     "bad_lora_only.pt": ("is a LoRA", "and choose it as lora"),
     "bad_i2v_36_channels.safetensors": ("image-to-video", "Load a Wan 2.1 text-to-video checkpoint"),
     "bad_vace.safetensors": ("VACE", "Load a Wan 2.1 text-to-video checkpoint"),
-    "bad_wan22_5b.safetensors": ("48 latent channels", "Load a Wan 2.1 text-to-video checkpoint"),
+    "bad_24_channels.safetensors": ("takes 24 latent channels and makes 24", "Load a Wan 2.1 text-to-video checkpoint"),
     "bad_not_wan.safetensors": ("is not a Wan model", "Load a Wan 2.1 text-to-video checkpoint"),
     "bad_truncated.safetensors": ("cannot be read", "Download it again"),
     "bad_truncated.pt": ("cannot be read", "Download it again"),
@@ -138,3 +138,25 @@ def test_another_architecture_is_refused_by_the_sampler(video) -> None:
     model.model.diffusion_model = vae.first_stage_model
     with pytest.raises(ValueError, match="The model is a WanVAE.*Connect Load AR Model"):
         video(model, conditioning(2))
+
+
+OTHER_CHANNELS = {  # file: (family, frames a chunk, trained on, where the weights are, the host's classes)
+    "longlive2_5b_bf16.pt": ("longlive2", 8, 32, "key generator.", ("WAN22", "WanModel", "Wan22")),
+    "lingbot_world_v2_causal_fast.safetensors": (
+        "lingbot_world_v2",
+        4,
+        18,
+        "no outer key",
+        ("WAN21_CausalAR", "CausalWanModel", "Wan21"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_CHANNELS)
+def test_models_of_other_channels_load_and_are_recognised(pack, name: str) -> None:
+    family, chunk, trained, source, classes = OTHER_CHANNELS[name]
+    model, report = pack.run("HeadForcingLoadARModel", model_name=name)
+    facts, inner = pack.module("nodes.host.model").facts_of(model), model.model
+    assert (facts.family, facts.chunk_frames, facts.trained_frames) == (family, chunk, trained)
+    assert tuple(type(each).__name__ for each in (inner, inner.diffusion_model, inner.latent_format)) == classes
+    assert source in report and family in report

@@ -15,6 +15,7 @@ LORA = (
 )
 DAMAGED = ("cannot be read", "Download it again.")
 CHECKPOINTS = {  # file: how the message begins after the file's name, and how it ends
+    "bad_24_channels.safetensors": ("takes 24 latent channels", LOAD_ANOTHER),
     "bad_empty.pt": EMPTY,
     "bad_empty.safetensors": EMPTY,
     "bad_i2v_36_channels.safetensors": ("is an image-to-video model", LOAD_ANOTHER),
@@ -28,7 +29,6 @@ CHECKPOINTS = {  # file: how the message begins after the file's name, and how i
     "bad_truncated.pt": DAMAGED,
     "bad_truncated.safetensors": DAMAGED,
     "bad_vace.safetensors": ("is a VACE model", LOAD_ANOTHER),
-    "bad_wan22_5b.safetensors": ("takes 48 latent channels", LOAD_ANOTHER),
 }
 UNREADABLE = ["bad_pickle_object.pt", "bad_text_file.pt", "bad_truncated.pt", "bad_truncated.safetensors"]
 RIGHT = "[12s] the fox finds a frozen river"
