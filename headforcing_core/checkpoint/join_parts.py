@@ -51,7 +51,7 @@ def join(parts: Iterable[Path], target: Path) -> int:
         twice = sorted(held.keys() & tensors.keys())
         if twice:
             raise ValueError(
-                f"{path.name} holds {twice[0]}, which a part before it holds too. Download the parts anew."
+                f"{path.name} holds {twice[0]}, as a part before it does. Download the parts anew."
             )
         tensors |= held
     temporary = temporary_of(target)
