@@ -49,7 +49,7 @@ class ChunkDecoder:
             )
         self._vae = vae
         self._decoder = decoder
-        self._side = vae.spacial_compression_decode()  # pixels of a latent pixel
+        self._side: int = vae.spacial_compression_decode()  # type: ignore[assignment]  # pixels of a latent pixel
         self._tile = _TILE // self._side
         self._tiled = tiled
         self._memories: list[Memory] = []  # one a tile; a single one for the whole picture; none before the first frame
