@@ -17,3 +17,14 @@ def held_bytes(memory: Memory) -> int:
 def moved(memory: Memory, device: torch.device) -> Memory:
     """The same on a device, in a list of its own."""
     return [entry.to(device) if isinstance(entry, Tensor) else entry for entry in memory]
+
+
+def cut_out(memory: Memory, height: int, rows: slice, columns: slice) -> Memory:
+    """What lies in a part of a picture, which is `height` pixels high as a whole; each layer has pixels of its size."""
+
+    def part(entry: Tensor) -> Tensor:
+        side = height // entry.shape[-2]
+        y, x = (slice(each.start // side, each.stop // side) for each in (rows, columns))
+        return entry[..., y, x].clone()
+
+    return [part(entry) if isinstance(entry, Tensor) else entry for entry in memory]
