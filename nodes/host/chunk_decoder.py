@@ -8,22 +8,17 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import comfy.model_management
 import comfy.utils
 import torch
-from comfy.ldm.wan.vae import WanVAE, count_cache_layers
 from comfy.sd import VAE
-from comfy.taesd.taehv import TAEHV, MemBlock, TGrow
 from torch import Tensor
 
-Memory = list[Tensor | str | None]  # by layer: the last frames that it saw, or a mark of the host; at first empty
+from .decoders import decoder_of
+from .vae_memory import Memory, held_bytes, moved
 
-_TILE, _OVERLAP = 32, 8  # latent pixels, as the host's own fallback
-_WAN_CARRIES, _TINY_CARRIES = 24.63, 84  # numbers a pixel: for each channel of Wan's last layers; of the tiny decoder
-_WAN_TAKES = 47  # as Wan's above, with all that a decode needs beside it: 37.4 counted, and a quarter for kernels
-_SIDE = 8  # pixels of a latent pixel
+_TILE = 256  # pixels, of which neighbours share a quarter, as in the host's own fallback
 _REACH = 40  # frames; what a decoder remembers depends on 38 of them at most
 _CARRYING = 5  # frames from which on the host's estimate counts what a decoder carries
 
@@ -32,28 +27,30 @@ log = logging.getLogger(__name__)
 
 def can_stream(vae: VAE) -> bool:
     """Whether ChunkDecoder knows how this VAE's decoder remembers; any other VAE must decode a latent as a whole."""
-    return _decode_of(vae) is not None
+    return decoder_of(vae) is not None
 
 
 class ChunkDecoder:
     """Decodes one latent in pieces. A picture is final when it is returned: no decoder looks ahead.
 
-    Between calls it holds, at Wan 2.1's width, about 2360 numbers a pixel on the VAE's device. With `tiled`, or once
-    memory ran out, it decodes in spatial tiles, blended as the host's tiled decode, and holds theirs in main memory.
-    What is held is handed over to each decode, layer by layer, since two copies would not fit a small card; should one
-    fail, it is made again from the last latents before the next.
+    Between calls it holds on the VAE's device about 2360 numbers a pixel at Wan 2.1's width, 1780 at Wan 2.2's. With
+    `tiled`, or once memory ran out, it decodes in spatial tiles, blended as the host's tiled decode, and holds theirs
+    in main memory. What is held is handed over to each decode, layer by layer, since two copies would not fit a small
+    card; should one fail, it is made again from the last latents before the next.
     ValueError for a VAE that cannot stream.
     """
 
     def __init__(self, vae: VAE, tiled: bool = False) -> None:
-        decode = _decode_of(vae)
-        if decode is None:
+        decoder = decoder_of(vae)
+        if decoder is None:
             raise ValueError(
                 f"vae decodes with {type(vae.first_stage_model).__name__}, of which it is not known what it remembers. "
                 "It cannot decode a latent in pieces. Decode the whole latent, or load wan_2.1_vae.safetensors."
             )
         self._vae = vae
-        self._decode = decode
+        self._decoder = decoder
+        self._side: int = vae.spacial_compression_decode()  # type: ignore[assignment]  # pixels of a latent pixel
+        self._tile = _TILE // self._side
         self._tiled = tiled
         self._memories: list[Memory] = []  # one a tile; a single one for the whole picture; none before the first frame
         self._seen: list[Tensor] = []  # the last latents that were decoded
@@ -61,13 +58,11 @@ class ChunkDecoder:
     @property
     def held_bytes(self) -> int:
         """Bytes of what is remembered between calls."""
-        return sum(map(_held_bytes, self._memories))
+        return sum(map(held_bytes, self._memories))
 
     def expected_bytes(self, width: int, height: int) -> int:
         """What `held_bytes` will be for a whole picture of a size in pixels, before anything is decoded."""
-        model = self._vae.first_stage_model
-        each = _WAN_CARRIES * model.dim if isinstance(model, WanVAE) else _TINY_CARRIES
-        return round(each * width * height * self._vae.vae_dtype.itemsize)
+        return round(self._decoder.carries * width * height * self._vae.vae_dtype.itemsize)
 
     def decode(self, latent: Tensor) -> Tensor:
         """The next frames of a LATENT, (1, channels, frames, height, width), as pictures, (pictures, height, width, 3),
@@ -87,14 +82,13 @@ class ChunkDecoder:
             else:
                 return
             self._go_over_to_tiles()
-        self._make_room([min(side, _TILE) for side in size], 0)  # the memory of tiles is not on the VAE's device
+        self._make_room([min(side, self._tile) for side in size], 0)  # the memory of tiles is not on the VAE's device
 
     def _make_room(self, size: Sequence[int], held: int) -> None:
-        vae, model = self._vae, self._vae.first_stage_model
-        needed = int(vae.memory_used_decode((1, vae.latent_channels, _CARRYING, *size), vae.vae_dtype))
-        if isinstance(model, WanVAE):  # the host's own decode holds two copies of what is remembered
-            numbers = _WAN_TAKES * model.dim * math.prod(size) * _SIDE**2
-            needed = min(needed, numbers * vae.vae_dtype.itemsize)
+        vae = self._vae
+        of_host = vae.memory_used_decode((1, vae.latent_channels, _CARRYING, *size), vae.vae_dtype)
+        counted = self._decoder.takes * math.prod(size) * self._side**2 * vae.vae_dtype.itemsize
+        needed = int(min(of_host, counted))  # the host's own decode holds two copies of what is remembered
         with comfy.model_management.cuda_device_context(vae.device):
             comfy.model_management.load_models_gpu(
                 [vae.patcher], memory_required=max(0, needed - held), force_full_load=vae.disable_offload
@@ -150,14 +144,14 @@ class ChunkDecoder:
 
         def decode_tile(tile: Tensor) -> Tensor:
             pictures, memory = self._run(tile, [] if is_first else memories.pop(0))
-            after.append(_moved(memory, vae.output_device))
+            after.append(moved(memory, vae.output_device))
             return pictures.to(vae.output_device)
 
         pictures = comfy.utils.tiled_scale_multidim(
             latent,
             decode_tile,
-            tile=(latent.shape[2], _TILE, _TILE),
-            overlap=(0, _OVERLAP, _OVERLAP),  # type: ignore[arg-type]
+            tile=(latent.shape[2], self._tile, self._tile),
+            overlap=(0, self._tile // 4, self._tile // 4),  # type: ignore[arg-type]
             upscale_amount=vae.upscale_ratio if is_first else vae.upscale_index_formula,  # type: ignore[arg-type]
             out_channels=vae.output_channels,
             index_formulas=vae.upscale_index_formula,
@@ -167,75 +161,5 @@ class ChunkDecoder:
 
     def _run(self, latent: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         vae = self._vae
-        pictures, memory = self._decode(latent.to(vae.device, vae.vae_dtype), memory)
+        pictures, memory = self._decoder.decode(latent.to(vae.device, vae.vae_dtype), memory)
         return pictures.to(vae.vae_output_dtype()), memory
-
-
-def _decode_of(vae: VAE) -> Callable[[Tensor, Memory], tuple[Tensor, Memory]] | None:
-    model = vae.first_stage_model if type(vae) is VAE else None
-    if type(model) is WanVAE:
-        return partial(_decode_wan, model)
-    if type(model) is TAEHV:
-        return partial(_decode_tiny, model)
-    return None
-
-
-def _decode_wan(model: WanVAE, latent: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-    # The host decodes the first frame alone, then pairs. A pair refills every layer's memory of two frames; a single
-    # frame leaves one in the layers before the first doubling in time, which are those before the first doubling in
-    # space, so the older one is put back before it.
-    latent = model.conv2(latent)
-    first = [] if memory else [1]
-    singles, pairs = (latent.shape[2] - len(first)) % 2, (latent.shape[2] - len(first)) // 2
-    memory = memory or [None] * count_cache_layers(model.decoder)
-    pictures: list[Tensor] = []
-    for frames in latent.split([*first, *singles * [1], *pairs * [2]], dim=2):
-        before: dict[int, Tensor] = {}
-        if frames.shape[2] == 1:
-            before = {
-                layer: old
-                for layer, old in enumerate(memory)
-                if isinstance(old, Tensor) and old.shape[-1] == latent.shape[-1]
-            }
-        pictures += model.decoder(frames, feat_cache=memory, feat_idx=[0])
-        for layer, old in before.items():
-            new = memory[layer]
-            assert isinstance(new, Tensor)
-            memory[layer] = torch.cat([old[:, :, -1:].to(new), new], dim=2)
-    return torch.cat(pictures, dim=2), memory
-
-
-def _decode_tiny(model: TAEHV, latent: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-    # One frame at a time through all blocks, so that only the frames of one doubling are held, as in the host.
-    blocks = list(model.decoder)
-    is_first = not memory
-    memory = memory or [None] * len(blocks)
-    pictures: list[Tensor] = []
-
-    def run(x: Tensor, start: int) -> None:
-        for index in range(start, len(blocks)):
-            block = blocks[index]
-            if isinstance(block, MemBlock):
-                past = memory[index]
-                memory[index] = x
-                x = block(x, past.to(x) if isinstance(past, Tensor) else torch.zeros_like(x))
-            elif isinstance(block, TGrow):
-                for frame in block(x).split(1):
-                    run(frame, index + 1)
-                return
-            else:
-                x = block(x)
-        pictures.append(x)
-
-    for frame in model.process_in(latent)[0].movedim(1, 0).split(1):
-        run(frame, 0)
-    skipped = model.frames_to_trim if is_first else 0
-    return torch.cat(pictures[skipped:]).movedim(0, 1)[None], memory
-
-
-def _held_bytes(memory: Memory) -> int:
-    return sum(entry.untyped_storage().nbytes() for entry in memory if isinstance(entry, Tensor))
-
-
-def _moved(memory: Memory, device: torch.device) -> Memory:
-    return [entry.to(device) if isinstance(entry, Tensor) else entry for entry in memory]

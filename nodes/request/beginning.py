@@ -6,12 +6,12 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import comfy.utils
 from torch import Tensor
 
 from ...headforcing_core.families.family import PREFIX, Family
 from ...headforcing_core.geometry import LatentSpace, latent_size
 from ..host.finite import check_finite
+from ..video.image import fitted_image
 
 if TYPE_CHECKING:
     from comfy.sd import VAE
@@ -77,9 +77,7 @@ class Beginning:
         """The frames before the first chunk as a LATENT holds them, (1, channels, frames, height, width)."""
         if self.start_image is None or self.vae is None:
             return None if self.previous is None else self.previous["samples"]
-        # as the host's own image-to-video node does it
-        fitted = comfy.utils.common_upscale(self.start_image[:1].movedim(-1, 1), width, height, "bilinear", "center")
-        samples = self.vae.encode(fitted.movedim(1, -1)[..., :3])
+        samples = self.vae.encode(fitted_image(self.start_image[:1], width, height))
         _check(samples, "start_image, encoded by this vae,", (width, height), self.family.space)
         return samples
 

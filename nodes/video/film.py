@@ -2,48 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 
 import av
 import numpy as np
 import torch
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from comfy_api.latest import Input, InputImpl
 from torch import Tensor
 
+_ROUNDING = 1e-6  # seconds
+
 
 @dataclass(frozen=True)
 class Film:
-    """Pictures in order, (height, width, channels) in 0 to 1, and about how many."""
+    """Pictures in order, and about how many. `moments` are the seconds from the first to each, as exact as `slack`,
+    and what makes it, (height, width, channels) in 0 to 1."""
 
     fps: float
     expected_pictures: int
-    pictures: Iterable[Tensor]
+    moments: Iterable[tuple[float, Callable[[], Tensor]]]
+    slack: float = _ROUNDING
+
+    @property
+    def pictures(self) -> Iterator[Tensor]:
+        """All of them."""
+        return (make() for _, make in self.moments)
 
 
 @contextmanager
 def opened_film(images: Tensor | None, video: Input.Video | None, fps: float) -> Iterator[Film]:
-    """What is to be measured. Only a video that is in memory already, as VideoFromComponents is, is taken from there.
-    Any other is decoded picture by picture from its stream source: a file, or an encoded copy in memory that the host
-    makes. ValueError unless exactly one is connected."""
+    """What is to be measured. ValueError unless exactly one is connected."""
     if images is not None and video is not None:
         raise ValueError("Both images and video are connected. The report is of one video. Disconnect one of them.")
-    if isinstance(video, InputImpl.VideoFromComponents):
-        components = video.get_components()
-        images, fps = components.images, float(components.frame_rate)
-    if images is not None:
-        yield Film(fps, len(images), images)
-        return
-    if video is None:
+    source = video if images is None else images
+    if source is None:
         raise ValueError("Neither images nor video is connected. There is nothing to measure. Connect one of them.")
+    with opened_source(source, fps) as film:
+        yield film
+
+
+@contextmanager
+def opened_source(source: Tensor | Input.Video, fps: float) -> Iterator[Film]:
+    """The pictures of an IMAGE, at so many a second, or of a VIDEO at its own speed. Only a video that is in memory
+    already, as VideoFromComponents is, is taken from there. Any other is decoded picture by picture from its stream
+    source: a file, or an encoded copy in memory that the host makes."""
+    if isinstance(source, InputImpl.VideoFromComponents):
+        components = source.get_components()
+        source, fps = components.images, float(components.frame_rate)
+    if isinstance(source, Tensor):
+        yield Film(fps, len(source), ((place / fps, partial(source.select, 0, place)) for place in range(len(source))))
+        return
     try:
-        with av.open(video.get_stream_source(), "r") as container:
-            yield _film(container, *video.get_active_trim_window())
+        with av.open(source.get_stream_source(), "r") as container:
+            yield _film(container, *source.get_active_trim_window())
     except FFmpegError as error:
         raise RuntimeError(
             f"The video cannot be read: {error}. The file is missing, damaged or cut off. Make it again, or cut it to "
@@ -56,15 +75,25 @@ def _film(container: InputContainer, start_seconds: float, most_seconds: float) 
         raise ValueError("The video has no pictures, only sound. There is nothing to measure. Connect another video.")
     stream = container.streams.video[0]
     fps = float(stream.average_rate or 1)  # 1: as the host takes it
+    tick = float(stream.time_base or 0)
     seconds = max(0.0, (container.duration or 0) / av.time_base - start_seconds)
     if most_seconds:
         seconds = min(seconds, most_seconds)
-    return Film(fps, max(1, round(seconds * fps)), _decoded(container, stream, start_seconds, most_seconds))
+    moments = _moments(_decoded(container, stream, start_seconds, most_seconds), fps)
+    return Film(fps, max(1, round(seconds * fps)), moments, max(_ROUNDING, min(tick, 0.25 / fps)))
+
+
+def _moments(frames: Iterable[VideoFrame], fps: float) -> Iterator[tuple[float, Callable[[], Tensor]]]:
+    start = 0.0
+    for place, frame in enumerate(frames):
+        seconds = place / fps if frame.time is None else frame.time
+        start = start if place else seconds
+        yield seconds - start, partial(_picture, frame)
 
 
 def _decoded(
     container: InputContainer, stream: VideoStream, start_seconds: float, most_seconds: float
-) -> Iterator[Tensor]:
+) -> Iterator[VideoFrame]:
     time_base = stream.time_base or Fraction(1, av.time_base)
     start, end = int(start_seconds / time_base), int((start_seconds + most_seconds) / time_base)  # as the host cuts
     if start:
@@ -74,6 +103,10 @@ def _decoded(
             continue
         if most_seconds and frame.pts is not None and frame.pts >= end:
             return
-        # the host's values, which come through gbrpf32le; rgb24 is half a step darker
-        picture = frame.to_ndarray(format="gbrp16le").astype(np.float32) / 65535  # (height, width, 3)
-        yield torch.rot90(torch.from_numpy(picture), frame.rotation // 90)
+        yield frame
+
+
+def _picture(frame: VideoFrame) -> Tensor:
+    # the host's values, which come through gbrpf32le; rgb24 is half a step darker
+    picture = frame.to_ndarray(format="gbrp16le").astype(np.float32) / 65535  # (height, width, 3)
+    return torch.rot90(torch.from_numpy(picture), frame.rotation // 90)

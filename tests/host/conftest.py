@@ -124,6 +124,21 @@ def vae(pack: Pack):
 
 
 @pytest.fixture(scope="session")
+def vae22(pack: Pack, tmp_path_factory: pytest.TempPathFactory):
+    """A narrow Wan 2.2 VAE from a file. The host's loader knows it by its file and makes the host's class, which is
+    told to be narrower."""
+    sys.path.insert(0, str(REPOSITORY / "tests" / "fixtures"))
+    import companions
+    from comfy.ldm.wan.vae2_2 import WanVAE
+
+    folder, init = tmp_path_factory.mktemp("vae22"), WanVAE.__init__
+    companions.write_vae22(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WanVAE, "__init__", lambda self, **given: init(self, **given | companions.VAE22_WIDTHS))
+        return load_vae(folder / "wan2.2_vae.safetensors")
+
+
+@pytest.fixture(scope="session")
 def apart(vae):
     """The VAE as Select VAE Device puts it elsewhere; since there is the processor alone, there by its other name."""
     moved = copy.copy(vae)
