@@ -16,7 +16,6 @@ from ..headforcing_core.policy.cache_policy import (
 )
 from ..headforcing_core.policy.positions import ROPE_MODES
 from ..headforcing_core.policy.presets import PRESETS
-from ..headforcing_core.policy.tiers import Tiers
 from .request.policy_report import policy_report
 from .sockets import CATEGORY, CachePolicySocket
 
@@ -196,9 +195,18 @@ class HeadCachePolicy(io.ComfyNode):
         kv_precision: str = _PRESET,
     ) -> io.NodeOutput:
         chosen = PRESETS[preset]
-        sizes = (local_sink, local_recent, anchor_sink, anchor_recent, memory_sink, memory_episodes, memory_recent)
-        tiers_changed = any(size != _KEEP for size in sizes)
-        tiers_changed = tiers_changed or compress_from_chunk != _KEEP_CHUNK or novelty_percentile != _PERCENTILE
+        sizes = {
+            "local_sink": local_sink,
+            "local_recent": local_recent,
+            "anchor_sink": anchor_sink,
+            "anchor_recent": anchor_recent,
+            "memory_sink": memory_sink,
+            "memory_episodes": memory_episodes,
+            "memory_recent": memory_recent,
+        }
+        sizes = {name: size for name, size in sizes.items() if size != _KEEP}
+        starts = ("compress_from_chunk",) * (compress_from_chunk != _KEEP_CHUNK)
+        tiers_changed = bool(sizes or starts) or novelty_percentile != _PERCENTILE
         tiers_changed = tiers_changed or episode != _PRESET or episode_choice != _PRESET or recall_share != _KEEP
         if chosen.keep_everything and tiers_changed:
             raise ValueError(
@@ -210,33 +218,20 @@ class HeadCachePolicy(io.ComfyNode):
         if episode == _PRESET:  # single frames are not recalled, so that a preset which keeps them takes whole chunks
             episode = "chunk" if episode_choice == "recall" else chosen.episode
         policy = replace(
-            chosen,
-            local=_changed(chosen.local, local_sink, _KEEP, local_recent),
-            anchor=_changed(chosen.anchor, anchor_sink, _KEEP, anchor_recent),
-            memory=_changed(chosen.memory, memory_sink, memory_episodes, memory_recent),
+            chosen.with_sizes(sizes),
             rope=chosen.rope if rope == _PRESET else rope,
             commit_context=chosen.commit_context if commit_context == _PRESET else commit_context,
-            compress_from_chunk=chosen.compress_from_chunk
-            if compress_from_chunk == _KEEP_CHUNK
-            else compress_from_chunk,
+            compress_from_chunk=compress_from_chunk if starts else chosen.compress_from_chunk,
             novelty_percentile=novelty_percentile,
             trained_frames=trained_frames,
             episode=episode,
             episode_choice=episode_choice,
             recall_share=recall_share,
             kv_precision=chosen.kv_precision if kv_precision == _PRESET else kv_precision,
+            by_hand=(*sizes, *starts),
         )
         idle = _idle(policy, novelty_percentile != _PERCENTILE, recall_share != _KEEP)
         return io.NodeOutput(policy, "\n".join([policy_report(policy), *idle]))
-
-
-def _changed(tiers: Tiers, sink: int, episodes: int, recent: int) -> Tiers:
-    return Tiers(
-        *(
-            old if new == _KEEP else new
-            for old, new in ((tiers.sink, sink), (tiers.episodes, episodes), (tiers.recent, recent))
-        )
-    )
 
 
 def _idle(policy: CachePolicy, has_percentile: bool, has_share: bool) -> list[str]:

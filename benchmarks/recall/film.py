@@ -17,6 +17,7 @@ from benchmarks.shared.stage import Size
 from benchmarks.shared.tables import say
 from headforcing_core.geometry import WAN21
 from headforcing_core.kv_memory.memory import KVMemory
+from headforcing_core.policy.family_presets import for_family
 from headforcing_core.policy.fitting import fit_policy
 from headforcing_core.policy.head_types import Labels
 from headforcing_core.policy.presets import PRESETS
@@ -79,7 +80,7 @@ def looks_of(model: ModelPatcher, clip: CLIP, film: Film) -> list[Look]:
         for stretch, prompt in enumerate(film.prompts)
         if stretch == 0 or prompt != film.prompts[stretch - 1]
     )
-    policy = replace(PRESETS["recall"], compress_from_chunk=1)
+    policy = for_family(replace(PRESETS["recall"], compress_from_chunk=1), n, facts.record)
     fitted = fit_policy(policy, n, facts.trained_frames, n * chunks).recalling(tuple(layers), None)
     plan = RolloutPlan(fitted, chunks, *film.size.latent, facts.sigmas, segments)
     backbone = host.HostBackbone(model, film.seed)

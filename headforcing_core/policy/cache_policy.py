@@ -1,6 +1,8 @@
 """What is asked for: tier sizes of every head type, and how they are read (method.md section 3)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Self
 
 from .head_types import HEAD_TYPES
 from .positions import ROPE_MODES
@@ -25,7 +27,8 @@ class CachePolicy:
     that are within `recall_share` of the way from the most alike to the least; -1 takes the share that the head profile
     has for the checkpoint, or the usual one. `kv_precision` says in how many bits K and V are kept: the model's own
     type, or 8. With `fills` a head type drops nothing, past warm-up too, while all that was committed fits into its
-    tiers together; warm-up then ends by frames, those of a prefix counted, not by the number of a chunk.
+    tiers together; warm-up then ends by frames, those of a prefix counted, not by the number of a chunk. `by_hand`
+    names the numbers that were set by hand, as `memory_sink` or `compress_from_chunk`: a family leaves them alone.
     """
 
     name: str
@@ -43,6 +46,7 @@ class CachePolicy:
     recall_share: float = PROFILE_SHARE
     kv_precision: str = "model"
     fills: bool = False
+    by_hand: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -90,6 +94,14 @@ class CachePolicy:
     def tiers(self, head_type: str) -> Tiers:
         """Sizes of one head type, as asked for."""
         return {"local": self.local, "anchor": self.anchor, "memory": self.memory}[head_type]
+
+    def with_sizes(self, sizes: Mapping[str, int]) -> Self:
+        """The same with other sizes, each by its head type and tier, as `memory_sink`."""
+        changed = self
+        for name, frames in sizes.items():
+            head_type, tier = name.split("_")
+            changed = replace(changed, **{head_type: replace(changed.tiers(head_type), **{tier: frames})})
+        return changed
 
     def episode_frames(self, chunk_frames: int) -> int:
         """Frames of a whole episode."""

@@ -28,6 +28,8 @@ _MEANT_BEFORE: Mapping[str, Setting] = {
     "policy_fills": False,
 }
 """What versions that did not have a setting did. Whoever adds a setting adds it here."""
+_NOT_OF_RESULT = ("name", "by_hand")
+"""What a policy is called, and who set its numbers."""
 
 
 @dataclass(frozen=True)
@@ -121,5 +123,5 @@ def _settings(request: RunRequest) -> dict[str, Setting]:
         "sigmas": list(request.rollout.sigmas),
         "width": request.video.width,
         "height": request.video.height,
-        **{f"{OF_POLICY}{name}": value for name, value in policy.items() if name != "name"},
+        **{f"{OF_POLICY}{name}": value for name, value in policy.items() if name not in _NOT_OF_RESULT},
     }

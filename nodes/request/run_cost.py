@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ...headforcing_core.families.family import Family
 from ...headforcing_core.files.byte_words import bytes_in_words
 from ...headforcing_core.geometry import VideoShape
 from ...headforcing_core.heads.rules import LabelRule, label_heads
 from ...headforcing_core.kv_memory.memory_plan import FrameOfHead, MemoryPlan
+from ...headforcing_core.policy.family_presets import for_family
 from ...headforcing_core.policy.fitting import FittedPolicy, fit_policy
 from ...headforcing_core.policy.presets import PRESETS
 from ...headforcing_core.rollout.memory_size import plan_memory
@@ -76,10 +78,10 @@ class RunCost:
 
 
 def run_cost(
-    fitted: FittedPolicy, memory: MemoryPlan, profiled: bool, video: VideoShape, frame: FrameOfHead
+    fitted: FittedPolicy, memory: MemoryPlan, profiled: bool, video: VideoShape, frame: FrameOfHead, family: Family
 ) -> RunCost:
-    """What the KV memory of a run will take, by what one `frame` is in one head. Labels that were not `profiled` say
-    nothing about the presets that tell heads apart: those are reckoned at the usual shares."""
+    """What the KV memory of a run will take, by what one `frame` is in one head, and that of the presets as the family
+    takes them. Labels that were not `profiled` say nothing about those: they are reckoned at the usual shares."""
     most = memory.expected_bytes(frame)
     labels = memory.labels
     if not profiled:
@@ -88,8 +90,9 @@ def run_cost(
     for name, preset in PRESETS.items():
         if not preset.needs_profile:
             continue  # those that tell no heads apart are there for comparison
+        asked = for_family(replace(preset, trained_frames=fitted.trained_frames), video.chunk_frames, family)
         try:
-            other = fit_policy(preset, video.chunk_frames, fitted.trained_frames, video.frames)
+            other = fit_policy(asked, video.chunk_frames, fitted.trained_frames, video.frames)
         except ValueError:
             continue  # it does not fit this model
         planned = plan_memory(other, labels, video.chunks, video.prefix_frames)

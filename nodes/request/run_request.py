@@ -13,6 +13,7 @@ from ...headforcing_core.files.strict_json import Setting
 from ...headforcing_core.geometry import VideoShape
 from ...headforcing_core.heads.profile import HeadProfile
 from ...headforcing_core.policy.cache_policy import CachePolicy
+from ...headforcing_core.policy.family_presets import for_family
 from ...headforcing_core.policy.fitting import FittedPolicy, fit_policy
 from ...headforcing_core.policy.head_types import HEAD_TYPES
 from ...headforcing_core.rollout.plan import RolloutPlan, Segment, check_transitions
@@ -24,6 +25,7 @@ from ..host.model import facts_of, latent_in, layers_and_heads
 from ..profiles.library import known_profile
 from ..sockets import PromptSchedule
 from .beginning import Beginning
+from .policy_report import told_of_family
 from .run_scenes import run_scenes
 
 if TYPE_CHECKING:
@@ -152,6 +154,8 @@ def settle_run(inputs: RunInputs, carried: CarriedOver) -> RunRequest:
         )
     segments, told = run_scenes(model, inputs.schedule, inputs.positive, carried.scenes, video)
     notes.extend(told)
+    asked, policy = policy, for_family(policy, video.chunk_frames, facts.record)
+    notes.extend(told_of_family(asked, policy, video.chunk_frames, facts.family))
     fitted = fit_policy(policy, video.chunk_frames, facts.trained_frames, video.frames)
     check_transitions(segments, policy.rope)
     sigmas = inputs.sigmas or facts.sigmas

@@ -58,5 +58,5 @@ def run_heads(request: RunRequest, status: NodeStatus) -> RunHeads:
             notes.append("The profile is matched to the model by its architecture alone, since its file is not known.")
     frame = frame_of_head(model, tokens_per_frame(*video.latent_size))
     memory = request.rollout.memory_plan(labels)
-    cost = run_cost(request.fitted, memory, profile is not None, video, frame)
+    cost = run_cost(request.fitted, memory, profile is not None, video, frame, request.facts.record)
     return RunHeads(memory, profile, cost, tuple(notes))

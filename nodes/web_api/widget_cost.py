@@ -18,7 +18,8 @@ from ...headforcing_core.geometry import VideoShape, tokens_per_frame
 from ...headforcing_core.heads.rules import LabelRule, label_heads
 from ...headforcing_core.kv_memory.memory_plan import FrameOfHead
 from ...headforcing_core.policy.cache_policy import CachePolicy
-from ...headforcing_core.policy.fitting import fit_policy
+from ...headforcing_core.policy.family_presets import for_family
+from ...headforcing_core.policy.fitting import FittedPolicy, fit_policy
 from ...headforcing_core.rollout.memory_size import plan_memory
 from ...headforcing_core.rollout.plan import RolloutPlan, Segment
 from ...headforcing_core.rollout.recall_bound import recall_bound
@@ -106,10 +107,15 @@ def _length(video: VideoShape, beginning: str) -> str:
     return f"{told} without what goes before" if continues else told
 
 
+def _fitted(policy: CachePolicy, facts: ARFacts, video: VideoShape) -> FittedPolicy:
+    asked = for_family(policy, facts.chunk_frames, facts.record)
+    return fit_policy(asked, facts.chunk_frames, facts.trained_frames, video.frames)
+
+
 def _recall(policy: CachePolicy, facts: ARFacts, video: VideoShape, wanted: SamplerWidgets) -> str:
     """What recalling adds, as far as it is known without the prompts; nothing under other policies. Of a latent that
     the video goes on from, as much as any length of it may bring: all chunks recall."""
-    fitted = fit_policy(policy, facts.chunk_frames, facts.trained_frames, video.frames)
+    fitted = _fitted(policy, facts, video)
     before = 2 * fitted.trained_frames if wanted.beginning == "previous" else video.prefix_frames
     prefix = torch.empty(1, 1, before, 1, 1) if before else None
     sigmas = _levels(wanted.steps, facts)
@@ -129,8 +135,9 @@ def _levels(steps: int | None, facts: ARFacts) -> tuple[float, ...]:
 def _cost(policy: CachePolicy, facts: ARFacts, video: VideoShape) -> RunCost:
     size = facts.record.size
     usual = label_heads(LabelRule("random"), size.layers, size.heads, None)
-    labels = usual if policy.needs_profile else tuple(("memory",) * size.heads for _ in range(size.layers))
-    fitted = fit_policy(policy, facts.chunk_frames, facts.trained_frames, video.frames)
+    fitted = _fitted(policy, facts, video)
+    told_apart = fitted.asked.needs_profile
+    labels = usual if told_apart else tuple(("memory",) * size.heads for _ in range(size.layers))
     frame = FrameOfHead(tokens_per_frame(*video.latent_size), HEAD_DIM, _NUMBER_BYTES)
     memory = plan_memory(fitted, labels, video.chunks, video.prefix_frames)
-    return run_cost(fitted, memory, policy.needs_profile, video, frame)
+    return run_cost(fitted, memory, told_apart, video, frame, facts.record)

@@ -78,6 +78,7 @@ def offered(pack, monkeypatch):
     fit_policy = pack.module("headforcing_core.policy.fitting").fit_policy
     plan_memory = pack.module("headforcing_core.rollout.memory_size").plan_memory
     frame_of_head = pack.module("headforcing_core.kv_memory.memory_plan").FrameOfHead
+    usual = pack.module("headforcing_core.families.self_forcing").SELF_FORCING
     labels = (("local",) * 2 + ("anchor",) * 3 + ("memory",) * 7,) * 30
     video = pack.module("headforcing_core.geometry").VideoShape(20.0, 16.0, 832, 480, 3)
 
@@ -85,7 +86,7 @@ def offered(pack, monkeypatch):
         monkeypatch.setattr(run_cost, "PRESETS", {**policies, **(coming or {})})
         fitted = fit_policy(replace(policies[preset], **changes), 3, 21, video.frames)
         memory = plan_memory(fitted, labels, video.chunks)
-        return list(run_cost.run_cost(fitted, memory, True, video, frame_of_head(1560, HEAD_DIM, 2)).smaller)
+        return list(run_cost.run_cost(fitted, memory, True, video, frame_of_head(1560, HEAD_DIM, 2), usual).smaller)
 
     return names
 
