@@ -89,7 +89,7 @@ def run_cost(
         if not preset.needs_profile:
             continue  # those that tell no heads apart are there for comparison
         try:
-            other = fit_policy(preset, video.chunk_frames, fitted.trained_frames, video.frames)
+            other = fit_policy(preset, video.chunk_frames, fitted.trained_frames, video.frames, fitted.shots)
         except ValueError:
             continue  # it does not fit this model
         planned = plan_memory(other, labels, video.chunks, video.prefix_frames)

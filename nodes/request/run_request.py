@@ -152,8 +152,8 @@ def settle_run(inputs: RunInputs, carried: CarriedOver) -> RunRequest:
         )
     segments, told = run_scenes(model, inputs.schedule, inputs.positive, carried.scenes, video)
     notes.extend(told)
-    fitted = fit_policy(policy, video.chunk_frames, facts.trained_frames, video.frames)
-    check_transitions(segments, policy.rope)
+    fitted = fit_policy(policy, video.chunk_frames, facts.trained_frames, video.frames, facts.record.shots)
+    check_transitions(segments, fitted)
     sigmas = inputs.sigmas or facts.sigmas
     if sigmas[0] < 1:
         notes.append(

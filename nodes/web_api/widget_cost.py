@@ -109,7 +109,7 @@ def _length(video: VideoShape, beginning: str) -> str:
 def _recall(policy: CachePolicy, facts: ARFacts, video: VideoShape, wanted: SamplerWidgets) -> str:
     """What recalling adds, as far as it is known without the prompts; nothing under other policies. Of a latent that
     the video goes on from, as much as any length of it may bring: all chunks recall."""
-    fitted = fit_policy(policy, facts.chunk_frames, facts.trained_frames, video.frames)
+    fitted = fit_policy(policy, facts.chunk_frames, facts.trained_frames, video.frames, facts.record.shots)
     before = 2 * fitted.trained_frames if wanted.beginning == "previous" else video.prefix_frames
     prefix = torch.empty(1, 1, before, 1, 1) if before else None
     sigmas = _levels(wanted.steps, facts)
@@ -130,7 +130,7 @@ def _cost(policy: CachePolicy, facts: ARFacts, video: VideoShape) -> RunCost:
     size = facts.record.size
     usual = label_heads(LabelRule("random"), size.layers, size.heads, None)
     labels = usual if policy.needs_profile else tuple(("memory",) * size.heads for _ in range(size.layers))
-    fitted = fit_policy(policy, facts.chunk_frames, facts.trained_frames, video.frames)
+    fitted = fit_policy(policy, facts.chunk_frames, facts.trained_frames, video.frames, facts.record.shots)
     frame = FrameOfHead(tokens_per_frame(*video.latent_size), HEAD_DIM, _NUMBER_BYTES)
     memory = plan_memory(fitted, labels, video.chunks, video.prefix_frames)
     return run_cost(fitted, memory, policy.needs_profile, video, frame)
