@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
+from ..families.family import Shots
 from ..geometry import first_compressed_chunk
 from .cache_policy import AS_LATE_AS_POSSIBLE, PROFILE_SHARE, CachePolicy
 from .head_types import HEAD_TYPES
@@ -16,7 +17,8 @@ USUAL_SHARE = 0.2
 class FittedPolicy:
     """A policy that has met a model: every size resolved, in frames, and all that a rollout goes by. Made by
     `fit_policy`, which checks it. `asked` is what it was made from, for the report and run.json alone. `recall_layers`
-    are those whose keys tell what is recalled; None are the usual ones."""
+    are those whose keys tell what is recalled; None are the usual ones. `shots` is how the model was taught a new one;
+    None: not at all."""
 
     asked: CachePolicy
     local: Tiers
@@ -35,6 +37,7 @@ class FittedPolicy:
     recall_layers: tuple[int, ...] | None
     kv_precision: str
     fills: bool
+    shots: Shots | None = None
 
     def tiers(self, head_type: str) -> Tiers:
         """Sizes of one head type."""
@@ -44,6 +47,27 @@ class FittedPolicy:
     def episodes(self) -> int:
         """Whole episodes that memory heads have room for."""
         return self.memory.episodes // self.episode_frames
+
+    def pinned(self, head_type: str) -> int:
+        """Frames of the chunk that a shot pins, in heads of a type: those with a sink hold it beside that."""
+        return self.chunk_frames if self.shots is not None and self.tiers(head_type).sink else 0
+
+    def beside_pinned(self, head_type: str) -> Tiers:
+        """Sizes of one head type while a chunk is pinned. Room that it lacks is taken from episodes, whole ones, then
+        from recent."""
+        tiers, pinned = self.tiers(head_type), self.pinned(head_type)
+        lacking = max(0, tiers.frames + pinned + self.chunk_frames - self.trained_frames) if pinned else 0
+        given = min(-(-lacking // self.episode_frames) * self.episode_frames, tiers.episodes)
+        return replace(tiers, episodes=tiers.episodes - given, recent=tiers.recent - max(0, lacking - given))
+
+    @property
+    def episodes_beside_pinned(self) -> int:
+        """Whole episodes that memory heads have room for while a chunk is pinned."""
+        return self.beside_pinned("memory").episodes // self.episode_frames
+
+    def capacity(self, head_type: str) -> int:
+        """The most frames of history that one head type holds past warm-up, whatever takes over."""
+        return max(self.tiers(head_type).frames, self.beside_pinned(head_type).frames + self.pinned(head_type))
 
     def recalling(self, layers: tuple[int, ...] | None, share: float | None) -> Self:
         """The same with what was found out for a checkpoint, if it recalls at all: by which layers, and within which
@@ -69,8 +93,11 @@ class FittedPolicy:
         return self.fills and committed <= self.tiers(head_type).frames
 
 
-def fit_policy(policy: CachePolicy, chunk_frames: int, trained_frames: int, total_frames: int) -> FittedPolicy:
+def fit_policy(
+    policy: CachePolicy, chunk_frames: int, trained_frames: int, total_frames: int, shots: Shots | None = None
+) -> FittedPolicy:
     """Resolve a policy for a model and a length in frames. Room for episodes that no whole one would fill is left out.
+    `shots` are those of the model's family.
 
     ValueError, naming the tier to shrink, when a head type would read beyond the trained range.
     """
@@ -84,7 +111,7 @@ def fit_policy(policy: CachePolicy, chunk_frames: int, trained_frames: int, tota
             )
         everything = {head_type: Tiers(0, 0, total_frames) for head_type in HEAD_TYPES}
         never = total_frames // chunk_frames + 1
-        return _fitted(policy, everything, chunk_frames, trained, never)
+        return replace(_fitted(policy, everything, chunk_frames, trained, never), shots=shots)
     unit = policy.episode_frames(chunk_frames)
     if 0 < policy.memory.episodes < unit:
         frame = "" if policy.recalls else ", or set episode to frame"
@@ -107,7 +134,7 @@ def fit_policy(policy: CachePolicy, chunk_frames: int, trained_frames: int, tota
             f"compress_from_chunk is {start}, but chunk {latest} of {chunk_frames} frames already reads past the "
             f"{trained} frames that the model was trained on. Use {latest} or less, or -1 for as late as possible."
         )
-    return _fitted(policy, whole, chunk_frames, trained, start)
+    return replace(_fitted(policy, whole, chunk_frames, trained, start), shots=shots)
 
 
 def _fitted(
@@ -115,7 +142,9 @@ def _fitted(
 ) -> FittedPolicy:
     return FittedPolicy(
         asked,
-        **tiers,
+        local=tiers["local"],
+        anchor=tiers["anchor"],
+        memory=tiers["memory"],
         chunk_frames=chunk_frames,
         trained_frames=trained_frames,
         compress_from_chunk=compress_from_chunk,

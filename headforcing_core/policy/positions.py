@@ -1,8 +1,14 @@
 """Head-wise RoPE re-encoding: which temporal position each kept frame gets (method.md section 5)."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 ROPE_MODES = ("compact", "clamp", "tied", "absolute")
+
+
+def moved_on(frame: int, shots: Sequence[int], gap: int) -> int:
+    """A frame's place in time, when at the first frame of each of the `shots` all that follows moves on by `gap`."""
+    return frame + gap * bisect_right(shots, frame)
 
 
 def chunk_position(mode: str, first_frame: int, chunk_frames: int, trained_frames: int) -> int:

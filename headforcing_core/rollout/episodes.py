@@ -87,6 +87,17 @@ class EpisodicMemory:
         self.decisions.append(decision)
         return decision
 
+    def leave_out(self, frame: int) -> None:
+        """A candidate that is not to be judged."""
+        self._forget(frame)
+
+    def resize(self, size: int) -> None:
+        """Hold at most so many episodes from now on; the oldest leave."""
+        first = max(0, len(self.episodes) - size)
+        for frame in self.episodes[:first]:
+            self._forget(frame)
+        self.size, self.episodes = size, self.episodes[first:]
+
     def forget(self, first_kept: int) -> None:
         """A prompt change that drops the memory: empty the bank and start the record of novelties anew. Descriptors of
         the sink and of frames from `first_kept` on stay."""

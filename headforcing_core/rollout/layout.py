@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..kv_memory.memory import KVMemory
-from ..policy.positions import history_positions
+from ..policy.positions import history_positions, moved_on
 from ..policy.tiers import KeptFrames
 
 PREFIX = -1
@@ -12,8 +12,9 @@ PREFIX = -1
 
 @dataclass(frozen=True)
 class Layout:
-    """Where everything stands for one chunk: its own frames and, per group, what is held. `far` puts the history at
-    the far end of the trained range, as for the first chunk after a cut."""
+    """Where everything stands for one chunk: its own frames and, per group, what is read. `far` puts the history at
+    the far end of the trained range, as for the first chunk after a cut; at each of the `shots`, by its first frame,
+    all that follows moves on by `gap`."""
 
     first_frame: int
     chunk_frames: int
@@ -21,6 +22,8 @@ class Layout:
     rope: str
     groups: Mapping[str, KeptFrames]
     far: bool = False
+    shots: tuple[int, ...] = ()
+    gap: int = 0
 
     @property
     def own_frames(self) -> range:
@@ -38,12 +41,13 @@ class Layout:
         memory.begin(range(self.position, self.position + self.chunk_frames), history, keeps)
 
     def positions(self, kept: KeptFrames) -> list[int]:
-        """Temporal position of every held frame."""
+        """Temporal position of every frame that is read."""
         if self.far:
             return list(range(len(kept.frames)))
-        return history_positions(self.rope, kept.frames, kept.recent_from, self.first_frame, self.position)
+        at = [moved_on(frame, self.shots, self.gap) for frame in (*kept.frames, kept.recent_from, self.first_frame)]
+        return history_positions(self.rope, at[:-2], at[-2], at[-1], self.position)
 
     def seen(self, kept: KeptFrames) -> tuple[tuple[int, int, str], ...]:
-        """(frame, position, tier) of every held frame, in time order."""
+        """(frame, position, tier) of every frame that is read, in time order."""
         places = zip(kept.frames, self.positions(kept), strict=True)
         return tuple((frame, position, kept.tier(frame)) for frame, position in places)

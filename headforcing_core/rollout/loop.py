@@ -87,10 +87,10 @@ def rollout(
 
     `memory` is one made by the plan's `memory_plan`, which the backbone's model reads; its buffers are dropped when the
     generator ends, for whatever reason. ValueError, before the first pass, for a memory that was planned for something
-    else, or a cut with absolute positions; RuntimeError for a chunk with NaN or infinity, which then is neither yielded
-    nor remembered.
+    else, a cut with absolute positions, or a shot that the model was not taught; RuntimeError for a chunk with NaN or
+    infinity, which then is neither yielded nor remembered.
     """
-    check_transitions(plan.segments, plan.policy.rope)
+    check_transitions(plan.segments, plan.policy)
     _check_memory(memory.plan, plan.memory_plan(memory.plan.labels))
     run = _Rollout(backbone, memory, plan, noise, listeners, live)
     try:
@@ -162,7 +162,7 @@ class _Rollout(Generic[Text]):
         layout = self._history.layout(index, self._policy.chunk_frames, transition.is_far)
         if is_finished and not is_last:
             latent = self._commit(latent, layout)
-        seen = {name: layout.seen(self._history.kept(index, name)) for name in HEAD_TYPES}
+        seen = {name: layout.seen(self._history.read(index, name)) for name in HEAD_TYPES}
         decisions: tuple[Decision, ...] = ()
         if not is_last:
             transition.after(self._history, layout.first_frame)
@@ -187,7 +187,7 @@ class _Rollout(Generic[Text]):
         segment = self._live(index)
         if segment is not None:
             self._plan = self._plan.with_segment(segment)
-            check_transitions(self._plan.segments, self._policy.rope)
+            check_transitions(self._plan.segments, self._policy)
 
     def _take_over(self, index: int) -> Transition:
         """Put the chunk's text in force; how it takes over, if a segment begins."""

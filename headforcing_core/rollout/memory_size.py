@@ -16,7 +16,7 @@ def plan_memory(
 ) -> MemoryPlan:
     """What is held for heads with these labels, (layers, heads), while so many chunks are made after a prefix."""
     used = {label for layer in labels for label in layer}
-    capacity = {head_type: policy.tiers(head_type).frames for head_type in HEAD_TYPES if head_type in used}
+    capacity = {head_type: policy.capacity(head_type) for head_type in HEAD_TYPES if head_type in used}
     warm_up = _warm_up_frames(policy, chunks, prefix_frames)
     capture = captured_layers(policy, len(labels)) if policy.episodes else ()
     return MemoryPlan(labels, capacity, warm_up, policy.chunk_frames, capture, policy.kv_precision)

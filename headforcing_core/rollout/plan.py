@@ -20,7 +20,8 @@ Text = TypeVar("Text")
 @dataclass(frozen=True)
 class Segment(Generic[Text]):
     """The stretch of chunks from `first_chunk` to the next segment, under one text, and how it takes over. `prompt` is
-    what an artist wrote; `live` says that it was typed while the video was made."""
+    what an artist wrote; `live` says that it was typed while the video was made. `first_text` is that of the first
+    chunk of a shot, which has one of its own."""
 
     first_chunk: int
     text: Text
@@ -28,6 +29,7 @@ class Segment(Generic[Text]):
     soft_chunks: int = 1
     prompt: str = ""
     live: bool = False
+    first_text: Text | None = None
 
     @property
     def settles_at(self) -> int:
@@ -102,6 +104,8 @@ class RolloutPlan(Generic[Text]):
         """The text of a chunk. `before` is what was in force when its segment began. ValueError when texts are to be
         mixed and nothing says how."""
         segment = [segment for segment in self.segments if segment.first_chunk <= chunk][-1]
+        if segment is not self.segments[0] and chunk == segment.first_chunk and segment.first_text is not None:
+            return segment.first_text
         step = chunk - segment.first_chunk + 1
         fades = segment is not self.segments[0] and TRANSITIONS[segment.transition].fades
         share = step / segment.soft_chunks if fades else 1.0
@@ -118,7 +122,7 @@ def with_segment(segments: Sequence[Segment[Text]], segment: Segment[Text]) -> t
     return tuple(sorted([*segments, segment], key=lambda each: each.first_chunk))
 
 
-def check_transitions(segments: Sequence[Segment[Text]], rope: str) -> None:
-    """ValueError for a segment that cannot take over as it is to with such positions."""
+def check_transitions(segments: Sequence[Segment[Text]], policy: FittedPolicy) -> None:
+    """ValueError for a segment that cannot take over as it is to under such a policy."""
     for segment in segments[1:]:
-        check_transition(segment.transition, rope)
+        check_transition(segment.transition, policy)

@@ -64,15 +64,16 @@ class Remembered:
     def __getitem__(self, chunk: int) -> Tensor:
         return self._blocks[chunk // _BLOCK][chunk % _BLOCK]
 
-    def likeness(self, chunks: range, descriptor: Tensor) -> list[float]:
-        """Mean cosine, over bands and layers, of a descriptor with those of these chunks."""
+    def likeness(self, chunks: Sequence[int], descriptor: Tensor) -> list[float]:
+        """Mean cosine, over bands and layers, of a descriptor with those of these chunks, in order."""
         present: Tensor = descriptor.flatten() / self._cells
         found: list[float] = []
-        for number in range(chunks.start // _BLOCK, -(-chunks.stop // _BLOCK)):
+        start, stop = (chunks[0], chunks[-1] + 1) if chunks else (0, 0)
+        for number in range(start // _BLOCK, -(-stop // _BLOCK)):
             first = _BLOCK * number
-            rows = self._blocks[number][max(chunks.start - first, 0) : chunks.stop - first]
+            rows = self._blocks[number][max(start - first, 0) : stop - first]
             found += (rows @ present).tolist()
-        return found
+        return [found[chunk - start] for chunk in chunks]
 
 
 @dataclass
@@ -92,14 +93,14 @@ class RecallMemory:
         """A prompt change that drops the memory."""
         self.held = ()
 
-    def is_due(self, settles: bool, chunks: Sequence[range], candidates: range) -> bool:
+    def is_due(self, settles: bool, chunks: Sequence[range], candidates: Sequence[int]) -> bool:
         """Whether a choice is to be made for the chunk after `chunks`, whose past is compressed: the first one, when a
         new text `settles`, and when the view has changed without one."""
         if settles or self._chosen_at is None:
             return True
         return self._waited(chunks) and self._view_changed(candidates)
 
-    def choose(self, candidates: range, present: Tensor) -> tuple[list[int], list[float]]:
+    def choose(self, candidates: Sequence[int], present: Tensor) -> tuple[list[int], list[float]]:
         """The newest of those that are near enough to the most alike, in time order; and the likeness of all."""
         likeness = self.remembered.likeness(candidates, present)
         least = _near_enough(likeness, self.share)
@@ -114,7 +115,7 @@ class RecallMemory:
         assert self._chosen_at is not None
         return chunks[-1].stop - chunks[self._chosen_at].start >= FORCED_SPACING
 
-    def _view_changed(self, candidates: range) -> bool:
+    def _view_changed(self, candidates: Sequence[int]) -> bool:
         """Whether the last chunk is farther from the one for which was chosen than a candidate may be."""
         if len(candidates) < 2 or self._chosen_at is None:
             return False

@@ -39,7 +39,7 @@ def recall_bound(plan: RolloutPlan[Any]) -> RecallBound | None:
     due = _due(plan)
     there = _candidates(plan, due)
     looks = sum(count > 1 for count in there)
-    loads = sum(min(count, policy.episodes) for count in there)
+    loads = sum(min(count, _room(plan, chunk)) for count, chunk in zip(there, due, strict=True))
     spacing = -(-FORCED_SPACING // policy.chunk_frames)
     ends = [*due[1:], plan.chunks][: len(due)]
     return RecallBound(
@@ -74,8 +74,23 @@ def _candidates(plan: RolloutPlan[Any], due: Sequence[int]) -> list[int]:
     for chunk in due:
         floor = max((starts[at] - 1 for at in emptied if at <= chunk), default=0)
         recent_from = starts[chunk] - policy.memory.recent
-        counts.append(len(candidate_chunks(chunks, max(policy.memory.sink, floor), recent_from)))
+        found = candidate_chunks(chunks, max(policy.memory.sink, floor), recent_from)
+        pinned = _shot(plan, chunk - 1) if policy.pinned("memory") else None
+        is_found = pinned is not None and len(chunks) - plan.chunks + pinned in found
+        counts.append(len(found) - is_found if _room(plan, chunk) else 0)
     return counts
+
+
+def _shot(plan: RolloutPlan[Any], chunk: int) -> int | None:
+    """The first chunk of the shot that a chunk is of, if it is of one."""
+    begun = [s for s in plan.segments[1:] if s.first_chunk <= chunk]
+    deciding = [s for s in begun if TRANSITIONS[s.transition].is_shot or TRANSITIONS[s.transition].forgets]
+    return deciding[-1].first_chunk if deciding and TRANSITIONS[deciding[-1].transition].is_shot else None
+
+
+def _room(plan: RolloutPlan[Any], chunk: int) -> int:
+    """How many old chunks can be read with a chunk."""
+    return plan.policy.episodes if _shot(plan, chunk) is None else plan.policy.episodes_beside_pinned
 
 
 def _made_anyway(plan: RolloutPlan[Any]) -> int:

@@ -61,7 +61,7 @@ class Recaller:
         history = self._history
         recorded = (self._recorded or {}).get(chunk) if chunk < self._finished else None
         candidates = history.candidates(chunk)
-        likeness: Sequence[float] = [1.0] * len(candidates)
+        all_likeness: Sequence[float] = [1.0] * len(candidates)
         if recorded is not None:
             chosen = history.numbers_of(chunk, recorded.frames)
         elif self._choose is not None:
@@ -69,19 +69,20 @@ class Recaller:
             chosen = history.numbers_of(chunk, self._choose(chunk, starts))
         elif looks:
             assert history.recall is not None
-            chosen, likeness = history.recall.choose(candidates, history.describe(memory, self._grid))
-            if not all(map(math.isfinite, likeness)):
+            chosen, all_likeness = history.recall.choose(candidates, history.describe(memory, self._grid))
+            if not all(map(math.isfinite, all_likeness)):
                 raise not_finite(chunk)
         else:
             chosen = list(candidates)
+        likeness = dict(zip(candidates, all_likeness, strict=True))
         again = history.load(chunk, chosen, self._latent)
         self.choice = recorded or Choice(
             tuple(history.chunks[number].start for number in chosen),
-            tuple(likeness[number - candidates.start] for number in chosen),
+            tuple(likeness[number] for number in chosen),
             len(candidates),
             looks + len(again.commits) + (self._plan.is_one_step and bool(chosen)),
-            min(likeness, default=0.0),
-            max(likeness, default=0.0),
+            min(all_likeness, default=0.0),
+            max(all_likeness, default=0.0),
         )
         layout = history.layout(chunk, history.policy.chunk_frames, far)
         return Recalled(again, layout, bool(chosen))

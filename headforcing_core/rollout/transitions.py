@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..kv_memory.memory import KVMemory
+from ..policy.fitting import FittedPolicy
+from ..policy.head_types import HEAD_TYPES
 from .history import History
 from .passes import Commit, Recache
 
@@ -55,6 +57,11 @@ def cut(memory: KVMemory, history: History, chunk: int, latents: Sequence[Tensor
     history.episodic.move_sink(history.committed)
 
 
+def shot(memory: KVMemory, history: History, chunk: int, latents: Sequence[Tensor]) -> None:
+    """Nothing is dropped; the chunk stands a gap away from what was before it."""
+    history.begin_shot()
+
+
 @dataclass(frozen=True)
 class Transition:
     """What becomes of the past when a new text takes over.
@@ -62,7 +69,8 @@ class Transition:
     `before` is done before the first chunk of the segment. `fades` says that its text comes in over `soft_chunks`, not
     at once. `is_far` puts the history at the far end of the trained range for the first chunk; absolute positions have
     no far end, so it is refused with them. `after`, with that chunk's first frame, is done once the chunk is made.
-    `forgets` says that no older chunk is read any more, but for the sink.
+    `forgets` says that no older chunk is read any more, but for the sink; `is_shot`, that it is for models alone that
+    were taught shots, and that its first chunk has a text of its own.
     """
 
     before: Before = leave
@@ -70,6 +78,7 @@ class Transition:
     is_far: bool = False
     after: Callable[[History, int], None] = lambda history, first_frame: None
     forgets: bool = False
+    is_shot: bool = False
 
 
 NO_CHANGE = Transition()
@@ -78,6 +87,7 @@ TRANSITIONS: Mapping[str, Transition] = {
     "flush": Transition(flush, forgets=True),
     "soft": Transition(fades=True),
     "cut": Transition(cut, is_far=True, after=History.start_anew, forgets=True),
+    "shot": Transition(shot, after=History.pin, is_shot=True),
 }
 
 
@@ -86,10 +96,34 @@ def recached_chunks(recent: int, chunk_frames: int) -> int:
     return max(1, math.ceil(min(recent, RECACHE_FRAMES) / chunk_frames))
 
 
-def check_transition(word: str, rope: str) -> None:
-    """ValueError for a cut with absolute positions, which leave no far end to put the history at."""
-    if rope == "absolute" and TRANSITIONS[word].is_far:
+def check_transition(word: str, policy: FittedPolicy) -> None:
+    """ValueError for a cut with absolute positions, which leave no far end to put the history at, and for a shot that
+    the model was not taught, or that has no room within the trained range."""
+    transition = TRANSITIONS[word]
+    if policy.rope == "absolute" and transition.is_far:
         raise ValueError(
             f"A scene takes over by {word}, but rope is absolute. A {word} puts the past at the far end of the "
             "trained range, and absolute positions have none. Use rope compact, or another transition."
         )
+    if transition.is_shot:
+        _check_shot(word, policy)
+
+
+def _check_shot(word: str, policy: FittedPolicy) -> None:
+    if policy.shots is None:
+        raise ValueError(
+            f"A scene takes over by {word}, but this model's family was never taught what a {word} is, as LongLive-2.0 "
+            "was. Use cut for a hard cut to a new scene, or recache to go on smoothly."
+        )
+    n, trained = policy.chunk_frames, policy.trained_frames
+    for head_type in HEAD_TYPES:
+        sink, pinned = policy.tiers(head_type).sink, policy.pinned(head_type)
+        read = sink + 1 + max(policy.shots.gap, pinned) + n
+        if read > trained:
+            excess = read - trained
+            otherwise = f"Shrink {head_type}_sink by {excess}" if excess <= sink else "Use a shorter chunk_frames"
+            raise ValueError(
+                f"A scene takes over by {word}, but {head_type} heads have no room for one. Their sink of {sink}, the "
+                f"last frame, a gap of {policy.shots.gap} or a pinned chunk of {pinned}, and a chunk of {n} are {read} "
+                f"frames, and the model was trained on {trained}. {otherwise}, or use cut."
+            )

@@ -92,7 +92,7 @@ def run_cost(
             continue  # those that tell no heads apart are there for comparison
         asked = for_family(replace(preset, trained_frames=fitted.trained_frames), video.chunk_frames, family)
         try:
-            other = fit_policy(asked, video.chunk_frames, fitted.trained_frames, video.frames)
+            other = fit_policy(asked, video.chunk_frames, fitted.trained_frames, video.frames, fitted.shots)
         except ValueError:
             continue  # it does not fit this model
         planned = plan_memory(other, labels, video.chunks, video.prefix_frames)

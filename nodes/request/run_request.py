@@ -156,8 +156,8 @@ def settle_run(inputs: RunInputs, carried: CarriedOver) -> RunRequest:
     notes.extend(told)
     asked, policy = policy, for_family(policy, video.chunk_frames, facts.record)
     notes.extend(told_of_family(asked, policy, video.chunk_frames, facts.family))
-    fitted = fit_policy(policy, video.chunk_frames, facts.trained_frames, video.frames)
-    check_transitions(segments, policy.rope)
+    fitted = fit_policy(policy, video.chunk_frames, facts.trained_frames, video.frames, facts.record.shots)
+    check_transitions(segments, fitted)
     sigmas = inputs.sigmas or facts.sigmas
     if sigmas[0] < 1:
         notes.append(

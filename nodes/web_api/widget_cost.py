@@ -109,7 +109,7 @@ def _length(video: VideoShape, beginning: str) -> str:
 
 def _fitted(policy: CachePolicy, facts: ARFacts, video: VideoShape) -> FittedPolicy:
     asked = for_family(policy, facts.chunk_frames, facts.record)
-    return fit_policy(asked, facts.chunk_frames, facts.trained_frames, video.frames)
+    return fit_policy(asked, facts.chunk_frames, facts.trained_frames, video.frames, facts.record.shots)
 
 
 def _recall(policy: CachePolicy, facts: ARFacts, video: VideoShape, wanted: SamplerWidgets) -> str:
