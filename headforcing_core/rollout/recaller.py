@@ -79,7 +79,7 @@ class Recaller:
             tuple(history.chunks[number].start for number in chosen),
             tuple(likeness[number - candidates.start] for number in chosen),
             len(candidates),
-            looks + len(again.commits) + (self._plan.is_one_step and bool(chosen)),
+            looks + len(again.commits) + (self._plan.steps_of(chunk).count == 1 and bool(chosen)),
             min(likeness, default=0.0),
             max(likeness, default=0.0),
         )
