@@ -19,6 +19,7 @@ from headforcing_core.rollout.loop import Chunk, Recipe, rollout
 from headforcing_core.rollout.noise import PerChunkNoise
 from headforcing_core.rollout.plan import FinishedChunks, RolloutPlan, Segment
 from headforcing_core.rollout.recall import Choose
+from headforcing_core.rollout.told import NOTHING, Told
 
 from .latents import LATENT_SIZE
 from .network import CausalWan, rotation
@@ -40,7 +41,7 @@ class NetworkBackbone:
         """Run a recipe with the network in place."""
         kept_as = torch.bfloat16 if self.half else torch.float32
 
-        def predict(x: Tensor, sigma: Tensor) -> Tensor:
+        def predict(x: Tensor, sigma: Tensor, told: Told = NOTHING) -> Tensor:
             turn = _as_matrices(rotation(x.shape[2], x.shape[3] // PATCH, x.shape[4] // PATCH, x.device))
 
             def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

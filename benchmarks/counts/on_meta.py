@@ -24,6 +24,7 @@ from headforcing_core.kv_memory.memory import KVMemory
 from headforcing_core.policy.head_types import Labels
 from headforcing_core.rollout.loop import Recipe
 from headforcing_core.rollout.passes import CLEAN
+from headforcing_core.rollout.told import NOTHING, Told
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -100,7 +101,7 @@ class MetaStage(Stage):
         self._passes = 0
         return recipe(self._predict, noise, sigmas)
 
-    def _predict(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def _predict(self, x: Tensor, sigma: Tensor, told: Told = NOTHING) -> Tensor:
         """One pass of the model; what is seen stays as it was."""
         phase = COMMIT if sigma is CLEAN else LATER if self._passes else FIRST
         self._passes += 1

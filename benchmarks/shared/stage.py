@@ -22,6 +22,7 @@ from headforcing_core.policy.head_types import Labels
 from headforcing_core.rollout.loop import Chunk, Recipe, rollout
 from headforcing_core.rollout.noise import PerChunkNoise
 from headforcing_core.rollout.plan import RolloutPlan, Segment
+from headforcing_core.rollout.told import NOTHING, Told
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -181,7 +182,7 @@ class Rolling:
         self._stage.turn.memory = self._stage.backbone.memory = self.memory
         return self._stage.backbone.sample(recipe, noise, sigmas, text)
 
-    def _fill(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def _fill(self, x: Tensor, sigma: Tensor, told: Told = NOTHING) -> Tensor:
         missed = self.memory.missed_layers  # once to make the chunk, and once to commit it
         k, v = self._stage.random_kv(self.chunk) if missed else (x, x)
         for layer in missed:

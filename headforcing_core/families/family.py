@@ -87,10 +87,11 @@ class Family:
         """Channels that the model is given."""
         return self.space.channels + self.image_channels
 
-    def steps_of_first(self, frames_before: int) -> Steps:
-        """How the first chunk that is made is denoised, when so many frames are there before it."""
-        if self.first_steps is None or (self.first_rule == FIRST_FRAME and frames_before):
-            return self.steps
+    def steps_of_first(self, frames_before: int, continues: bool) -> Steps | None:
+        """How the first chunk that is made is denoised, after so many frames that are there before it; None: as all
+        others, as always where the video `continues` another one, which had a first chunk."""
+        if continues or (self.first_rule == FIRST_FRAME and frames_before):
+            return None
         return self.first_steps
 
 

@@ -82,10 +82,10 @@ def measure(
 
     `memory` must have been made with the recorder as its observer and all heads of one type.
     """
-    recorder, final_step = watch.recorder, len(plan.sigmas) - 2
+    recorder = watch.recorder
 
     def pause_before_commit(chunk: int, step: int, x0: Tensor) -> None:
-        if step == final_step:
+        if step == plan.steps_of(chunk).count - 1:
             recorder.begin(None)
         on_step(chunk, step, x0)
 

@@ -68,14 +68,16 @@ class RunReport(Generic[Text]):
         """What recalling took, of all chunks as each was made; None under a policy that does not recall."""
         if self.settings.get("episode_choice") != "recall":
             return None
-        choices = [chunk.choice for chunk in self.chunks if chunk.choice is not None]
+        made = [(chunk.index, chunk.choice) for chunk in self.chunks if chunk.choice is not None]
+        choices = [choice for _, choice in made]
         passes, looks = sum(choice.passes for choice in choices), sum(choice.candidates > 1 for choice in choices)
-        repeats = sum(bool(choice.frames) for choice in choices) if _has_one_step(self.settings) else 0
+        repeats = sum(bool(choice.frames) and _has_one_step(self.settings, chunk) for chunk, choice in made)
         return {"choices": len(choices), "looks": looks, "loads": passes - looks - repeats, "passes": passes}
 
 
-def _has_one_step(settings: Mapping[str, Setting]) -> bool:
-    sigmas = settings["sigmas"]
+def _has_one_step(settings: Mapping[str, Setting], chunk: int) -> bool:
+    own = settings["first_sigmas"] if chunk == 0 else None
+    sigmas = own or settings["sigmas"]
     return isinstance(sigmas, Sequence) and len(sigmas) == 2
 
 

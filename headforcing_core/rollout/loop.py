@@ -17,10 +17,11 @@ from .episodes import Decision
 from .history import History
 from .layout import PREFIX, Layout
 from .noise import Noise
-from .passes import Commit, Denoise, Model, OnRecall, OnStep, Pass, Predict, Recall, not_finite
+from .passes import Commit, Denoise, Model, OnRecall, OnStep, Pass, Recall, not_finite
 from .plan import RolloutPlan, Segment, Text, check_transitions
 from .recall import Choice
 from .recaller import Recaller
+from .told import Predict
 from .transitions import NO_CHANGE, TRANSITIONS, Transition, recached_chunks
 
 TextIn = TypeVar("TextIn", contravariant=True)
@@ -127,7 +128,6 @@ class _Rollout(Generic[Text]):
         self._history = History(plan.policy, memory.plan.labels, plan.finished.decisions)
         self._text = self._text_before = plan.segments[0].text  # in force now, and when the segment began
         self._prefix_decisions: tuple[Decision, ...] = ()
-        self._sigmas = torch.tensor(plan.sigmas)
         again = recached_chunks(plan.policy.memory.recent, plan.policy.chunk_frames)
         self._latents: deque[Tensor] = deque(maxlen=again)  # clean, of the last chunks
         self._made: list[Tensor] = []  # of all chunks, where nobody else can be asked for them
@@ -204,9 +204,21 @@ class _Rollout(Generic[Text]):
         return transition
 
     def _make(self, index: int, layout: Layout, recall: Recall | None, is_last: bool) -> Tensor:
-        commit_context = None if is_last else self._policy.commit_context
-        work = Denoise(index, layout, self._noise, self._plan.sigmas, commit_context, recall)
-        latent = self._run(work, self._noise.initial(index))
+        plan, noise = self._plan, self._noise.initial(index)
+        steps = plan.steps_of(index)
+        work = Denoise(
+            index,
+            layout,
+            self._noise,
+            steps.sigmas,
+            None if is_last else self._policy.commit_context,
+            recall,
+            steps.timesteps,
+            plan.solver,
+            plan.start_of(index, noise),
+            plan.image if index == 0 else None,
+        )
+        latent = self._run(work, noise, steps.sigmas)
         if not bool(torch.isfinite(latent).all()):
             raise not_finite(index)
         return latent
@@ -214,14 +226,14 @@ class _Rollout(Generic[Text]):
     def _commit(self, latent: Tensor, layout: Layout) -> Tensor:
         return self._run(Commit(latent, layout, self._policy.commit_context), latent)
 
-    def _run(self, work: Pass, x: Tensor) -> Tensor:
-        """Let the model go through a pass, under the text in force."""
+    def _run(self, work: Pass, x: Tensor, levels: tuple[float, ...] = ()) -> Tensor:
+        """Let the model go through a pass, under the text in force, by other noise levels than usual if given."""
 
         def recipe(predict: Predict, x: Tensor, sigmas: Tensor) -> Tensor:
-            hear = self._listeners
-            return work.run(Model(predict, self._memory, sigmas, hear.on_step, hear.on_recall), x)
+            hear, beside = self._listeners, self._plan.concat
+            return work.run(Model(predict, self._memory, sigmas, hear.on_step, hear.on_recall, beside), x)
 
-        return self._backbone.sample(recipe, x, self._sigmas, self._text)
+        return self._backbone.sample(recipe, x, torch.tensor(levels or self._plan.sigmas), self._text)
 
     def _remember(self, latent: Tensor, layout: Layout, following: int) -> tuple[Decision, ...]:
         """Keep what the chunk `following` reads of a committed one and of those before it."""

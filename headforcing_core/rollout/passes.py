@@ -6,17 +6,20 @@ run, so it may be made in one place and run in another.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from ..families.family import RENOISE
 from ..kv_memory.memory import KVMemory
 from .layout import Layout
 from .noise import Noise
+from .solvers import SOLVERS
+from .told import Predict, Told
 
-Predict = Callable[[Tensor, Tensor], Tensor]
-"""(x, sigma) -> x0, the clean chunk as the model sees it now: (batch, channels, frames, height, width)."""
+TIMESTEPS = 1000  # the noise levels 0 to 1 as a model is told them
 CLEAN = torch.zeros(())
 """The noise level under which a finished chunk is seen. It is always this tensor, so that a backbone can tell such a
 pass without asking the device."""
@@ -26,18 +29,28 @@ OnRecall = Callable[[int], None]
 """(chunk), when it is to be settled what it recalls: after its first step, before the passes that this takes."""
 Frames = Mapping[str, tuple[int, ...]]
 """Ids of the frames that every group holds, in time order."""
+Concat = Callable[[range], Tensor]
+"""(ids of frames) -> channels beside those of these frames, as `Told` has them."""
 
 
 @dataclass(frozen=True)
 class Model:
     """The model where a pass runs: its call under the text in force, the KV memory that its attention reads, the noise
-    levels on its device, and who hears of its steps and of what it recalls."""
+    levels on its device, who hears of its steps and of what it recalls, and what it is given beside every chunk."""
 
     predict: Predict
     memory: KVMemory
     sigmas: Tensor
     on_step: OnStep
     on_recall: OnRecall
+    concat: Concat | None = None
+
+    def see(self, x: Tensor, sigma: Tensor, frames: range, timesteps: Tensor | None = None) -> Tensor:
+        """The clean chunk as the model sees it in these frames, told `timesteps` if there are any."""
+        concat = None if self.concat is None else self.concat(frames)
+        if timesteps is None and concat is None:
+            return self.predict(x, sigma)
+        return self.predict(x, sigma, Told(timesteps, concat))
 
 
 class Pass(Protocol):
@@ -51,8 +64,11 @@ class Pass(Protocol):
 @dataclass(frozen=True)
 class Denoise:
     """Make a chunk out of noise, and commit it, reading what `commit_context` says; None leaves it uncommitted.
-    `levels` are the noise levels as numbers, which tell whether one is 0 without waiting for the device. After the
-    first step it may `recall` what the other steps read."""
+    `levels` are the noise levels as numbers. After the first step it may `recall` what the other steps read.
+
+    `timesteps`, of the steps, are told in place of the levels. The chunk begins as `start`, if that is given, whatever
+    the host made of the noise. `image` holds the first frames of the chunk, which are there already: they are told as
+    clean, and stay as they are."""
 
     chunk: int
     layout: Layout
@@ -60,12 +76,28 @@ class Denoise:
     levels: tuple[float, ...]
     commit_context: str | None
     recall: "Recall | None" = None
+    timesteps: tuple[float, ...] = ()
+    solver: str = RENOISE
+    start: Tensor | None = None
+    image: Tensor | None = None
 
     def run(self, model: Model, x: Tensor) -> Tensor:
-        layout = self.layout
+        x, layout = self._make(model, x if self.start is None else self.start.to(x))
+        _check_reached(model.memory)
+        if self.commit_context is not None:
+            _commit(model, x, layout, self.commit_context)
+        return x
+
+    def _make(self, model: Model, x: Tensor) -> tuple[Tensor, Layout]:
+        """The chunk, and where everything stood at the end."""
+        layout, own = self.layout, self.layout.own_frames
+        image = None if self.image is None else self.image.to(x)
+        solver = SOLVERS[self.solver](self.levels, model.sigmas, partial(self.noise.fresh, self.chunk))
         layout.begin(model.memory, "full", keeps=False)  # the commit pass writes what is kept
+        x = _held(x, image)
         for step in range(len(self.levels) - 1):
-            x0 = model.predict(x, model.sigmas[step])
+            told = self._timesteps(step, x)
+            x0 = _held(model.see(x, model.sigmas[step], own, told), image)
             if step == 0 and self.recall is not None:
                 model.on_recall(self.chunk)
                 recalled = self.recall.run(model, x0, layout)
@@ -73,16 +105,20 @@ class Denoise:
                 if recalled.found or not is_only_step:
                     layout.begin(model.memory, "full", keeps=False)
                 if recalled.found and is_only_step:
-                    x0 = model.predict(x, model.sigmas[step])  # made again, now that it can recall
+                    x0 = _held(model.see(x, model.sigmas[step], own, told), image)  # again, now that it can recall
             model.on_step(self.chunk, step, x0)
-            following = model.sigmas[step + 1]
-            x = x0
-            if self.levels[step + 1]:
-                x = (1.0 - following) * x0 + following * self.noise.fresh(self.chunk, step, x0)
-        _check_reached(model.memory)
-        if self.commit_context is not None:
-            _commit(model, x, layout, self.commit_context)
-        return x
+            x = _held(solver.after(step, x, x0), image)
+        return x, layout
+
+    def _timesteps(self, step: int, x: Tensor) -> Tensor | None:
+        """What is told of each frame at a step; None where the noise level says it."""
+        if not self.timesteps and self.image is None:
+            return None
+        all_frames = self.timesteps[step] if self.timesteps else TIMESTEPS * self.levels[step]
+        told = x.new_full((x.shape[2],), all_frames, dtype=torch.float32)
+        if self.image is not None:
+            told[: self.image.shape[2]] = 0
+        return told
 
 
 @dataclass(frozen=True)
@@ -153,8 +189,13 @@ def not_finite(chunk: int) -> RuntimeError:
 
 def _commit(model: Model, clean: Tensor, layout: Layout, context: str) -> None:
     layout.begin(model.memory, context)
-    model.predict(clean, CLEAN)
+    model.see(clean, CLEAN, layout.own_frames)
     _check_reached(model.memory)
+
+
+def _held(x: Tensor, image: Tensor | None) -> Tensor:
+    """A chunk whose first frames are those of the image, where there is one."""
+    return x if image is None else torch.cat([image, x[:, :, image.shape[2] :]], dim=2)
 
 
 def _check_reached(memory: KVMemory) -> None:

@@ -7,10 +7,12 @@ from typing import Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
+from ..families.family import RENOISE, Steps
 from ..kv_memory.memory_plan import MemoryPlan
 from ..policy.fitting import FittedPolicy
 from .episodes import Decision
 from .memory_size import plan_memory
+from .passes import Concat
 from .recall import Choice, Choose
 from .transitions import TRANSITIONS, check_transition
 
@@ -59,6 +61,12 @@ class RolloutPlan(Generic[Text]):
     `finished` holds the first chunks of a run that goes on. `read` gives the latent of any chunk that was yielded, as
     it was yielded; None: the rollout holds all of them, if the policy recalls. `choose` chooses what is recalled, in
     place of a look.
+
+    `first` are the steps of chunk 0, where it has its own; `timesteps` what the model is told at those of all others,
+    in place of their levels; `solver` goes from level to level. `image` holds the first frames of chunk 0, clean and in
+    model space, which stay as they are; `concat` gives what the model is given beside every chunk, in every pass.
+    `source` gives the clean latent (model space) of a video that a chunk is made of, asked between two calls of the
+    model: the chunk begins with as much noise as its first step has, or as `source_level` says.
     """
 
     policy: FittedPolicy
@@ -72,16 +80,30 @@ class RolloutPlan(Generic[Text]):
     finished: FinishedChunks = FinishedChunks()
     read: Callable[[int], Tensor] | None = None
     choose: Choose | None = None
+    first: Steps | None = None
+    timesteps: tuple[float, ...] = ()
+    solver: str = RENOISE
+    image: Tensor | None = None
+    concat: Concat | None = None
+    source: Callable[[int], Tensor] | None = None
+    source_level: float | None = None
 
     @property
     def prefix_frames(self) -> int:
         """Frames that are committed before the first chunk."""
         return 0 if self.prefix is None else self.prefix.shape[2]
 
-    @property
-    def is_one_step(self) -> bool:
-        """Whether a chunk is made in a single step, which then is made again with what it recalls."""
-        return len(self.sigmas) == 2
+    def steps_of(self, chunk: int) -> Steps:
+        """How a chunk is denoised."""
+        return self.first if chunk == 0 and self.first is not None else Steps(self.sigmas, self.timesteps)
+
+    def start_of(self, chunk: int, noise: Tensor) -> Tensor | None:
+        """What a chunk begins as, of its noise; None: as the host scales that."""
+        steps = self.steps_of(chunk)
+        if self.source is not None:
+            level = steps.sigmas[0] if self.source_level is None else self.source_level
+            return (1.0 - level) * self.source(chunk).to(noise) + level * noise
+        return noise if steps.timesteps or self.image is not None else None
 
     def memory_plan(self, labels: Sequence[Sequence[str]]) -> MemoryPlan:
         """What a KV memory has to hold for this, with heads of these labels, (layers, heads)."""

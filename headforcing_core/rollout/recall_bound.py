@@ -35,20 +35,20 @@ def recall_bound(plan: RolloutPlan[Any]) -> RecallBound | None:
     policy = plan.policy
     if not policy.recalls or not policy.episodes:
         return None
-    repeats = plan.is_one_step
     due = _due(plan)
     there = _candidates(plan, due)
     looks = sum(count > 1 for count in there)
     loads = sum(min(count, _room(plan, chunk)) for count, chunk in zip(there, due, strict=True))
+    repeats = sum(count > 0 and plan.steps_of(chunk).count == 1 for chunk, count in zip(due, there, strict=True))
     spacing = -(-FORCED_SPACING // policy.chunk_frames)
     ends = [*due[1:], plan.chunks][: len(due)]
     return RecallBound(
         looks,
         loads,
-        looks + loads + repeats * sum(count > 0 for count in there),
+        looks + loads + repeats,
         _made_anyway(plan),
         sum((end - chunk - 1) // spacing for chunk, end in zip(due, ends, strict=True)),
-        1 + policy.episodes + repeats,
+        1 + policy.episodes + (len(plan.sigmas) == 2),  # none of these is chunk 0
     )
 
 
@@ -98,5 +98,5 @@ def _made_anyway(plan: RolloutPlan[Any]) -> int:
     prefix = len(prefix_chunks(plan.prefix_frames, plan.policy.chunk_frames))
     again = recached_chunks(plan.policy.memory.recent, plan.policy.chunk_frames)
     recached = [s.first_chunk for s in plan.segments[1:] if s.transition == "recache" and s.first_chunk < plan.chunks]
-    steps = len(plan.sigmas) - 1
-    return prefix + plan.chunks * (steps + 1) - 1 + sum(min(again, prefix + chunk) for chunk in recached)
+    steps = sum(plan.steps_of(chunk).count for chunk in range(plan.chunks))
+    return prefix + steps + plan.chunks - 1 + sum(min(again, prefix + chunk) for chunk in recached)

@@ -80,7 +80,7 @@ class Recaller:
             tuple(history.chunks[number].start for number in chosen),
             tuple(likeness[number] for number in chosen),
             len(candidates),
-            looks + len(again.commits) + (self._plan.is_one_step and bool(chosen)),
+            looks + len(again.commits) + (self._plan.steps_of(chunk).count == 1 and bool(chosen)),
             min(all_likeness, default=0.0),
             max(all_likeness, default=0.0),
         )

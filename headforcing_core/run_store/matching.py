@@ -21,6 +21,10 @@ _LONGEST_SCHEDULE = 4000
 _FROM_NODES = {
     "fingerprint": ("fingerprint (the checkpoint)", "Load the checkpoint of that run"),
     "weight_patches": ("weight_patches (LoRA)", "Connect the LoRA loaders of that run at their strengths"),
+    **{
+        name: (f"{name} (of the family)", "Choose the family of that run in Load AR Model, and sigmas as it had them")
+        for name in ("timesteps", "first_sigmas", "first_timesteps", "solver")
+    },
     f"{OF_POLICY}fills": ("fills (of the preset)", "Choose the preset of that run in Head Cache Policy"),
 }
 _ANEW = "set on_existing_run to new (another folder) or replace (delete the run and begin anew)"

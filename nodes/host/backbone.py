@@ -25,9 +25,11 @@ from ...headforcing_core.families.table import fitting_families
 from ...headforcing_core.kv_memory.memory import KVMemory
 from ...headforcing_core.rollout.loop import Recipe
 from ...headforcing_core.rollout.passes import CLEAN
+from ...headforcing_core.rollout.told import NOTHING, Told
 from .attention_choice import attention_for, preferred_by
 from .guidance import check_attention_patches, without_guidance
 from .model import channels_of, self_attention_of, wan_of
+from .telling import telling
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -148,13 +150,15 @@ class HostBackbone:
             callback: object,
             disable: object,
         ) -> Tensor:
-            cast("dict[str, object]", extra_args["model_options"]["transformer_options"])[_RUN] = self
+            options = cast("dict[str, object]", extra_args["model_options"]["transformer_options"])
+            options[_RUN] = self
             each = x.new_ones([x.shape[0]])
             # what is kept of a finished chunk must be of the pass over it, not of one that a guidance adds after it
             unguided = {**extra_args, "model_options": without_guidance(extra_args["model_options"])}
 
-            def predict(x: Tensor, sigma: Tensor) -> Tensor:
-                return model(x, sigma * each, **(unguided if sigma is CLEAN else extra_args))
+            def predict(x: Tensor, sigma: Tensor, told: Told = NOTHING) -> Tensor:
+                with telling(options, told):
+                    return model(x, sigma * each, **(unguided if sigma is CLEAN else extra_args))
 
             finished.append(recipe(predict, x, sigmas))
             return finished[0]

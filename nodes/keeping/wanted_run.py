@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, cast
 
+from ...headforcing_core.families.family import RENOISE
 from ...headforcing_core.files.plain_names import check_plain_name
 from ...headforcing_core.files.strict_json import Setting
 from ...headforcing_core.heads.profile import HeadProfile
@@ -26,6 +27,10 @@ _MEANT_BEFORE: Mapping[str, Setting] = {
     "policy_recall_share": -1.0,
     "policy_kv_precision": "model",
     "policy_fills": False,
+    "timesteps": [],
+    "first_sigmas": [],
+    "first_timesteps": [],
+    "solver": RENOISE,
 }
 """What versions that did not have a setting did. Whoever adds a setting adds it here."""
 _NOT_OF_RESULT = ("name", "by_hand")
@@ -120,7 +125,7 @@ def _settings(request: RunRequest) -> dict[str, Setting]:
         "weight_patches": request.weight_patches[0],
         "chunk_frames": request.fitted.chunk_frames,
         "trained_frames": request.fitted.trained_frames,
-        "sigmas": list(request.rollout.sigmas),
+        **request.steps(),
         "width": request.video.width,
         "height": request.video.height,
         **{f"{OF_POLICY}{name}": value for name, value in policy.items() if name not in _NOT_OF_RESULT},

@@ -110,13 +110,24 @@ def _watch(
     frame = frame_of_head(model, tokens_per_frame(*size))
     recorder = MassRecorder(layers, n, measurement.sink_frames, seed=seed)
     backbone = HostBackbone(model, seed)
+    record, done = facts.record, 0
     watched = [watched_chunks(protocol, n, prompt, seed) for prompt in range(len(texts))]
-    chunks_in_all = sum(chunks[-1] + 1 for chunks in watched)
-    progress = StepProgress(chunks_in_all, len(facts.sigmas) - 1, status, "profiling,")
-    done = 0
-    for prompt, (text, chunks) in enumerate(zip(texts, watched, strict=True)):
-        policy = profiling_policy(protocol, n, facts.trained_frames, chunks[-1] + 1)
-        plan = RolloutPlan(policy, chunks[-1] + 1, *size, facts.sigmas, (Segment(0, text),))
+    plans = [
+        RolloutPlan(
+            profiling_policy(protocol, n, facts.trained_frames, chunks[-1] + 1),
+            chunks[-1] + 1,
+            *size,
+            record.steps.sigmas,
+            (Segment(0, text),),
+            first=record.steps_of_first(0, continues=False),
+            timesteps=record.steps.timesteps,
+            solver=record.solver,
+        )
+        for text, chunks in zip(texts, watched, strict=True)
+    ]
+    steps = [plan.steps_of(chunk).count for plan in plans for chunk in range(plan.chunks)]
+    progress = StepProgress(steps, status, "profiling,")
+    for prompt, (plan, chunks) in enumerate(zip(plans, watched, strict=True)):
         memory = KVMemory(plan.memory_plan(labels), backbone.attention, rotate, recorder)
         noise = PerChunkNoise(seed + prompt, (1, facts.record.space.channels, n, *size), pins_memory())
         watch = Watch(recorder, prompt, chunks)

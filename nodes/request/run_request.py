@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ...headforcing_core.checkpoint.ar_facts import ARFacts
+from ...headforcing_core.families.family import Steps
 from ...headforcing_core.files.strict_json import Setting
 from ...headforcing_core.geometry import VideoShape
 from ...headforcing_core.heads.profile import HeadProfile
@@ -64,8 +65,9 @@ class CarriedOver:
 
     def as_begun(self, policy: CachePolicy) -> tuple[CachePolicy, tuple[str, ...]]:
         """The policy with which the run goes on as its version began it, and a sentence when that is another one."""
-        of_policy = {name.removeprefix(OF_POLICY): value for name, value in self.meant.items()}
-        changed = {name: value for name, value in of_policy.items() if getattr(policy, name) != value}
+        of_policy = {name: value for name, value in self.meant.items() if name.startswith(OF_POLICY)}
+        meant = {name.removeprefix(OF_POLICY): value for name, value in of_policy.items()}
+        changed = {name: value for name, value in meant.items() if getattr(policy, name) != value}
         notes = tuple(
             f"The run was begun by a version of this pack without {name}, and goes on as it began, with {name} "
             f"{value}; Head Cache Policy would give {getattr(policy, name)}."
@@ -106,6 +108,17 @@ class RunRequest:
         """Whether the policy tells heads apart."""
         return self.fitted.asked.needs_profile
 
+    def steps(self) -> dict[str, Setting]:
+        """How chunks are denoised: the first one that is made too, where it has steps of its own."""
+        first = self.rollout.first or Steps(())
+        return {
+            "sigmas": list(self.rollout.sigmas),
+            "timesteps": list(self.rollout.timesteps),
+            "first_sigmas": list(first.sigmas),
+            "first_timesteps": list(first.timesteps),
+            "solver": self.rollout.solver,
+        }
+
     def settings(self) -> dict[str, Setting]:
         """Every resolved value that decides about the result."""
         policy = self.fitted.asked
@@ -116,7 +129,7 @@ class RunRequest:
             "fingerprint": self.facts.fingerprint,
             "weight_patches": self.weight_patches[0],
             "ar_trained": self.facts.ar_trained,
-            "sigmas": self.rollout.sigmas,
+            **self.steps(),
             "width": self.video.width,
             "height": self.video.height,
             "seconds": self.video.seconds,
@@ -158,15 +171,11 @@ def settle_run(inputs: RunInputs, carried: CarriedOver) -> RunRequest:
     notes.extend(told_of_family(asked, policy, video.chunk_frames, facts.family))
     fitted = fit_policy(policy, video.chunk_frames, facts.trained_frames, video.frames, facts.record.shots)
     check_transitions(segments, fitted)
-    sigmas = inputs.sigmas or facts.sigmas
-    if sigmas[0] < 1:
-        notes.append(
-            f"The steps begin at {sigmas[0]:g}, but a chunk begins as pure noise, which is 1: expect a poor picture."
-        )
-    notes.append(
-        f"Steps: {', '.join(f'{sigma:g}' for sigma in sigmas)} "
-        f"({'the sigmas input' if inputs.sigmas else f'family {facts.family}'})."
-    )
+    steps = facts.record.steps if inputs.sigmas is None else Steps(inputs.sigmas)
+    first = facts.record.steps_of_first(video.prefix_frames, inputs.beginning.previous is not None)
+    first = first if inputs.sigmas is None else None
+    source = f"family {facts.family}" if inputs.sigmas is None else "the sigmas input"
+    notes.extend(_told_of_steps(steps, first, source))
     profile, told = _profile(model, facts, policy, inputs.profile or carried.profile)
     notes.extend(told)
     if profile is not None:
@@ -188,12 +197,41 @@ def settle_run(inputs: RunInputs, carried: CarriedOver) -> RunRequest:
         beginning=inputs.beginning,
         prefix=prefix,
         video=video,
-        rollout=RolloutPlan(fitted, video.chunks, *size, sigmas, segments, mix_conditioning, frames),
+        rollout=RolloutPlan(
+            fitted,
+            video.chunks,
+            *size,
+            steps.sigmas,
+            segments,
+            mix_conditioning,
+            frames,
+            first=first,
+            timesteps=steps.timesteps,
+            solver=facts.record.solver,
+        ),
         profile=profile,
         seed=inputs.seed,
         noise=inputs.noise,
         notes=(*notes, *carried.notes, *as_begun),
     )
+
+
+def _told_of_steps(steps: Steps, first: Steps | None, source: str) -> list[str]:
+    notes: list[str] = []
+    if steps.sigmas[0] < 1 and not steps.timesteps:
+        notes.append(
+            f"The steps begin at {steps.sigmas[0]:g}, but a chunk begins as pure noise, which is 1: expect a poor "
+            "picture."
+        )
+    notes.append(f"Steps: {_in_words(steps)} ({source}).")
+    if first is not None:
+        notes.append(f"Steps of the first chunk: {_in_words(first)}.")
+    return notes
+
+
+def _in_words(steps: Steps) -> str:
+    levels, timesteps = (", ".join(f"{number:g}" for number in each) for each in (steps.sigmas, steps.timesteps))
+    return f"{levels}, told as timesteps {timesteps}" if timesteps else levels
 
 
 def _profile(

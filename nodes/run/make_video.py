@@ -116,7 +116,7 @@ def _make_chunks(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes,
     wanted = replace(request.rollout, finished=run.finished, read=of_chunk)
     backbone = HostBackbone(request.model, run.seed_for(0))
     memory = KVMemory(heads.memory, backbone.attention, rotate)
-    steps = len(wanted.sigmas) - 1
+    steps = [wanted.steps_of(chunk).count for chunk in range(wanted.chunks)]
     progress = RunProgress(request.model, request.video, steps, job.status, request.fitted, live.prompt_of)
     chunks: list[Chunk] = []
     beside = 0

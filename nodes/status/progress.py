@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from textwrap import shorten
 from time import perf_counter
 from typing import TYPE_CHECKING, cast
@@ -32,14 +33,16 @@ log = logging.getLogger(__name__)
 
 
 class StepProgress:
-    """Progress of chunks on their node: a step at a time, with a line of text a chunk. Raises the host's interrupt.
+    """Progress of chunks on their node: a step at a time, with a line of text a chunk. `steps` are those of each chunk.
+    Raises the host's interrupt.
 
     The line says what is being done, how many chunks there are, how long they will take, and the chunk's `_details`.
     """
 
-    def __init__(self, chunks: int, steps: int, status: NodeStatus, doing: str = "") -> None:
-        self._chunks, self._steps, self._status, self._doing = chunks, steps, status, doing
-        self._bar = comfy.utils.ProgressBar(chunks * steps, node_id=status.node_id)
+    def __init__(self, steps: Sequence[int], status: NodeStatus, doing: str = "") -> None:
+        self._chunks, self._status, self._doing = len(steps), status, doing
+        self._steps = tuple(accumulate(steps, initial=0))  # before each chunk, and in all
+        self._bar = comfy.utils.ProgressBar(self._steps[-1], node_id=status.node_id)
         self._made = 0  # chunks
         self._first: tuple[int, float] | None = None  # the first chunk of which steps were made, and when it began
 
@@ -48,14 +51,14 @@ class StepProgress:
         comfy.model_management.throw_exception_if_processing_interrupted()
         if step == 0:
             self._say(self._line(chunk))
-        self._bar.update_absolute(chunk * self._steps + step + 1, self._chunks * self._steps)
+        self._bar.update_absolute(self._steps[chunk] + step + 1, self._steps[-1])
 
     def rebuilt(self, done: int, chunks: int) -> None:
         """A finished chunk of a kept run is committed again."""
         comfy.model_management.throw_exception_if_processing_interrupted()
         self._made = done
         self._say(f"rebuilding memory {done} of {chunks}")
-        self._bar.update_absolute(done * self._steps, self._chunks * self._steps)
+        self._bar.update_absolute(self._steps[done], self._steps[-1])
 
     def prefix(self, done: int, chunks: int) -> None:
         """A chunk of what was there before is committed."""
@@ -95,12 +98,12 @@ class RunProgress(StepProgress):
         self,
         model: ModelPatcher,
         video: VideoShape,
-        steps: int,
+        steps: Sequence[int],
         status: NodeStatus,
         policy: FittedPolicy,
         prompt_of: Callable[[int], str],
     ) -> None:
-        super().__init__(video.chunks, steps, status)
+        super().__init__(steps, status)
         self._fps = video.fps
         self._policy = policy
         self._prompt_of = prompt_of

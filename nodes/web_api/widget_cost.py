@@ -9,7 +9,7 @@ import torch
 
 from ...headforcing_core.checkpoint.ar_facts import ARFacts
 from ...headforcing_core.checkpoint.wan_weights import HEAD_DIM
-from ...headforcing_core.families.family import PREFIX, Family
+from ...headforcing_core.families.family import PREFIX, Family, Steps
 from ...headforcing_core.families.self_forcing import SELF_FORCING
 from ...headforcing_core.files.byte_words import bytes_in_words
 from ...headforcing_core.files.disk_room import check_disk, free_on_disk
@@ -118,18 +118,20 @@ def _recall(policy: CachePolicy, facts: ARFacts, video: VideoShape, wanted: Samp
     fitted = _fitted(policy, facts, video)
     before = 2 * fitted.trained_frames if wanted.beginning == "previous" else video.prefix_frames
     prefix = torch.empty(1, 1, before, 1, 1) if before else None
-    sigmas = _levels(wanted.steps, facts)
-    bound = recall_bound(RolloutPlan(fitted, video.chunks, 1, 1, sigmas, (Segment(0, ""),), prefix=prefix))
+    steps, first = _steps(wanted, facts, before)
+    plan = RolloutPlan(fitted, video.chunks, 1, 1, steps.sigmas, (Segment(0, ""),), prefix=prefix, first=first)
+    bound = recall_bound(plan)
     if bound is None:
         return ""
     return f"recall up to {bound.most} passes more, and {bound.a_choice} for each prompt change"
 
 
-def _levels(steps: int | None, facts: ARFacts) -> tuple[float, ...]:
-    """Noise levels that recall as much; of steps that are not known a single one, which takes the most passes."""
-    if steps == 0:
-        return facts.sigmas
-    return (1.0, 0.0) if steps in (None, 1) else (1.0, 0.5, 0.0)
+def _steps(wanted: SamplerWidgets, facts: ARFacts, before: int) -> tuple[Steps, Steps | None]:
+    """Steps by which as much is recalled, and those of the first chunk; of steps that are not known a single one, which
+    takes the most passes."""
+    if wanted.steps == 0:
+        return facts.record.steps, facts.record.steps_of_first(before, wanted.beginning == "previous")
+    return Steps((1.0, 0.0) if wanted.steps in (None, 1) else (1.0, 0.5, 0.0)), None
 
 
 def _cost(policy: CachePolicy, facts: ARFacts, video: VideoShape) -> RunCost:

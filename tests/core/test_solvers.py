@@ -1,0 +1,116 @@
+"""Solvers: the arithmetic between two noise levels, of numbers that follow from level and place alone."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from headforcing_core.families.family import FOUR_STEPS, RENOISE, UNIPC2
+from headforcing_core.families.longlive2 import LONGLIVE2, TWO_STEP
+from headforcing_core.rollout.solvers import SOLVERS
+
+Sees = Callable[[Tensor, float], Tensor]
+EIGHT = (0.999, 0.98, 0.95, 0.9, 0.8, 0.65, 0.4, 0.2, 0.0)
+
+
+def sees(x: Tensor, level: float) -> Tensor:
+    return torch.tanh(x) * (1 - level) + 0.3 * level
+
+
+def fresh(step: int, like: Tensor) -> Tensor:
+    return torch.full_like(like, 0.1 * (step + 1))
+
+
+def solved(solver: str, levels: Sequence[float], x: Tensor, model: Sees = sees) -> Tensor:
+    made = SOLVERS[solver](levels, torch.tensor(levels, dtype=x.dtype), fresh)
+    for step, level in enumerate(levels[:-1]):
+        x = made.after(step, x, model(x, level))
+    return x
+
+
+def naive_unipc(levels: Sequence[float], x: float, model: Callable[[float, float], float]) -> float:
+    """The same by its definition, number by number: the step is the exact solution for a polynomial in the logarithm of
+    signal over noise, with coefficients that solve the two order conditions of B(h) = exp(-h) - 1."""
+
+    def clear(level: float) -> float:
+        return math.log((1 - level) / level)
+
+    seen: list[float] = []
+    begun = x
+    for step, level in enumerate(levels[:-1]):
+        seen.append(model(x, level))
+        if step > 0:
+            # the step before once more, by what was seen at its two ends and, from the second on, before it
+            before = levels[step - 1]
+            h = clear(level) - clear(before)
+            b = math.exp(-h) - 1
+            nodes, slopes = [1.0], [seen[step] - seen[step - 1]]
+            if step > 1:
+                r = (clear(levels[step - 2]) - clear(before)) / h
+                nodes, slopes = [r, 1.0], [(seen[step - 2] - seen[step - 1]) / r, slopes[0]]
+            phi1 = b / -h - 1
+            phi2 = phi1 / -h - 1 / 2
+            if len(nodes) == 1:
+                weights = torch.tensor([0.5], dtype=torch.float64)
+            else:
+                conditions = torch.tensor([[1.0, 1.0], nodes], dtype=torch.float64)
+                weights = torch.linalg.solve(conditions, torch.tensor([phi1 / b, 2 * phi2 / b], dtype=torch.float64))
+            bend = sum(w * d for w, d in zip(weights.tolist(), slopes, strict=True))
+            x = level / before * begun - (1 - level) * b * (seen[step - 1] + bend)
+        to = levels[step + 1]
+        if to == 0:
+            return seen[step]
+        h = clear(to) - clear(level)
+        b = math.exp(-h) - 1
+        begun = x
+        bend = 0.0
+        if step > 0:
+            r = (clear(levels[step - 1]) - clear(level)) / h
+            bend = (seen[step - 1] - seen[step]) / r / 2
+        x = to / level * begun - (1 - to) * b * (seen[step] + bend)
+    raise AssertionError("the levels do not end at 0")
+
+
+@pytest.mark.parametrize(
+    ("levels", "wanted"), [(LONGLIVE2.steps.sigmas, 0.4289825), (TWO_STEP.steps.sigmas, 0.3681224)]
+)
+def test_unipc2_gives_the_authors_numbers(levels: tuple[float, ...], wanted: float) -> None:
+    assert solved(UNIPC2, levels, torch.ones(1)).item() == pytest.approx(wanted, abs=2e-7)
+
+
+@pytest.mark.parametrize("levels", [LONGLIVE2.steps.sigmas, TWO_STEP.steps.sigmas, (0.9998, 0.0), EIGHT])
+def test_unipc2_is_as_its_definition(levels: tuple[float, ...]) -> None:
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64)
+
+    def one(x: float, level: float) -> float:
+        return sees(torch.tensor(x, dtype=torch.float64), level).item()
+
+    wanted = torch.tensor([naive_unipc(levels, each, one) for each in x.tolist()], dtype=torch.float64)
+    assert torch.allclose(solved(UNIPC2, levels, x), wanted, atol=1e-12, rtol=0)
+
+
+def test_unipc2_from_pure_noise_takes_the_limit_in_which_nothing_was_before() -> None:
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64)
+    first = sees(x, 1.0)
+    second = sees(0.6 * x + 0.4 * first, 0.6)
+    corrected = 0.6 * x + 0.4 * (first + second) / 2
+    pull = -0.7 * math.expm1(math.log(0.4 / 0.6) - math.log(0.7 / 0.3))
+    wanted = sees(0.5 * corrected + pull * second, 0.3)
+    assert torch.allclose(solved(UNIPC2, (1.0, 0.6, 0.3, 0.0), x), wanted, atol=1e-12, rtol=0)
+    assert solved(UNIPC2, FOUR_STEPS.sigmas, x).isfinite().all()
+
+
+@pytest.mark.parametrize("levels", [(0.9, 0.0), (0.9, 0.6, 0.0), EIGHT])
+def test_of_what_is_seen_the_same_everywhere_every_solver_makes_just_that(levels: tuple[float, ...]) -> None:
+    x = torch.randn(5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for solver in SOLVERS:
+        assert torch.equal(solved(solver, levels, x, lambda x, level: torch.full_like(x, 0.7)), torch.full_like(x, 0.7))
+
+
+def test_renoise_puts_noise_of_the_next_level_on_what_was_seen() -> None:
+    x, levels = torch.linspace(-2, 2, 9), (1.0, 0.6, 0.2, 0.0)
+    wanted = 0.4 * sees(x, 1.0) + 0.6 * 0.1
+    wanted = 0.8 * sees(wanted, 0.6) + 0.2 * 0.2
+    assert torch.allclose(solved(RENOISE, levels, x), sees(wanted, 0.2), atol=1e-6)
