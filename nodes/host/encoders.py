@@ -89,6 +89,11 @@ def _encode_tiny(model: TAEHV, pictures: Tensor, memory: Memory) -> tuple[Tensor
                 x = block(x)
         return x
 
-    unshuffled = torch.nn.functional.pixel_unshuffle(pictures[0].movedim(1, 0), model.patch_size)
-    frames = [frame for picture in unshuffled.split(1) if (frame := run(picture)) is not None]
-    return model.process_out(torch.cat(frames).movedim(0, 1)[None]), memory
+    frames: list[Tensor] = []
+    for picture in pictures.unbind(dim=2):
+        if model.patch_size > 1:  # else it would only lay the numbers out anew, and another kernel round otherwise
+            picture = torch.nn.functional.pixel_unshuffle(picture, model.patch_size)
+        frame = run(picture)
+        if frame is not None:
+            frames.append(frame)
+    return model.process_out(torch.stack(frames, dim=2)), memory

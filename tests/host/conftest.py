@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from devtools.pack import load_nodes
@@ -139,6 +140,18 @@ def vae22(pack: Pack, tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="session")
+def tiny_vae(pack: Pack, tmp_path_factory: pytest.TempPathFactory):
+    """The host's own tiny autoencoder of Wan 2.1's latents, of random weights, from a file by its own loader."""
+    return load_tiny_vae(tmp_path_factory.mktemp("tiny") / "taew2_1.safetensors")
+
+
+@pytest.fixture(scope="session")
+def tiny_vae22(pack: Pack, tmp_path_factory: pytest.TempPathFactory):
+    """That of Wan 2.2's latents."""
+    return load_tiny_vae(tmp_path_factory.mktemp("tiny") / "taew2_2.safetensors", channels=48)
+
+
+@pytest.fixture(scope="session")
 def apart(vae):
     """The VAE as Select VAE Device puts it elsewhere; since there is the processor alone, there by its other name."""
     moved = copy.copy(vae)
@@ -169,6 +182,23 @@ def load_vae(path: Path | None = None):
 
     found = path or folder_paths.get_full_path_or_raise("vae", "wan_2.1_vae.safetensors")
     return comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(found), safe_load=True))
+
+
+def load_tiny_vae(path: Path, dtype: torch.dtype = torch.float32, channels: int = 16):
+    """The host's tiny autoencoder, written to a file and loaded from there."""
+    from comfy.taesd.taehv import TAEHV
+
+    generator = torch.Generator().manual_seed(1)
+    weights = {
+        name: torch.randn(tensor.shape, generator=generator) * 1.2 * max(1, tensor[0].numel()) ** -0.5
+        if tensor.ndim > 1
+        else torch.zeros(tensor.shape)
+        for name, tensor in TAEHV(latent_channels=channels).state_dict().items()
+    }
+    save_file({name: tensor.to(dtype) for name, tensor in weights.items()}, path)
+    tiny = load_vae(path)
+    assert type(tiny.first_stage_model) is TAEHV
+    return tiny
 
 
 @pytest.fixture(autouse=True)

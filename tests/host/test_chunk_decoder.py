@@ -8,11 +8,10 @@ from types import ModuleType
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+
+from tests.host.conftest import load_tiny_vae
+from tests.host.real_size import Storages, empty_vae
 
 EXACT = {"rtol": 0.0, "atol": 1e-4}
 HEIGHT, WIDTH = 2, 3
@@ -27,18 +26,6 @@ def _as_the_host_runs_nodes(pack) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def decoding(pack) -> ModuleType:
     return pack.module("nodes.host.chunk_decoder")
-
-
-@pytest.fixture(scope="module")
-def tiny_vae(pack, tmp_path_factory: pytest.TempPathFactory):
-    """The host's own tiny autoencoder of Wan 2.1's latents, of random weights, from a file by its own loader."""
-    return _load_tiny(tmp_path_factory.mktemp("tiny") / "taew2_1.safetensors", torch.float32)
-
-
-@pytest.fixture(scope="module")
-def tiny_vae22(pack, tmp_path_factory: pytest.TempPathFactory):
-    """That of Wan 2.2's latents."""
-    return _load_tiny(tmp_path_factory.mktemp("tiny") / "taew2_2.safetensors", torch.float32, 48)
 
 
 @pytest.fixture(params=["vae", "tiny_vae"])
@@ -82,7 +69,7 @@ def test_pictures_are_final_at_once(decoding, each_vae):
 
 def test_half_precision_weights_of_a_tiny_autoencoder(decoding, tmp_path: Path):
     """Stored in float16, which the host takes for a file that scales its latent."""
-    tiny = _load_tiny(tmp_path / "taew2_1.safetensors", torch.float16)
+    tiny = load_tiny_vae(tmp_path / "taew2_1.safetensors", torch.float16)
     latent = _latent(tiny, 5)
     assert tiny.first_stage_model.latent_format is not None
     torch.testing.assert_close(_decoded(decoding, tiny, latent, [1, 3, 1]), tiny.decode(latent)[0], **EXACT)
@@ -190,10 +177,10 @@ def test_what_a_decode_takes_at_the_real_size(pack, version: str, height: int, w
     """In 2 bytes a number; all storages are counted while nothing is computed. Two copies of what is remembered never
     stand side by side."""
     decoders, memories = pack.module("nodes.host.decoders"), pack.module("nodes.host.vae_memory")
-    vae = _empty_vae(decoders, version)
+    vae = empty_vae(version)
     decoder, side = decoders.decoder_of(vae), vae.spacial_compression_decode()
     latent = torch.empty(1, vae.latent_channels, 3, height // side, width // side, dtype=torch.bfloat16, device="meta")
-    counted = _Storages()
+    counted = Storages()
     with counted:
         memory = decoder.decode(latent, [])[1]
         counted.most = 0
@@ -280,41 +267,6 @@ def test_only_decoders_that_are_known_can_stream(decoding, any_vae):
         any_vae.first_stage_model = known
 
 
-class _Storages(TorchDispatchMode):
-    """Counts bytes of the storages that are made inside, and says how many there were at most at a time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.most = 0
-        self._live: dict[int, tuple[StorageWeakRef, int]] = {}
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        made = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
-            if isinstance(tensor, Tensor):
-                storage = tensor.untyped_storage()
-                self._live.setdefault(storage._cdata, (StorageWeakRef(storage), storage.nbytes()))
-        self._live = {place: entry for place, entry in self._live.items() if not entry[0].expired()}
-        self.most = max(self.most, sum(size for _, size in self._live.values()))
-        return made
-
-
-def _empty_vae(decoders: ModuleType, version: str):
-    """The host's VAE of the real size, without numbers."""
-    import comfy.sd
-
-    wan = {"21": decoders.WanVAE, "22": decoders.WanVAE22}[version]
-    shape = {"dim": 96, "z_dim": 16} if version == "21" else {"dim": 160, "z_dim": 48}
-    with torch.device("meta"):
-        weights = wan(**shape, temperal_downsample=[False, True, True]).state_dict()
-        vae = comfy.sd.VAE(sd=weights, device=torch.device("meta"), dtype=torch.bfloat16)
-    assert type(vae.first_stage_model) is wan
-    for module in vae.first_stage_model.modules():
-        if hasattr(module, "optimized_attention"):
-            module.optimized_attention = lambda q, k, v: torch.empty_like(q)
-    return vae
-
-
 def _latent(vae, frames: int, height: int = HEIGHT, width: int = WIDTH) -> Tensor:
     generator = torch.Generator().manual_seed(frames)
     return torch.randn(1, vae.latent_channels, frames, height, width, generator=generator)
@@ -347,21 +299,3 @@ def _failing(vae, error: BaseException) -> Iterator[None]:
     hook = list(vae.first_stage_model.decoder.modules())[-1].register_forward_pre_hook(fail)
     yield
     assert hook.id not in hook.hooks_dict_ref(), "the layer was never reached"
-
-
-def _load_tiny(path: Path, dtype: torch.dtype, channels: int = 16):
-    import comfy.sd
-    import comfy.utils
-    from comfy.taesd.taehv import TAEHV
-
-    generator = torch.Generator().manual_seed(1)
-    weights = {
-        name: torch.randn(tensor.shape, generator=generator) * 1.2 * max(1, tensor[0].numel()) ** -0.5
-        if tensor.ndim > 1
-        else torch.zeros(tensor.shape)
-        for name, tensor in TAEHV(latent_channels=channels).state_dict().items()
-    }
-    save_file({name: tensor.to(dtype) for name, tensor in weights.items()}, path)
-    tiny = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(path), safe_load=True))
-    assert type(tiny.first_stage_model) is TAEHV
-    return tiny
