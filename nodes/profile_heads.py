@@ -130,11 +130,12 @@ class ProfileHeads(io.ComfyNode):
                 io.Int.Input(
                     "sink_frames",
                     default=Measurement.sink_frames,
-                    min=1,
+                    min=0,
                     max=12,
                     optional=True,
                     advanced=True,
-                    tooltip="First frames that count as the sink when heads are watched. Typical: 3",
+                    tooltip="First frames that count as the sink when heads are watched. Typical: 0 = as many as the "
+                    "model's own window keeps (3)",
                 ),
             ],
             outputs=[
@@ -188,7 +189,8 @@ class ProfileHeads(io.ComfyNode):
         latent_size(width, height)
         label_rule = LabelRule(rule, anchor_fraction, local_fraction, scope, parse_layers(protect_layers), seed)
         facts = facts_of(model)
-        made_by = (label_rule, protocol if rule in MEASURING_RULES else "", sink_frames)
+        measurement = Measurement(protocol, label_rule, width, height, sink_frames)
+        made_by = (label_rule, protocol if rule in MEASURING_RULES else "", measurement.sink_of(facts.record))
         wanted = [(fingerprint, *made_by) for fingerprint in facts.fingerprints]
         found = newest_profile(lambda saved: saved.settings in wanted) if reuse_saved else Found("", None, ())
         status, name, profile, lines = NodeStatus(cls.hidden.unique_id), found.name, found.profile, [*found.notes]
@@ -198,7 +200,6 @@ class ProfileHeads(io.ComfyNode):
             )
         else:
             texts = _texts(schedule, protocol, rule)
-            measurement = Measurement(protocol, label_rule, width, height, sink_frames)
             profile = with_recall_of_saved(make_profile(model, texts, measurement, status))
         if save_as and profile_file(save_as) != name:
             try:

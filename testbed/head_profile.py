@@ -48,8 +48,8 @@ def watch(network: CausalWan, texts: Sequence[Tensor]) -> MassRecorder:
     labels = label_heads(EVERY_HEAD, shape.layers, shape.heads, None)
     recorder = MassRecorder(shape.layers, CHUNK_FRAMES, seed=_SEED)
     for number, text in enumerate(texts):
-        watched = watched_chunks(_PROTOCOL, CHUNK_FRAMES, number, _SEED)
-        policy = profiling_policy(_PROTOCOL, CHUNK_FRAMES, SELF_FORCING.trained_frames, watched[-1] + 1)
+        watched = watched_chunks(_PROTOCOL, CHUNK_FRAMES, number, _SEED, SELF_FORCING)
+        policy = profiling_policy(_PROTOCOL, CHUNK_FRAMES, SELF_FORCING, watched[-1] + 1)
         plan = RolloutPlan(policy, watched[-1] + 1, *LATENT_SIZE, FOUR_STEPS.sigmas, (Segment(0, text[None]),))
         memory = KVMemory(plan.memory_plan(labels), dense_attention, rotate, recorder)
         noise = PerChunkNoise(_SEED + number, (1, WAN21.channels, CHUNK_FRAMES, *LATENT_SIZE))

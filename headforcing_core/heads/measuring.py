@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..families.self_forcing import SELF_FORCING
+from ..families.family import Family
 from ..geometry import chunks_for, frames_for, pixel_frames_for
 from ..kv_memory.memory import KVMemory
 from ..policy.cache_policy import CachePolicy
@@ -20,9 +20,7 @@ from .attention_masses import MassRecorder
 
 PROTOCOLS = ("fast", "paper")
 FAST_PROMPTS = 4
-FAST_FIRST_FRAME = 9  # chunks 3 to 6 of three frames: the later part of the trained range
 PAPER_SECONDS = 30.0
-PAPER_FPS = 16.0
 PAPER_CHUNKS = 3
 
 
@@ -35,17 +33,18 @@ class Watch:
     chunks: tuple[int, ...]
 
 
-def watched_chunks(protocol: str, chunk_frames: int, prompt: int, seed: int) -> tuple[int, ...]:
+def watched_chunks(protocol: str, chunk_frames: int, prompt: int, seed: int, family: Family) -> tuple[int, ...]:
     """Chunks of one prompt's rollout whose attention is measured, in ascending order.
 
-    `fast`: all that lie in frames 9 to 20. `paper`: three at random after the third, of 30 seconds. ValueError for
-    another protocol, or a chunk too long for it.
+    `fast`: all that lie in the last four sevenths of the trained range, of 21 frames 9 to 20. `paper`: three at random
+    after the third, of 30 seconds. ValueError for another protocol, or a chunk too long for it.
     """
+    trained = family.trained_frames
+    first_frame = -(-3 * trained // 7)
     if protocol == "fast":
-        first = -(-FAST_FIRST_FRAME // chunk_frames)
-        chunks = tuple(range(first, SELF_FORCING.trained_frames // chunk_frames))
+        chunks = tuple(range(-(-first_frame // chunk_frames), trained // chunk_frames))
     elif protocol == "paper":
-        total = chunks_for(frames_for(pixel_frames_for(PAPER_SECONDS, PAPER_FPS)), chunk_frames)
+        total = chunks_for(frames_for(pixel_frames_for(PAPER_SECONDS, family.fps)), chunk_frames)
         generator = torch.Generator().manual_seed((seed * 1000003 + prompt) % 2**63)
         drawn = torch.randperm(max(0, total - 3), generator=generator)[:PAPER_CHUNKS]
         chunks = tuple(sorted(3 + chunk for chunk in drawn.tolist()))
@@ -53,21 +52,22 @@ def watched_chunks(protocol: str, chunk_frames: int, prompt: int, seed: int) -> 
         raise ValueError(f"protocol is {protocol!r}. Known are {', '.join(PROTOCOLS)}. Choose one of them.")
     if not chunks:
         raise ValueError(
-            f"chunk_frames is {chunk_frames}. Nothing is left to measure within {SELF_FORCING.trained_frames} frames. "
-            "Use a chunk of 1 to 6 frames."
+            f"chunk_frames is {chunk_frames}. Nothing is left to measure within {trained} frames. "
+            f"Use a chunk of 1 to {(trained - first_frame + 1) // 2} frames."
         )
     return chunks
 
 
-def profiling_policy(protocol: str, chunk_frames: int, trained_frames: int, chunks: int) -> FittedPolicy:
-    """What heads read while they are measured: everything (`fast`), or past the trained range as much as it allows, as
-    `uniform_21` does (`paper`)."""
+def profiling_policy(protocol: str, chunk_frames: int, family: Family, chunks: int) -> FittedPolicy:
+    """What heads read while they are measured: everything (`fast`), or past the trained range as much as it allows, the
+    family's sink and the newest frames (`paper`)."""
     policy: CachePolicy = PRESETS["full"]
     if protocol == "paper":
-        sink = PRESETS["uniform_21"].memory.sink
-        widest = Tiers(sink, 0, trained_frames - chunk_frames - sink)
+        history = family.trained_frames - chunk_frames
+        sink = min(family.window.sink, history - 1)
+        widest = Tiers(sink, 0, history - sink)
         policy = replace(PRESETS["uniform_21"], local=widest, anchor=widest, memory=widest)
-    return fit_policy(policy, chunk_frames, trained_frames, chunks * chunk_frames)
+    return fit_policy(policy, chunk_frames, family.trained_frames, chunks * chunk_frames)
 
 
 def measure(

@@ -11,8 +11,6 @@ ROWS = 6
 """Cells that describe a frame: as wide as the picture, so that a pan over the same scene is hardly new."""
 RECORD_LENGTH = 32
 LEAST_NOVELTY = 0.03
-LEAST_SPACING = 6
-FORCED_SPACING = 24
 
 
 @dataclass(frozen=True)
@@ -24,6 +22,16 @@ class Decision:
     tau: float
     admitted: bool
     dropped: int | None
+
+
+def least_spacing(chunk_frames: int) -> int:
+    """Frames from one admitted candidate to the next, at least."""
+    return max(6, 2 * chunk_frames)
+
+
+def forced_spacing(chunk_frames: int) -> int:
+    """Frames after which a candidate is admitted whatever it shows, and a view may be looked for again."""
+    return max(24, 8 * chunk_frames)
 
 
 def is_candidate(frame: int, sink_end: int, chunk_start: int, chunk_frames: int) -> bool:
@@ -53,13 +61,22 @@ def similarity(a: Tensor, b: Tensor) -> float:
 
 class EpisodicMemory:
     """The bank of at most `size` episodes, each by the frame that was judged for it, and the record of novelties.
-    `sink` is the number of sink frames. `replay` takes recorded decisions instead of making them."""
+    `sink` is the number of sink frames. `replay` takes recorded decisions instead of making them. Chunks of 1 to 3
+    frames have the same spacings."""
 
-    def __init__(self, sink: int, size: int, percentile: float, replay: Mapping[int, Decision] | None = None) -> None:
+    def __init__(
+        self,
+        sink: int,
+        size: int,
+        percentile: float,
+        replay: Mapping[int, Decision] | None = None,
+        chunk_frames: int = 3,
+    ) -> None:
         self.sink = range(sink)
         self.size = size
         self.percentile = percentile
         self.replay = replay or {}
+        self.chunk_frames = chunk_frames
         self.episodes: list[int] = []
         self.decisions: list[Decision] = []
         self._record: list[float] = []
@@ -116,9 +133,9 @@ class EpisodicMemory:
         if self.size == 0:
             return False
         since = frame - (self.sink.stop - 1 if self._last is None else self._last)
-        if self._last is not None and since < LEAST_SPACING:
+        if self._last is not None and since < least_spacing(self.chunk_frames):
             return False
-        return novelty >= tau or since >= FORCED_SPACING
+        return novelty >= tau or since >= forced_spacing(self.chunk_frames)
 
     def _admit(self, frame: int, replayed: Decision | None) -> int | None:
         self.episodes.append(frame)

@@ -31,8 +31,10 @@ class History:
     def __post_init__(self) -> None:
         policy = self.policy
         self._most_episodes = 0 if policy.recalls else policy.episodes
-        self.episodic = EpisodicMemory(policy.memory.sink, self._most_episodes, policy.novelty_percentile, self.decided)
-        self.recall = RecallMemory(policy.episodes, policy.recall_share) if policy.recalls and policy.episodes else None
+        n, share = policy.chunk_frames, policy.recall_share
+        size, percentile = self._most_episodes, policy.novelty_percentile
+        self.episodic = EpisodicMemory(policy.memory.sink, size, percentile, self.decided, n)
+        self.recall = RecallMemory(policy.episodes, share, n) if policy.recalls and policy.episodes else None
         self.committed = 0
         self.chunks: list[range] = []
         self._candidates: set[int] = set()

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
 from ..policy.fitting import FittedPolicy
-from .episodes import FORCED_SPACING, ROWS, descriptor_layers
+from .episodes import ROWS, descriptor_layers, forced_spacing
 
 MOST_LAYERS = 8
 _BLOCK = 256  # chunks whose descriptors lie together
@@ -84,6 +84,7 @@ class RecallMemory:
 
     size: int
     share: float
+    chunk_frames: int = 3
     remembered: Remembered = field(default_factory=Remembered)
     held: tuple[int, ...] = ()
     asleep: bool = False
@@ -113,7 +114,7 @@ class RecallMemory:
 
     def _waited(self, chunks: Sequence[range]) -> bool:
         assert self._chosen_at is not None
-        return chunks[-1].stop - chunks[self._chosen_at].start >= FORCED_SPACING
+        return chunks[-1].stop - chunks[self._chosen_at].start >= forced_spacing(self.chunk_frames)
 
     def _view_changed(self, candidates: Sequence[int]) -> bool:
         """Whether the last chunk is farther from the one for which was chosen than a candidate may be."""

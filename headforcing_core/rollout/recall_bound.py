@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..geometry import prefix_chunks
-from .episodes import FORCED_SPACING
+from .episodes import forced_spacing
 from .plan import RolloutPlan
 from .recall import candidate_chunks
 from .transitions import TRANSITIONS, recached_chunks
@@ -40,7 +40,7 @@ def recall_bound(plan: RolloutPlan[Any]) -> RecallBound | None:
     looks = sum(count > 1 for count in there)
     loads = sum(min(count, _room(plan, chunk)) for count, chunk in zip(there, due, strict=True))
     repeats = sum(count > 0 and plan.steps_of(chunk).count == 1 for chunk, count in zip(due, there, strict=True))
-    spacing = -(-FORCED_SPACING // policy.chunk_frames)
+    spacing = -(-forced_spacing(policy.chunk_frames) // policy.chunk_frames)
     ends = [*due[1:], plan.chunks][: len(due)]
     return RecallBound(
         looks,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ...headforcing_core.families.family import Family
 from ...headforcing_core.geometry import latent_size, tokens_per_frame
 from ...headforcing_core.heads.attention_masses import MassRecorder
 from ...headforcing_core.heads.measuring import Watch, measure, profiling_policy, watched_chunks
@@ -41,13 +42,17 @@ _OUT_OF_MEMORY = (
 @dataclass(frozen=True)
 class Measurement:
     """How a profile is made: by which protocol and rule, on a video of which size in pixels, and how many of its first
-    frames count as the sink."""
+    frames count as the sink, 0 for as many as the family's own window keeps."""
 
     protocol: str
     rule: LabelRule
     width: int
     height: int
-    sink_frames: int = 3
+    sink_frames: int = 0
+
+    def sink_of(self, family: Family) -> int:
+        """How many first frames count as the sink with a family."""
+        return self.sink_frames or family.window.sink
 
 
 def make_profile(
@@ -67,7 +72,7 @@ def make_profile(
         )
         masses, reliability = recorder.masses(), recorder.reliability()
     labels = label_heads(rule, layers, heads, masses)
-    protocol, sink = measurement.protocol if masses is not None else "", measurement.sink_frames
+    protocol, sink = measurement.protocol if masses is not None else "", measurement.sink_of(facts.record)
     return HeadProfile(facts.fingerprint, protocol, rule, labels, masses, reliability, sink, attention)
 
 
@@ -108,13 +113,13 @@ def _watch(
     n, size = facts.chunk_frames, latent_size(measurement.width, measurement.height, facts.record.space)
     labels = tuple(("memory",) * heads for _ in range(layers))
     frame = frame_of_head(model, tokens_per_frame(*size))
-    recorder = MassRecorder(layers, n, measurement.sink_frames, seed=seed)
+    recorder = MassRecorder(layers, n, measurement.sink_of(facts.record), seed=seed)
     backbone = HostBackbone(model, seed)
     record, done = facts.record, 0
-    watched = [watched_chunks(protocol, n, prompt, seed) for prompt in range(len(texts))]
+    watched = [watched_chunks(protocol, n, prompt, seed, record) for prompt in range(len(texts))]
     plans = [
         RolloutPlan(
-            profiling_policy(protocol, n, facts.trained_frames, chunks[-1] + 1),
+            profiling_policy(protocol, n, record, chunks[-1] + 1),
             chunks[-1] + 1,
             *size,
             record.steps.sigmas,

@@ -96,7 +96,7 @@ class Run:
         self.past = Past()
         self.whole = rules.episode == "chunk"
         size = rules.memory.episodes // chunk_frames if self.whole else rules.memory.episodes
-        self.bank = Bank(rules.memory.sink, size, rules.percentile)
+        self.bank = Bank(rules.memory.sink, size, rules.percentile, chunk_frames=chunk_frames)
         self.descriptors: dict[int, Tensor] = {}
         self.committed: list[tuple[int, Tensor]] = []
         "(first frame, clean latent) of every committed chunk."

@@ -33,6 +33,7 @@ class Bank:
     novelties: list[float] = field(default_factory=list)
     last: int | None = None
     first_sink: int = 0
+    chunk_frames: int = 3
 
     def judge(
         self, frame: int, descriptors: Mapping[int, Tensor], recorded: Mapping[int, bool] | None = None
@@ -44,15 +45,16 @@ class Bank:
         tau = max(0.03, percentile(self.novelties[-32:], self.percentile))
         self.novelties.append(novelty)
 
+        least, forced = max(6, 2 * self.chunk_frames), max(24, 8 * self.chunk_frames)
         new_enough = novelty >= tau
         if recorded is not None and abs(novelty - tau) < NEAR_TIE:
             new_enough = recorded.get(frame, new_enough)
         if self.last is None:
-            admitted = new_enough or frame - (end_of_sink - 1) >= 24
-        elif frame - self.last < 6:
+            admitted = new_enough or frame - (end_of_sink - 1) >= forced
+        elif frame - self.last < least:
             admitted = False
         else:
-            admitted = new_enough or frame - self.last >= 24
+            admitted = new_enough or frame - self.last >= forced
         if not admitted:
             return Verdict(frame, novelty, tau, False, None)
 

@@ -12,9 +12,6 @@ from reference_episodes import NEAR_TIE, alike, describe, descriptor_layers
 from reference_tiers import TYPES, Past, Rules, Seen, visible
 from torch import Tensor
 
-LEAST_FRAMES = 24
-"A view is not looked for again before so many frames have passed."
-
 Committed = Sequence[tuple[int, Tensor]]
 "(first frame, clean latent) of every committed chunk, in order."
 
@@ -100,9 +97,10 @@ class Recall:
             self.chosen = ()
 
     def view_has_changed(self, number: int, committed: Committed, past: Past, last: int) -> bool:
-        """Whether the newest chunk is less like the one of the last choice than the share of the way allows."""
+        """Whether the newest chunk is less like the one of the last choice than the share of the way allows. A view is
+        not looked for again before 24 frames and 8 chunks have passed."""
         among = candidates(self.rules, past, committed)
-        if next_frame(committed) - last < LEAST_FRAMES or len(among) < 2:
+        if next_frame(committed) - last < max(24, 8 * self.chunk_frames) or len(among) < 2:
             return False
         now = self.descriptors[committed[-1][0]]
         least = bound([alike(now, self.descriptors[frame]) for frame in among], self.rules.recall_share)

@@ -64,7 +64,14 @@ def fill(memory: EpisodicMemory, descriptors: dict[int, Tensor]) -> None:
 
 @pytest.mark.parametrize(
     ("chunk_frames", "candidates"),
-    [(1, [4, 7, 10, 13, 16]), (2, [3, 5, 7, 9, 11, 13, 15, 17]), (3, [4, 7, 10, 13, 16]), (5, [7, 12, 17])],
+    [
+        (1, [4, 7, 10, 13, 16]),
+        (2, [3, 5, 7, 9, 11, 13, 15, 17]),
+        (3, [4, 7, 10, 13, 16]),
+        (5, [7, 12, 17]),
+        (4, [6, 10, 14]),
+        (8, [4, 12]),
+    ],
 )
 def test_the_middle_frame_of_a_chunk_is_the_candidate(chunk_frames: int, candidates: list[int]) -> None:
     found = [f for f in range(18) if is_candidate(f, 3, f // chunk_frames * chunk_frames, chunk_frames)]
@@ -80,7 +87,10 @@ def test_sink_frames_are_no_candidates() -> None:
 # Descriptor
 
 
-@pytest.mark.parametrize(("layers", "chosen"), [(30, (15, 20, 25)), (40, (20, 26, 33)), (4, (2, 3)), (1, (0,))])
+@pytest.mark.parametrize(
+    ("layers", "chosen"),
+    [(30, (15, 20, 25)), (40, (20, 26, 33)), (24, (12, 16, 20)), (4, (2, 3)), (3, (1, 2)), (2, (1,)), (1, (0,))],
+)
 def test_three_layers_of_the_second_half_describe_a_frame(layers: int, chosen: tuple[int, ...]) -> None:
     assert descriptor_layers(layers) == chosen
 
@@ -220,6 +230,23 @@ def test_spacing_counts_from_the_last_admission_even_if_that_one_was_dropped() -
     assert (last.admitted, last.dropped) == (True, 28)
     assert not judge(memory, 31, pointing(x9=1)).admitted
     assert judge(memory, 34, pointing(x10=1)).admitted
+
+
+@pytest.mark.parametrize(
+    ("chunk_frames", "least", "forced"),
+    [(1, 6, 24), (2, 6, 24), (3, 6, 24), (4, 8, 32), (5, 10, 40), (7, 14, 56), (8, 16, 64)],
+)
+def test_spacings_are_at_least_2_and_8_chunks(chunk_frames: int, least: int, forced: int) -> None:
+    for since, novelty, admitted in [
+        (least - 1, 0.9, False),
+        (least, 0.9, True),
+        (forced - 1, 0.01, False),
+        (forced, 0.01, True),
+    ]:
+        memory = EpisodicMemory(1, PLENTY, 60.0, None, chunk_frames)
+        memory.observe(SINK_FRAME, pointing(x0=1))
+        fill(memory, {12: with_novelty(0.5, 1)})
+        assert judge(memory, 12 + since, with_novelty(novelty, 2)).admitted == admitted
 
 
 @pytest.mark.parametrize(("since", "admitted"), [(23, False), (24, True), (30, True)])
