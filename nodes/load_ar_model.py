@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from typing_extensions import override
 
 from ..headforcing_core.checkpoint.ar_facts import AUTO, facts_for
+from ..headforcing_core.checkpoint.found_words import facts_in_words, warnings, weights_in_words
 from ..headforcing_core.checkpoint.saved_choice import saved_choice
 from ..headforcing_core.families.table import FAMILIES, most_chunk_frames
 from .host import checkpoint_file
@@ -31,9 +32,9 @@ class LoadARModel(io.ComfyNode):
             node_id="HeadForcingLoadARModel",
             display_name="Load AR Model",
             category=CATEGORY,
-            description="Loads an autoregressive Wan 2.1 checkpoint (Self-Forcing and its relatives) as it was "
-            "published, and says what it found.",
-            search_aliases=["self forcing", "causal forcing", "longlive", "autoregressive"],
+            description="Loads an autoregressive checkpoint on Wan 2.1 or 2.2 (Self-Forcing and its relatives, "
+            "LongLive-2, LingBot-World) as it was published, and says what it found.",
+            search_aliases=["self forcing", "causal forcing", "longlive", "autoregressive", "lingbot", "few steps"],
             is_experimental=True,
             inputs=[
                 io.Combo.Input(
@@ -47,8 +48,8 @@ class LoadARModel(io.ComfyNode):
                     options=[AUTO, *FAMILIES],
                     default=AUTO,
                     optional=True,
-                    tooltip="How the model was trained: frames a chunk and step sizes. A wrong one gives flicker or "
-                    "mush. Typical: auto, which goes by the file name.",
+                    tooltip="How the model was trained: frames a chunk, steps, solver, trained range. A wrong one "
+                    "gives flicker or mush. Typical: auto, which goes by the shapes in the file, then by its name.",
                 ),
                 io.Combo.Input(
                     "weight_dtype",
@@ -65,7 +66,7 @@ class LoadARModel(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="Frames that are made together; must be what the model was trained with, or the video "
-                    "stutters. Typical: 0 = from the family (3, or 1 for frame-wise models).",
+                    "stutters. Typical: 0 = from the family.",
                 ),
                 io.Combo.Input(
                     "lora",
@@ -120,23 +121,26 @@ class LoadARModel(io.ComfyNode):
         fingerprint, *older = weights.fingerprints()
         saved = saved_choice(weights.header)
         facts, told = facts_for(model_name, family, chunk_frames, fingerprint, saved, weights.channels)
+        warned = warnings(model_name, facts, weights)
         lines = [
-            f"{model_name}: Wan 2.1 text-to-video, {weights.layers} layers of {weights.heads} heads, taken from "
-            f"{weights.source}.",
+            f"{model_name}: {weights_in_words(weights)}",
             told,
-            f"{facts.chunk_frames} frames a chunk, {len(facts.sigmas) - 1} steps "
-            f"({', '.join(f'{sigma:g}' for sigma in facts.sigmas)}), trained on {facts.trained_frames} frames.",
+            *facts_in_words(facts),
             f"Fingerprint {facts.fingerprint}.",
             *weights.notes,
+            *warned,
         ]
         model = checkpoint_file.patcher_from(weights, path, weight_dtype)
         attach_facts(model, replace(facts, older_fingerprints=tuple(older)))
+        status = NodeStatus(cls.hidden.unique_id)
+        for warning in warned:
+            status.warn(warning)
         if lora != NO_LORA and lora_strength != 0:
             file = folder_paths.get_full_path_or_raise(LORA_FOLDER, lora)
             model, fit, notes = add_lora(model, file, lora_strength)
             lines += [fit.told, *notes]
             if not fit.is_whole:
-                NodeStatus(cls.hidden.unique_id).warn(fit.told)
+                status.warn(fit.told)
         return io.NodeOutput(model, "\n".join(lines))
 
 

@@ -14,7 +14,8 @@ class ARFacts:
     """What is known of an AR model. `ar_trained` is false when nothing says that the weights are AR-trained.
 
     `fingerprint` names the weights: `weights:` and a SHA-256 over all of them, or `shapes:` when only names and shapes
-    were at hand; `older_fingerprints` are what older versions gave for the same model.
+    were at hand; `older_fingerprints` are what older versions gave for the same model. `family_guessed` is true where
+    the usual one of its channels was taken, for want of a name.
     """
 
     family: str
@@ -22,6 +23,7 @@ class ARFacts:
     fingerprint: str
     ar_trained: bool
     older_fingerprints: tuple[str, ...] = ()
+    family_guessed: bool = False
 
     @property
     def record(self) -> Family:
@@ -57,6 +59,7 @@ def facts_for(
 
     ValueError for an unknown family, one that has other channels, or a chunk that does not fit the trained range.
     """
+    guessed = False
     if family == AUTO:
         by_workflow = _family_of(saved, channels) if saved else ""
         if saved and by_workflow:
@@ -65,6 +68,7 @@ def facts_for(
         source = "workflow that the file was saved with" if by_workflow else "file name"
         told = f"Family {family}, told by the {source}."
         if not family:
+            guessed = True
             family = usual_family(channels)
             told = (
                 f"Family {family}: neither file name nor layout tells, so the usual one was taken. "
@@ -87,7 +91,7 @@ def facts_for(
             f"chunk_frames is {chunk}. A chunk and its history share the {record.trained_frames} frames that the "
             f"model was trained on. Use 1 to {record.trained_frames - 1}; {family} uses {record.chunk_frames}."
         )
-    return ARFacts(family, chunk, fingerprint, ar_trained=True), told
+    return ARFacts(family, chunk, fingerprint, ar_trained=True, family_guessed=guessed), told
 
 
 def assumed_facts(
@@ -96,7 +100,7 @@ def assumed_facts(
     """Facts taken for a model that Load AR Model did not mark: the usual family of its channels, and no knowledge of
     its training."""
     family = usual_family(channels)
-    return ARFacts(family, FAMILIES[family].chunk_frames, fingerprint, False, older_fingerprints)
+    return ARFacts(family, FAMILIES[family].chunk_frames, fingerprint, False, older_fingerprints, family_guessed=True)
 
 
 def _family_of(saved: SavedChoice, channels: Channels | None) -> str:

@@ -64,7 +64,8 @@ def refuse_packed(tensors: Mapping[str, Tensor], file_name: str) -> None:
     if packed:
         raise ValueError(
             f"{file_name} holds weights packed in 4 bits ({named_together(packed)}), in a form that ComfyUI does not "
-            "compute with. Download the bf16 or fp8 file of the same model."
+            "compute with. Download the bf16 or fp8 file of the same model; of LongLive-2.0 in NVFP4 that is "
+            "model_te.pt."
         )
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..families.table import FAMILIES, Channels, fitting_families
 
-WANTED = "Load a Wan 2.1 text-to-video checkpoint of the Self-Forcing kind, for example self_forcing_dmd.pt."
+WANTED = "Load an AR checkpoint on Wan, for example self_forcing_dmd.pt."
 
 _LORA_KEY = re.compile(r"lora_(A|B|up|down)\b|\.lora\.|_lora$")
 _DIFFUSERS_KEY = re.compile(r"condition_embedder\..*|scale_shift_table|blocks\.\d+\.attn[12]\..*|proj_out\..*")
@@ -16,16 +16,30 @@ _SHARD = re.compile(r"(\d{4,5})-of-(\d{4,5})\b")
 _SECOND_KEY = re.compile(
     r"(.*\.)?memory_(weight|bias|modulation|patch_embedding|text_embedding|time_embedding|time_projection|head)(\..*)?"
 )
-_OTHER_MODELS = {
-    "vace_": "a VACE model, which wants control videos",
-    "img_emb.": "an image-to-video model, which wants CLIP-vision features",
-    "face_adapter": "an animation model",
-    "audio_": "an audio-driven model",
-    "casual_audio": "an audio-driven model",
-    "control_adapter": "a camera-control model",
-    "motion_encoder": "an animation model",
-    "ref_conv": "a reference-image model",
-}
+_EXPERT = re.compile(r"(high|low)[-_ ]?noise|a14b.*[-_ ](high|low)(?![a-z])|transformer_2\b", re.IGNORECASE)
+_FROM_A_PICTURE = "For a video that begins with a picture, start_image of the sampler takes one with any AR checkpoint."
+_OTHER_MODELS = (  # how names begin, what has them, and what of this pack comes nearest
+    (
+        r"blocks\.\d+\.action_model\.",
+        "Matrix-Game, which is steered by keys and mouse at every step",
+        "A world from a picture is made by LingBot-World-Fast.",
+    ),
+    (
+        r"patch_(short|mid|long)\.",
+        "Helios, which has a memory of its own",
+        "Any AR checkpoint makes long videos here.",
+    ),
+    (
+        r"vace_",
+        "a VACE model, which wants control videos",
+        "A video that is made anew goes into video of the sampler, with any AR checkpoint.",
+    ),
+    (r"img_emb\.", "an image-to-video model, which wants CLIP-vision features", _FROM_A_PICTURE),
+    (r"face_adapter|motion_encoder", "an animation model", _FROM_A_PICTURE),
+    (r"audio_|casual_audio", "an audio-driven model", _FROM_A_PICTURE),
+    (r"control_adapter", "a camera-control model", "A world from a picture is made by LingBot-World-Fast."),
+    (r"ref_conv", "a reference-image model", _FROM_A_PICTURE),
+)
 
 
 def refuse_part(file_name: str) -> None:
@@ -34,7 +48,17 @@ def refuse_part(file_name: str) -> None:
     if part and int(part[2]) > 1:
         raise ValueError(
             f"{file_name} is part {int(part[1])} of the {int(part[2])} files of one model, and a part has not all "
-            "of its tensors. Download the model as one file, or join the parts into one safetensors file first."
+            "of its tensors. Download the model as one file, or join the parts into one first; the help page of Load "
+            "AR Model has a command for that."
+        )
+
+
+def refuse_expert(file_name: str) -> None:
+    """ValueError for one of two models that share the steps, by the name of a file and its folder."""
+    if _EXPERT.search(file_name):
+        raise ValueError(
+            f"{file_name} is one half of a Wan 2.2 A14B pair by its name: one model for high noise, one for low. The "
+            f"chunk loop runs one model for all steps, and half of a pair gives mush. {WANTED}"
         )
 
 
@@ -52,6 +76,9 @@ def refuse_others(tensors: Mapping[str, Tensor], file_name: str) -> None:
             f"{file_name} is a LoRA: it changes a model but is not one. Choose the base checkpoint as model_name, put "
             "this file into models/loras, and choose it as lora."
         )
+    for start, what, instead in _OTHER_MODELS:
+        if any(re.match(start, name) for name in tensors):
+            raise ValueError(f"{file_name} is {what}. The chunk loop does not feed that. {instead} {WANTED}")
     if any(_DIFFUSERS_KEY.fullmatch(name) for name in tensors):
         raise ValueError(
             f"{file_name} has the names of the diffusers library (such as "
@@ -65,9 +92,6 @@ def refuse_others(tensors: Mapping[str, Tensor], file_name: str) -> None:
             f"{file_name} is not a Wan model. It lacks patch_embedding.weight or head.modulation (its "
             f"tensors have names like {example}). {WANTED}"
         )
-    for start, what in _OTHER_MODELS.items():
-        if any(name.startswith(start) for name in tensors):
-            raise ValueError(f"{file_name} is {what}. The chunk loop feeds a text-to-video model only. {WANTED}")
     second = next((name for name in sorted(tensors) if _SECOND_KEY.fullmatch(name)), None)
     if second:
         raise ValueError(

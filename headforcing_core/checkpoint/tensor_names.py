@@ -7,6 +7,8 @@ from itertools import takewhile
 ATTENTION_TAG = ".comfy_attention.config"
 """How the names of tensors end that ask the host for another attention: they say how to compute, not with what."""
 
+CAMERA = "a camera's tensors"
+
 _WRAPPERS = frozenset(
     ("_fsdp_wrapped_module", "_orig_mod", "_checkpoint_wrapped_module", "_forward_module", "_wrapped_module", "module")
 )
@@ -38,8 +40,8 @@ _BLOCK = re.compile(r"blocks\.(\d{1,3})\.(.+)")
 # what is no weight of the model, but known to come along with one: the pattern of its names, what it is
 _BESIDE = (
     (r".*" + re.escape(ATTENTION_TAG), "tags that ask for int8 attention"),
-    (r"patch_embedding_wancamctrl\..*|c2ws_hidden_states_layer\d\..*", "a camera's tensors"),
-    (r"blocks\.\d+\.(cam_injector_layer\d|cam_scale_layer|cam_shift_layer)\..*", "a camera's tensors"),
+    (r"patch_embedding_wancamctrl\..*|c2ws_hidden_states_layer\d\..*", CAMERA),
+    (r"blocks\.\d+\.(cam_injector_layer\d|cam_scale_layer|cam_shift_layer)\..*", CAMERA),
     (r"(vae|first_stage_model)\..*", "a VAE"),
     (r"(text_encoders?|cond_stage_model|conditioner|clip)\..*", "a text encoder"),
     (r"clip_vision\..*", "a picture encoder"),
@@ -63,7 +65,7 @@ def plain_name(name: str) -> str:
 
 
 def is_weight(name: str) -> bool:
-    """Whether a plain name is that of a weight of Wan 2.1 text-to-video."""
+    """Whether a plain name is that of a weight of Wan as this pack knows it."""
     block = _BLOCK.fullmatch(name)
     return block[2] in _BLOCK_NAMES if block else name in _OUTER_NAMES
 

@@ -1,6 +1,7 @@
 """The model in a checkpoint file: its keys unwrapped, and refused what cannot be used (layouts as the authors publish
 them)."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -12,12 +13,22 @@ from . import quantization
 from .file_keys import Found, Held, below_keys, holds_tensors, keys_in_words, plainly_named
 from .fingerprint import weights_fingerprints
 from .refusals import WANTED, refuse_channels, refuse_others, refuse_part
-from .tensor_names import beside_a_model, block_of, grouped, is_known_key, is_weight, named_together, needed_names
+from .tensor_names import (
+    CAMERA,
+    beside_a_model,
+    block_of,
+    grouped,
+    is_known_key,
+    is_weight,
+    named_together,
+    needed_names,
+)
 
 HEAD_DIM = 128
 
 _TOP_LEVEL_KEYS = ("generator_ema", "generator", "model", "state_dict")
 _EMA_LAST = ("generator", "generator_ema", "model", "state_dict")
+_OF_TRAINING = re.compile(r"(.*\.)?model\.(_\w+\.)*patch_embedding\.weight")  # a host unwraps a key that stands alone
 _LAYERS_OF_WIDTH = {family.size.heads * HEAD_DIM: family.size.layers for family in FAMILIES.values()}
 
 
@@ -26,7 +37,8 @@ class Weights:
     """Unwrapped tensors under plain Wan names, how they were found, and sentences on what else is in the file.
 
     `full_layers` are stored small in a way that the host does not compute with (`quantization.in_full`); `left_out` are
-    tensors that are no weights of the model; `header` is what stood at the head of the file.
+    tensors that are no weights of the model; `header` is what stood at the head of the file; `is_of_training` says that
+    it has keys or names that AR training writes, and plain Wan has not.
     """
 
     tensors: dict[str, Tensor]
@@ -39,11 +51,17 @@ class Weights:
     left_out: Mapping[str, Tensor] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     header: Mapping[str, str] = field(default_factory=dict)
+    is_of_training: bool = False
 
     @property
     def heads(self) -> int:
         """Attention heads a layer."""
         return self.dim // HEAD_DIM
+
+    @property
+    def has_camera(self) -> bool:
+        """Whether the file holds what LingBot-World takes camera poses in by."""
+        return any(beside_a_model(name) == CAMERA for name in self.left_out)
 
     def fingerprints(self) -> tuple[str, ...]:
         """What names the weights; then what older versions gave for the same, which took all tensors for weights."""
@@ -78,6 +96,7 @@ def unwrap(raw: object, file_name: str, header: Mapping[str, str] | None = None)
         left_out={name: named[name] for name in beside},
         notes=(*keys_in_words(found.aside), *_told(beside), *_told_small(tensors, full_layers)),
         header=header or {},
+        is_of_training="generator" in found.source or any(map(_OF_TRAINING.fullmatch, found.held)),
     )
 
 
@@ -109,7 +128,7 @@ def _beside(named: Mapping[str, Tensor], aside: Held, file_name: str) -> dict[st
     unknown += [key for key, value in aside.items() if holds_tensors(value) and not is_known_key(key)]
     if unknown:
         raise ValueError(
-            f"{file_name} holds tensors that Wan 2.1 text-to-video does not have ({named_together(unknown)}). Without "
+            f"{file_name} holds tensors that Wan itself does not have ({named_together(unknown)}). Without "
             f"them it is another model than its authors made. {WANTED}"
         )
     return beside

@@ -54,6 +54,7 @@ _NAMES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("infinite_forcing",), "infinite_forcing"),
     (("memflow",), "memflow"),
     (("aad_1",), "aad_1"),
+    (("14b_i2v_1step",), "aad_1"),
     (("streamdiffusion",), "streamdiffusion_v2"),
     (("wan_causal_dmd_v2v",), "streamdiffusion_v2"),
     (("nvfp4_s2",), "longlive2_2step"),
@@ -68,6 +69,7 @@ _NAMES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("lingbot",), "lingbot_world"),
     (("self_forcing",), "self_forcing"),
     (("selfforcing",), "self_forcing"),
+    (("causal_fast",), "lingbot_world_v2"),
 )
 
 

@@ -1,4 +1,4 @@
-"""The seam: a Wan 2.1 MODEL whose self-attention reads a KVMemory.
+"""The seam: a Wan MODEL whose self-attention reads a KVMemory.
 
 The seam is `blocks.{i}.self_attn.forward` as an object patch on a clone of the MODEL. A patched forward finds the run
 in `transformer_options` and reads the run's KVMemory; without one it does what it did before.
@@ -42,12 +42,12 @@ _MODULE_NAMES = ("q", "k", "v", "o", "norm_q", "norm_k", "num_heads", "head_dim"
 
 
 def check_backbone(model: ModelPatcher) -> None:
-    """ValueError unless the MODEL is Wan 2.1 text-to-video as this pack knows it, free of what a chunk loop breaks."""
+    """ValueError unless the MODEL is Wan as AR checkpoints are built on, free of what a chunk loop breaks."""
     wan = model.model.diffusion_model
     kind = type(wan).__name__
     if type(wan) not in (WanModel, CausalWanModel) or wan.model_type != "t2v":
         raise ValueError(
-            f"The model is a {kind}. The chunk loop feeds Wan 2.1 text-to-video models only. Connect Load AR Model."
+            f"The model is a {kind}. The chunk loop feeds AR checkpoints on Wan only. Connect Load AR Model."
         )
     channels = channels_of(model)
     if not fitting_families(channels):

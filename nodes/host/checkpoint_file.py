@@ -18,6 +18,7 @@ from comfy.quant_ops import QUANT_ALGOS
 from safetensors import SafetensorError
 
 from ...headforcing_core.checkpoint.quantization import HEADER, formats, in_full
+from ...headforcing_core.checkpoint.refusals import WANTED, refuse_expert
 from ...headforcing_core.checkpoint.tensor_names import ATTENTION_TAG
 from ...headforcing_core.checkpoint.wan_weights import Weights, unwrap
 from ...headforcing_core.geometry import WAN21
@@ -38,6 +39,7 @@ _TERMINAL_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 def read_checkpoint(path: str) -> Weights:
     """Read and recognise a checkpoint file, tensors only. ValueError, with the reason, for what cannot be used."""
+    refuse_expert("/".join(Path(path).parts[-2:]))
     raw, header = read_tensors(path)
     weights = unwrap(raw, Path(path).name, header)
     refuse_unusual({**weights.tensors, **weights.left_out}, Path(path).name)
@@ -120,8 +122,7 @@ def patcher_from(weights: Weights, path: str, weight_dtype: str, disable_dynamic
         ) from error
     if patcher is None:
         raise ValueError(
-            f"{name} was not recognised by ComfyUI. Its tensors have Wan names but another "
-            "shape. Load a Wan 2.1 text-to-video checkpoint."
+            f"{name} was not recognised by ComfyUI. Its tensors have Wan names but another shape. {WANTED}"
         )
     patcher.cached_patcher_init = (load_ar_patcher, (path, weight_dtype))
     check_backbone(patcher)

@@ -5,7 +5,7 @@ import importlib
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -37,6 +37,27 @@ class Pack:
         node = self.nodes[node_id].PREPARE_CLASS_CLONE({"hidden_inputs": {io.Hidden.unique_id: unique_id}})
         with torch.inference_mode():
             return node.execute(**inputs).args
+
+
+class Files:
+    """Puts files where the loaders look for them."""
+
+    def __init__(self, weights: dict[str, Tensor]) -> None:
+        import folder_paths
+
+        self.models, self.weights = Path(folder_paths.models_dir), weights
+
+    def put(
+        self, name: str, content: object, kind: str = "diffusion_models", header: Mapping[str, str] | None = None
+    ) -> str:
+        path = self.models / kind / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".safetensors"):
+            assert isinstance(content, dict)
+            save_file({key: tensor.contiguous() for key, tensor in content.items()}, path, dict(header or {}))
+        else:
+            torch.save(content, path)
+        return name
 
 
 def enter_host(models: Path, output: Path, temp: Path) -> Pack:
@@ -213,6 +234,11 @@ def conditioning(seed: int) -> list[list[Tensor | dict[str, object]]]:
     """A text of the tiny model's width."""
     text = torch.randn(1, PROMPT_TOKENS, TEXT_DIM, generator=torch.Generator().manual_seed(seed))
     return [[text, {}]]
+
+
+def off(found: Tensor, wanted: Tensor) -> float:
+    """RMS of the difference, in RMS of what is wanted."""
+    return float((found - wanted).pow(2).mean().sqrt() / wanted.pow(2).mean().sqrt())
 
 
 def _link(source: str, target: str) -> None:

@@ -6,50 +6,24 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.fixtures import published
 from tests.fixtures.tiny_wan import FULL, TEXT_DIM, WanShape, causal_wan, empty_model
-from tests.host.conftest import conditioning
+from tests.host.conftest import Files, conditioning, off
 
 CAUSAL_METADATA = {"config": json.dumps({"transformer": {"causal_ar": True, "text_dim": TEXT_DIM}})}
 TEXT = conditioning(2)
 
 
-class Files:
-    """Puts files where the loaders look for them."""
-
-    def __init__(self, models: Path, weights: dict[str, Tensor]) -> None:
-        self.models, self.weights = models, weights
-
-    def put(
-        self, name: str, content: object, kind: str = "diffusion_models", header: Mapping[str, str] | None = None
-    ) -> str:
-        path = self.models / kind / name
-        if name.endswith(".safetensors"):
-            assert isinstance(content, dict)
-            save_file({key: tensor.contiguous() for key, tensor in content.items()}, path, dict(header or {}))
-        else:
-            torch.save(content, path)
-        return name
-
-
 @pytest.fixture(scope="module")
 def files(pack) -> Files:
-    import folder_paths
-
-    return Files(Path(folder_paths.models_dir), causal_wan(FULL, 0))
+    return Files(causal_wan(FULL, 0))
 
 
 @pytest.fixture(scope="module")
 def latent(load, video) -> Callable[..., Tensor]:
     return lambda model: video(load(model) if isinstance(model, str) else model, TEXT, seconds=0.5)[0]["samples"]
-
-
-def off(found: Tensor, wanted: Tensor) -> float:
-    """RMS of the difference, in RMS of what is wanted."""
-    return float((found - wanted).pow(2).mean().sqrt() / wanted.pow(2).mean().sqrt())
 
 
 @pytest.mark.parametrize(

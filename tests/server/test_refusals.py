@@ -7,7 +7,7 @@ from devtools.server.tiny_workflow import Workflow
 from tests.server.conftest import Refusal, Rejection
 from tests.server.graphs import SIZE, node, sampling
 
-LOAD_ANOTHER = "Load a Wan 2.1 text-to-video checkpoint of the Self-Forcing kind, for example self_forcing_dmd.pt."
+LOAD_ANOTHER = "Load an AR checkpoint on Wan, for example self_forcing_dmd.pt."
 EMPTY = ("is empty (0 bytes). ", "Download the file again.")
 LORA = (
     "is a LoRA",
