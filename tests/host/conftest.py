@@ -18,6 +18,7 @@ from devtools.pack import load_nodes
 from tests.conftest import REPOSITORY, require
 
 PACK = "comfyui_head_forcing"
+FIXTURES = REPOSITORY / "tests" / "fixtures"
 PROMPT_TOKENS, TEXT_DIM = 512, 64
 
 
@@ -149,14 +150,12 @@ def vae(pack: Pack):
 def vae22(pack: Pack, tmp_path_factory: pytest.TempPathFactory):
     """A narrow Wan 2.2 VAE from a file. The host's loader knows it by its file and makes the host's class, which is
     told to be narrower."""
-    sys.path.insert(0, str(REPOSITORY / "tests" / "fixtures"))
-    import companions
     from comfy.ldm.wan.vae2_2 import WanVAE
 
-    folder, init = tmp_path_factory.mktemp("vae22"), WanVAE.__init__
-    companions.write_vae22(folder)
+    folder, init, widths = tmp_path_factory.mktemp("vae22"), WanVAE.__init__, companions().VAE22_WIDTHS
+    companions().write_vae22(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(WanVAE, "__init__", lambda self, **given: init(self, **given | companions.VAE22_WIDTHS))
+        patch.setattr(WanVAE, "__init__", lambda self, **given: init(self, **given | widths))
         return load_vae(folder / "wan2.2_vae.safetensors")
 
 
@@ -193,6 +192,13 @@ def film(pack: Pack, model) -> Callable[..., tuple[Tensor, dict]]:
         return latent["samples"], json.loads(report)
 
     return make
+
+
+def companions() -> ModuleType:
+    """tests/fixtures/companions.py, which needs the host to be imported and its folder to be known."""
+    if str(FIXTURES) not in sys.path:
+        sys.path.append(str(FIXTURES))
+    return importlib.import_module("companions")
 
 
 def load_vae(path: Path | None = None):

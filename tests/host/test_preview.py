@@ -3,10 +3,14 @@
 import functools
 import threading
 import time
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+from tests.host.conftest import companions, load_vae
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +101,53 @@ def test_without_a_decoder_every_frame_gives_a_picture_a_quarter_second_long(pre
 
     pictures, each = preview.flipped_frames(torch.zeros(1, 16, 3, 6, 8), draw, 16.0)
     assert len(pictures) == 3 and each == 0.25 and seen == [(1, 16, 1, 6, 8)] * 3
+
+
+@pytest.fixture(params=["self_forcing_dmd.safetensors", "longlive2_5b_bf16.pt"])
+def drawn(preview, load, request, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple]:
+    """The host's preview method -> a model's latent space, a frame of its latent, and the picture of it."""
+    import comfy.cli_args
+    from latent_preview import LatentPreviewMethod
+
+    model = load(request.param)
+
+    def draw(method: str) -> tuple:
+        monkeypatch.setattr(comfy.cli_args.args, "preview_method", LatentPreviewMethod.from_string(method))
+        channels = model.model.latent_format.latent_channels
+        frame = torch.randn(1, channels, 1, 3, 5, generator=torch.Generator().manual_seed(3))
+        (picture,), _ = preview.flipped_frames(frame, preview.frame_previewer(model).decode_latent_to_preview, 16.0)
+        return model.model.latent_format, frame, picture
+
+    return draw
+
+
+def test_without_a_small_decoder_a_frame_is_drawn_by_the_colours_of_its_latent_space(drawn) -> None:
+    space, frame, picture = drawn("latent2rgb")
+    colours = frame[0, :, 0].movedim(0, -1) @ torch.tensor(space.latent_rgb_factors)
+    colours = colours + torch.tensor(space.latent_rgb_factors_bias)
+    expected = ((colours + 1) / 2).clamp(0, 1).mul(255).byte()
+    assert picture.size == (5, 3) and torch.equal(_bytes(picture), expected)
+
+
+def test_with_the_small_decoder_of_its_latent_space_a_frame_is_a_picture(
+    drawn, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import folder_paths
+
+    folders = dict(folder_paths.folder_names_and_paths, vae_approx=([str(tmp_path)], {".safetensors"}))
+    monkeypatch.setattr(folder_paths, "folder_names_and_paths", folders)
+    for channels in (16, 48):
+        companions().write_small_vae(tmp_path, channels)
+    space, frame, picture = drawn("taesd")
+    small = load_vae(tmp_path / f"{space.taesd_decoder_name}.safetensors")
+    with torch.inference_mode():
+        expected = small.decode(frame)[0, 0].clamp(0, 1).mul(255).byte()
+    assert picture.size == (5 * space.spacial_downscale_ratio, 3 * space.spacial_downscale_ratio)
+    assert torch.equal(_bytes(picture), expected)
+
+
+def _bytes(picture: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(picture))
 
 
 @pytest.fixture
