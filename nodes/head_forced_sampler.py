@@ -100,11 +100,11 @@ class HeadForcedSampler(io.ComfyNode):
             check_sigmas(levels)
         beginning = Beginning(start_image, previous, vae, family)
         beginning.check(width, height)
-        has_image = start_image is not None
+        has_image = start_image is not None and previous is None
         shape = (seconds, fps, width, height, facts.chunk_frames)
         video = VideoShape(*shape, beginning.frames, has_image, family.space)
         folder = FolderRequest(run_name, on_existing_run, from_chunk)
-        check_noise(noise, video, continues=previous is not None, is_kept=bool(run_name))
+        check_noise(noise, video, facts, continues=previous is not None, is_kept=bool(run_name))
         carried = carried_over(folder, seed, facts.fingerprints)
         policy = policy or PRESETS["paper"]
         warnings = (

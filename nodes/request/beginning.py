@@ -1,4 +1,4 @@
-"""The frames that a video goes on from: a start image, or another video's latent."""
+"""What a video begins with: a start image, or another video's latent."""
 
 from __future__ import annotations
 
@@ -6,17 +6,26 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
-from ...headforcing_core.families.family import PREFIX, Family
+from ...headforcing_core.families.family import CLAMP, CONCAT, PREFIX, Family
 from ...headforcing_core.geometry import LatentSpace, latent_size
+from ...headforcing_core.rollout.passes import Concat
 from ..host.finite import check_finite
 from ..video.image import fitted_image
+from ..video.source_video import image_and_grey
 
 if TYPE_CHECKING:
     from comfy.sd import VAE
 
 _FRAMES_AT_ONCE = 16
+_ENCODED = "start_image, encoded by this vae,"
+NO_CAMERA = (
+    "The model was made to be led by a camera, which this pack leaves out: what the picture is like without is not "
+    "known."
+)
+_MASK_CHANNELS = 4  # of those that a model of 36 channels is given
 _COLOURS = (3, 4)  # the fourth, how far a picture covers what is behind it, is never read
 
 
@@ -33,24 +42,31 @@ class Beginning:
     def hashes(self) -> tuple[str, ...]:
         """SHA-256 of what is used of it, as a kept run notes it; after it those that older versions noted for the same.
         None at all for a video that begins with nothing."""
-        if self.previous is not None:
-            return (_sha256(self.previous["samples"]),)
         if self.start_image is None:
-            return ()
+            return () if self.previous is None else (_sha256(self.previous["samples"]),)
         used = _sha256(self.start_image[:1, ..., :3])
+        if self.previous is not None:
+            both = f"{_sha256(self.previous['samples'])} {used}"
+            return (hashlib.sha256(both.encode()).hexdigest(),)
         whole = _sha256(self.start_image)  # until 0.1.0: pictures and channels that are never used, too
         return (used,) if whole == used else (used, whole)
 
     @property
     def frames(self) -> int:
         """How many frames are there before the first chunk."""
-        if self.start_image is not None:
-            return int(self.family.image == PREFIX)
-        return 0 if self.previous is None else self.previous["samples"].shape[2]
+        if self.previous is not None:
+            return self.previous["samples"].shape[2]
+        return int(self.start_image is not None and self.family.image == PREFIX)
 
     def check(self, width: int, height: int) -> None:
         """ValueError for what cannot begin a video of this size, before anything is encoded."""
-        if self.start_image is not None and self.previous is not None:
+        is_beside = self.family.image == CONCAT
+        if self.start_image is None and is_beside:
+            raise ValueError(
+                "start_image is not connected. The model is given a picture beside every chunk, and without one it "
+                "would be given zeros, which it never saw. Connect the picture that the video begins with."
+            )
+        if self.start_image is not None and self.previous is not None and not is_beside:
             raise ValueError(
                 "Both start_image and previous are connected. A video begins with one of them. Disconnect one."
             )
@@ -75,11 +91,41 @@ class Beginning:
 
     def samples(self, width: int, height: int) -> Tensor | None:
         """The frames before the first chunk as a LATENT holds them, (1, channels, frames, height, width)."""
-        if self.start_image is None or self.vae is None:
-            return None if self.previous is None else self.previous["samples"]
-        samples = self.vae.encode(fitted_image(self.start_image[:1], width, height))
-        _check(samples, "start_image, encoded by this vae,", (width, height), self.family.space)
+        if self.previous is not None:
+            return self.previous["samples"]
+        return self._encoded(width, height) if self.family.image == PREFIX else None
+
+    def image(self, width: int, height: int) -> Tensor | None:
+        """The first frame of the first chunk, which is held in place, as a LATENT holds it."""
+        return self._encoded(width, height) if self.family.image == CLAMP else None
+
+    def beside(self, width: int, height: int) -> Tensor | None:
+        """The picture that the model is given beside every chunk, and the grey after it, as a LATENT holds them."""
+        if self.start_image is None or self.vae is None or self.family.image != CONCAT:
+            return None
+        samples = image_and_grey(self.vae, self.start_image, width, height)
+        _check(samples, _ENCODED, (width, height), self.family.space)
         return samples
+
+    def _encoded(self, width: int, height: int) -> Tensor | None:
+        if self.start_image is None or self.vae is None:
+            return None
+        samples = self.vae.encode(fitted_image(self.start_image[:1], width, height))
+        _check(samples, _ENCODED, (width, height), self.family.space)
+        return samples
+
+
+def beside_chunks(latents: Tensor) -> Concat:
+    """What a model of 36 channels is given beside the frames of a pass, of a picture and grey in model space: whether a
+    frame is that of the picture, four times, and the frame itself; the last one from there on."""
+    last, size = latents.shape[2] - 1, latents.shape[3:]
+
+    def beside(frames: range) -> Tensor:
+        is_picture = torch.tensor([float(frame == 0) for frame in frames]).to(latents)
+        mask = is_picture.view(1, 1, -1, 1, 1).expand(1, _MASK_CHANNELS, -1, *size)
+        return torch.cat([mask, latents[:, :, [min(frame, last) for frame in frames]]], dim=1)
+
+    return beside
 
 
 def _sha256(tensor: Tensor) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from ...headforcing_core.checkpoint.ar_facts import ARFacts
+from ...headforcing_core.families.family import RENOISE
 from ...headforcing_core.geometry import VideoShape
 from ...headforcing_core.rollout.noise import NativeNoise, Noise, SplicedNoise
 from ..host.device_memory import pins_memory
@@ -13,11 +15,17 @@ _MOST_NATIVE_BYTES = 2**32
 _FLOAT = 4
 
 
-def check_noise(mode: str, video: VideoShape, continues: bool, is_kept: bool) -> None:
+def check_noise(mode: str, video: VideoShape, facts: ARFacts, continues: bool, is_kept: bool) -> None:
     """ValueError for noise that is drawn for a whole video at once where the video goes on from something, can go on
-    later, or is too long."""
+    later, or is too long, or where the host's own sampler makes no such chunks."""
     if mode != "native":
         return
+    family = facts.record
+    if family.solver != RENOISE or family.steps.timesteps or family.first_steps is not None:
+        raise ValueError(
+            f"noise is native, which repeats ComfyUI's own AR sampler, and that one does not know the steps of family "
+            f"{facts.family}. Set noise to per_chunk."
+        )
     if continues or is_kept:
         what, why = ("previous is connected", "go on") if continues else ("run_name is set", "be resumed")
         raise ValueError(

@@ -25,9 +25,10 @@ from ..host.lora_hash import weight_patches_hashes
 from ..host.model import facts_of, latent_in, layers_and_heads
 from ..profiles.library import known_profile
 from ..sockets import PromptSchedule
-from .beginning import Beginning
+from .beginning import NO_CAMERA, Beginning, beside_chunks
 from .policy_report import told_of_family
 from .run_scenes import run_scenes
+from .steps_in_words import told_of_steps
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -175,7 +176,7 @@ def settle_run(inputs: RunInputs, carried: CarriedOver) -> RunRequest:
     first = facts.record.steps_of_first(video.prefix_frames, inputs.beginning.previous is not None)
     first = first if inputs.sigmas is None else None
     source = f"family {facts.family}" if inputs.sigmas is None else "the sigmas input"
-    notes.extend(_told_of_steps(steps, first, source))
+    notes.extend(told_of_steps(steps, first, source))
     profile, told = _profile(model, facts, policy, inputs.profile or carried.profile)
     notes.extend(told)
     if profile is not None:
@@ -186,52 +187,37 @@ def settle_run(inputs: RunInputs, carried: CarriedOver) -> RunRequest:
             "Another node has replaced the model's self-attention; during this run the memory takes its place."
         )
     patches = weight_patches_hashes(model)
-    prefix = inputs.beginning.samples(video.width, video.height)
-    frames = None if prefix is None else latent_in(model, prefix)
-    size = video.latent_size
+    beginning, size = inputs.beginning, (video.width, video.height)
+    prefix, image, beside = beginning.samples(*size), beginning.image(*size), beginning.beside(*size)
+    if beside is not None:
+        notes.append(NO_CAMERA)
     return RunRequest(
         model=model,
         facts=facts,
         weight_patches=patches,
         schedule=inputs.schedule,
-        beginning=inputs.beginning,
+        beginning=beginning,
         prefix=prefix,
         video=video,
         rollout=RolloutPlan(
             fitted,
             video.chunks,
-            *size,
+            *video.latent_size,
             steps.sigmas,
             segments,
             mix_conditioning,
-            frames,
+            None if prefix is None else latent_in(model, prefix),
             first=first,
             timesteps=steps.timesteps,
             solver=facts.record.solver,
+            image=None if image is None else latent_in(model, image),
+            concat=None if beside is None else beside_chunks(latent_in(model, beside)),
         ),
         profile=profile,
         seed=inputs.seed,
         noise=inputs.noise,
         notes=(*notes, *carried.notes, *as_begun),
     )
-
-
-def _told_of_steps(steps: Steps, first: Steps | None, source: str) -> list[str]:
-    notes: list[str] = []
-    if steps.sigmas[0] < 1 and not steps.timesteps:
-        notes.append(
-            f"The steps begin at {steps.sigmas[0]:g}, but a chunk begins as pure noise, which is 1: expect a poor "
-            "picture."
-        )
-    notes.append(f"Steps: {_in_words(steps)} ({source}).")
-    if first is not None:
-        notes.append(f"Steps of the first chunk: {_in_words(first)}.")
-    return notes
-
-
-def _in_words(steps: Steps) -> str:
-    levels, timesteps = (", ".join(f"{number:g}" for number in each) for each in (steps.sigmas, steps.timesteps))
-    return f"{levels}, told as timesteps {timesteps}" if timesteps else levels
 
 
 def _profile(

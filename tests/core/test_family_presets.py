@@ -13,7 +13,7 @@ from headforcing_core.policy.fitting import FittedPolicy, fit_policy
 from headforcing_core.policy.head_types import HEAD_TYPES
 from headforcing_core.policy.presets import PRESETS
 
-UNTOUCHED = {name for name, each in FAMILIES.items() if (each.trained_frames, each.window) == (21, Window(3, 7))}
+UNTOUCHED = [name for name, each in FAMILIES.items() if (each.trained_frames, each.window) == (21, Window(3, 7))]
 OTHERS = [name for name in FAMILIES if name not in UNTOUCHED]
 
 
