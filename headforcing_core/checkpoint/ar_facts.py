@@ -104,5 +104,5 @@ def assumed_facts(
 
 
 def _family_of(saved: SavedChoice, channels: Channels | None) -> str:
-    chosen = saved.family if saved.family in FAMILIES else ""
+    chosen = saved.family if saved.family in fitting_families(channels) else ""
     return chosen or family_by_name(saved.model_name, channels)

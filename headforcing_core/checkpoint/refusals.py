@@ -16,7 +16,7 @@ _SHARD = re.compile(r"(\d{4,5})-of-(\d{4,5})\b")
 _SECOND_KEY = re.compile(
     r"(.*\.)?memory_(weight|bias|modulation|patch_embedding|text_embedding|time_embedding|time_projection|head)(\..*)?"
 )
-_EXPERT = re.compile(r"(high|low)[-_ ]?noise|a14b.*[-_ ](high|low)(?![a-z])|transformer_2\b", re.IGNORECASE)
+_EXPERT = re.compile(r"(high|low)[-_ ]?noise|a14b.*[-_ ](high|low)(?![a-z])|^transformer_2/", re.IGNORECASE)
 _FROM_A_PICTURE = "For a video that begins with a picture, start_image of the sampler takes one with any AR checkpoint."
 _OTHER_MODELS = (  # how names begin, what has them, and what of this pack comes nearest
     (
@@ -48,17 +48,17 @@ def refuse_part(file_name: str) -> None:
     if part and int(part[2]) > 1:
         raise ValueError(
             f"{file_name} is part {int(part[1])} of the {int(part[2])} files of one model, and a part has not all "
-            "of its tensors. Download the model as one file, or join the parts into one first; the help page of Load "
-            "AR Model has a command for that."
+            "of its tensors. Download the model as one file, or join the parts, from the folder of this pack: "
+            "python -m headforcing_core.checkpoint.join_parts PART TARGET.safetensors"
         )
 
 
-def refuse_expert(file_name: str) -> None:
-    """ValueError for one of two models that share the steps, by the name of a file and its folder."""
-    if _EXPERT.search(file_name):
+def refuse_expert(file_name: str, folder: str) -> None:
+    """ValueError for one of two models that share the steps, by the name of a file and of its folder."""
+    if _EXPERT.search(f"{folder}/{file_name}"):
         raise ValueError(
-            f"{file_name} is one half of a Wan 2.2 A14B pair by its name: one model for high noise, one for low. The "
-            f"chunk loop runs one model for all steps, and half of a pair gives mush. {WANTED}"
+            f"{file_name} is one half of a Wan 2.2 A14B pair, by its name or folder: one model for high noise, one for "
+            f"low. The chunk loop runs one model for all steps, and half of a pair gives mush. {WANTED}"
         )
 
 
@@ -77,7 +77,7 @@ def refuse_others(tensors: Mapping[str, Tensor], file_name: str) -> None:
             "this file into models/loras, and choose it as lora."
         )
     for start, what, instead in _OTHER_MODELS:
-        if any(re.match(start, name) for name in tensors):
+        if "patch_embedding.weight" in tensors and any(re.match(start, name) for name in tensors):
             raise ValueError(f"{file_name} is {what}. The chunk loop does not feed that. {instead} {WANTED}")
     if any(_DIFFUSERS_KEY.fullmatch(name) for name in tensors):
         raise ValueError(

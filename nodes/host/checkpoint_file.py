@@ -39,7 +39,7 @@ _TERMINAL_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 def read_checkpoint(path: str) -> Weights:
     """Read and recognise a checkpoint file, tensors only. ValueError, with the reason, for what cannot be used."""
-    refuse_expert("/".join(Path(path).parts[-2:]))
+    refuse_expert(Path(path).name, Path(path).parent.name)
     raw, header = read_tensors(path)
     weights = unwrap(raw, Path(path).name, header)
     refuse_unusual({**weights.tensors, **weights.left_out}, Path(path).name)

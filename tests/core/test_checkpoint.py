@@ -6,6 +6,7 @@ import torch
 from headforcing_core.checkpoint.ar_facts import assumed_facts, facts_for
 from headforcing_core.checkpoint.fingerprint import shapes_fingerprints, weights_fingerprint
 from headforcing_core.checkpoint.found_words import facts_in_words
+from headforcing_core.checkpoint.saved_choice import SavedChoice
 from headforcing_core.checkpoint.wan_weights import unwrap
 from headforcing_core.families.family import check_sigmas
 from headforcing_core.families.table import FAMILIES, Channels
@@ -74,6 +75,12 @@ def test_a_name_tells_only_among_families_of_the_same_channels(
     assert assumed_facts("x", (), Channels(*channels)).family == next(
         each for each, record in FAMILIES.items() if Channels(*channels).fit(record)
     )
+
+
+@pytest.mark.parametrize("saved", ["self_forcing", "lingbot_world", "wan"])
+def test_a_saved_choice_counts_among_families_of_the_same_channels(saved: str) -> None:
+    facts, _ = facts_for("x.pt", "auto", 0, "x", SavedChoice("longlive2_2step.pt", saved, 0), Channels(48, 48))
+    assert facts.family == "longlive2_2step"
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.conftest import REPOSITORY
 from tests.fixtures import published
 from tests.fixtures.tiny_wan import FULL_36, FULL_48, SMALL, TEXT_DIM, WanShape, causal_wan, empty_model
 from tests.host.conftest import Files, conditioning, off
@@ -98,6 +99,22 @@ def test_longlive2_is_found_below_whatever_key_it_stands(files, load, keys: tupl
     content = {key: {f"model.{name}": tensor for name, tensor in sets[at].items()} for at, key in enumerate(keys)}
     model = load(files.put("longlive2_keys.pt", content))
     assert torch.equal(model.get_model_object(HEAD), sets[taken]["head.modulation"])
+
+
+def test_the_help_page_has_the_numbers_of_every_family(pack) -> None:
+    page = (REPOSITORY / "web" / "docs" / "HeadForcingLoadARModel.md").read_text(encoding="ascii")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")]
+    table = [row for row in rows if len(row) == 6 and row[0][0].isdigit()]
+    families = pack.module("headforcing_core.families.table").FAMILIES
+    assert {family for _, _, family, *_ in table} | {"custom"} == set(families)
+    for channels, _, name, chunk, steps, trained in table:
+        family = families[name]
+        assert channels == f"{family.in_channels}, {family.space.channels}"
+        assert (int(chunk), int(steps[0]), int(trained)) == (
+            family.chunk_frames,
+            family.steps.count,
+            family.trained_frames,
+        )
 
 
 DROP_INS = {  # file with its folder: (outer key, what stands before names, family, frames a chunk, what is told)
@@ -241,6 +258,27 @@ def test_a_model_of_the_stock_loader_is_told_by_its_shapes(pack, facts_of, weigh
 
 
 @pytest.mark.parametrize(
+    "name, family", [(LONGLIVE2, "auto"), (LONGLIVE2, "longlive2_2step"), (WORLD, "auto"), (WORLD, "lingbot_world")]
+)
+def test_the_family_survives_save_model(files, pack, load, facts_of, name: str, family: str) -> None:
+    from comfy_extras.nodes_model_merging import save_checkpoint
+
+    inputs = {"model_name": name, "family": family, "chunk_frames": 0}
+    workflow = {
+        "1": {"class_type": "HeadForcingLoadARModel", "inputs": inputs},
+        "2": {"class_type": "ModelSave", "inputs": {"model": ["1", 0], "filename_prefix": "saved"}},
+    }
+    model = load(name, family=family)
+    folder = files.models / "diffusion_models"
+    save_checkpoint(model, filename_prefix="saved", output_dir=str(folder), prompt=workflow)
+    (saved,) = folder.glob("saved_*.safetensors")
+    again, report = pack.run("HeadForcingLoadARModel", model_name=saved.name)
+    saved.unlink()
+    assert facts_of(again).family == facts_of(model).family and classes(again) == classes(model)
+    assert "told by the workflow that the file was saved with" in report and "Neither name" not in report
+
+
+@pytest.mark.parametrize(
     "shape, whole",
     [
         (WanShape(3072, 2, 128, channels=48), "2 layers, and Wan 2.2 5B of width 3072 has 30"),
@@ -267,12 +305,15 @@ def test_a_width_of_3072_has_24_heads(pack) -> None:
 
 REFUSED: dict[str, tuple[dict[str, object], str]] = {  # file: (what it holds besides, what is said)
     "sgf_plus.pt": ({"blocks.0.self_attn.q.memory_weight": 1}, "a second set of weights for commit passes"),
-    "wan2.2_t2v_high_noise_14B_fp8_scaled.safetensors": ({}, "is one half of a Wan 2.2 A14B pair by its name"),
+    "wan2.2_t2v_high_noise_14B_fp8_scaled.safetensors": (
+        {},
+        "is one half of a Wan 2.2 A14B pair, by its name or folder",
+    ),
     "Wan2_2-I2V-A14B-LOW_fp8.safetensors": ({}, "is one half of a Wan 2.2 A14B pair"),
-    "low_noise_model/world.safetensors": ({}, "low_noise_model/world.safetensors is one half of a Wan 2.2 A14B pair"),
+    "low_noise_model/world.safetensors": ({}, "world.safetensors is one half of a Wan 2.2 A14B pair"),
     "transformer_2/model.safetensors": ({}, "is one half of a Wan 2.2 A14B pair"),
-    "world-00002-of-00006.safetensors": ({}, "is part 2 of the 6 files of one model.*help page of Load AR Model"),
-    "aad-00001-of-00006.pt": ({}, "is part 1 of the 6 files of one model"),
+    "world-00002-of-00006.safetensors": ({}, "is part 2 of the 6 files of one model.*or join the parts, .*join_parts"),
+    "aad-00001-of-00006.pt": ({}, "is part 1 of the 6 files of one model.*join_parts"),
     "nvfp4.safetensors": ({"blocks.0.ffn.0.weight_global_scale": 1}, "packed in 4 bits.*model_te.pt"),
     "nvfp4_inputs.safetensors": ({"blocks.0.ffn.0.input_global_scale": 1}, "packed in 4 bits.*model_te.pt"),
     "nvfp4_alpha.safetensors": ({"blocks.0.ffn.0.alpha": 1}, "holds tensors that Wan itself does not have"),
@@ -305,4 +346,8 @@ def test_what_cannot_be_used_is_refused_for_what_it_is(files, load, name: str, c
     with pytest.raises(ValueError, match=words) as refusal:
         load(files.put(name, content))
     told = str(refusal.value)
-    assert name in told and "\n" not in told and any(word in told for word in ("Load ", "Download "))
+    assert (
+        told.startswith(name.rpartition("/")[2])
+        and "\n" not in told
+        and any(word in told for word in ("Load ", "Download "))
+    )
