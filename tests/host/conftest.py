@@ -173,7 +173,12 @@ def tiny_vae22(pack: Pack, tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="session")
 def apart(vae):
-    """The VAE as Select VAE Device puts it elsewhere; since there is the processor alone, there by its other name."""
+    """The VAE as Select VAE Device puts it elsewhere."""
+    return elsewhere(vae)
+
+
+def elsewhere(vae):
+    """A VAE on another device; since there is the processor alone, there by its other name."""
     moved = copy.copy(vae)
     moved.patcher = vae.patcher.clone()
     moved.device = moved.patcher.load_device = torch.device("cpu", 0)

@@ -40,9 +40,9 @@ def each_vae(request: pytest.FixtureRequest):
 
 
 @pytest.mark.parametrize("sizes", [[1] * 8, [3, 3, 3], [3, 3, 2], [2, 2, 2], [5]])
-def test_chunks_give_the_pictures_of_the_whole(decoding, each_vae, sizes: list[int]):
-    latent = _latent(each_vae, sum(sizes))
-    torch.testing.assert_close(_decoded(decoding, each_vae, latent, sizes), each_vae.decode(latent)[0], **EXACT)
+def test_chunks_give_the_pictures_of_the_whole(decoding, any_vae, sizes: list[int]):
+    latent = _latent(any_vae, sum(sizes))
+    torch.testing.assert_close(_decoded(decoding, any_vae, latent, sizes), any_vae.decode(latent)[0], **EXACT)
 
 
 def test_any_split_gives_the_pictures_of_the_whole(decoding, any_vae):
@@ -59,12 +59,14 @@ def test_any_split_gives_the_pictures_of_the_whole(decoding, any_vae):
 def test_to_the_last_bit_where_the_host_decodes_one_frame_after_the_other(decoding, request, name: str):
     any_vae = request.getfixturevalue(name)
     latent = _latent(any_vae, 8)
-    assert torch.equal(_decoded(decoding, any_vae, latent, [3, 1, 4]), any_vae.decode(latent)[0])
+    whole = any_vae.decode(latent)[0]
+    for sizes in ([3, 1, 4], [1] * 8):
+        assert torch.equal(_decoded(decoding, any_vae, latent, sizes), whole)
 
 
-def test_pictures_are_final_at_once(decoding, each_vae):
-    decoder = decoding.ChunkDecoder(each_vae)
-    assert [len(decoder.decode(chunk)) for chunk in _latent(each_vae, 8).split([1, 1, 3, 3], dim=2)] == [1, 4, 12, 12]
+def test_pictures_are_final_at_once(decoding, any_vae):
+    decoder = decoding.ChunkDecoder(any_vae)
+    assert [len(decoder.decode(chunk)) for chunk in _latent(any_vae, 8).split([1, 1, 3, 3], dim=2)] == [1, 4, 12, 12]
 
 
 def test_half_precision_weights_of_a_tiny_autoencoder(decoding, tmp_path: Path):
@@ -156,15 +158,18 @@ def test_a_chunk_that_was_interrupted_can_be_decoded_again(decoding, any_vae, pr
     torch.testing.assert_close(torch.cat(pictures), whole, **EXACT)
 
 
-@pytest.mark.parametrize("frames", [42, 51])
-def test_late_in_a_video_too_though_the_latents_of_its_end_alone_are_held(decoding, each_vae, frames: int):
-    latent = _latent(each_vae, frames + 3, 1, 1)
-    whole = each_vae.decode(latent)[0]
-    decoder = decoding.ChunkDecoder(each_vae)
+@pytest.mark.parametrize(
+    ("name", "frames"), [("vae", 42), ("vae", 51), ("tiny_vae", 42), ("tiny_vae", 51), ("vae22", 51)]
+)
+def test_late_in_a_video_too_though_the_latents_of_its_end_alone_are_held(decoding, request, name: str, frames: int):
+    any_vae = request.getfixturevalue(name)
+    latent = _latent(any_vae, frames + 3, 1, 1)
+    whole = any_vae.decode(latent)[0]
+    decoder = decoding.ChunkDecoder(any_vae)
     for chunk in latent[:, :, :frames].split(3, dim=2):
         decoder.decode(chunk)
     assert sum(seen.shape[2] for seen in decoder._seen) == 42
-    with _failing(each_vae, KeyError("test")), pytest.raises(KeyError):
+    with _failing(any_vae, KeyError("test")), pytest.raises(KeyError):
         decoder.decode(latent[:, :, frames:])
     torch.testing.assert_close(decoder.decode(latent[:, :, frames:]), whole[-12:], **EXACT)
 

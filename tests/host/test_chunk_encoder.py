@@ -31,25 +31,26 @@ def each_vae(request: pytest.FixtureRequest):
     return request.getfixturevalue(request.param)
 
 
-@pytest.mark.parametrize("sizes", [[1] * FRAMES, [3, 3, 1], [2, 4, 1], [7]])
-def test_any_split_gives_the_latent_of_the_whole_to_the_last_bit(encoding, each_vae, sizes: list[int]):
+def test_any_split_gives_the_latent_of_the_whole_to_the_last_bit(encoding, each_vae):
     pictures = _pictures(PICTURES)
-    assert torch.equal(_encoded(encoding, each_vae, pictures, sizes), each_vae.encode(pictures))
+    whole = each_vae.encode(pictures)
+    for sizes in ([1] * FRAMES, [2, 4, 1], [FRAMES]):
+        assert torch.equal(_encoded(encoding, each_vae, pictures, sizes), whole)
 
 
-@pytest.mark.parametrize("frames", range(1, 6))
-def test_the_end_of_a_video_of_any_length_is_that_of_the_whole(encoding, each_vae, frames: int):
-    pictures = _pictures(1 + 4 * (frames - 1))
-    assert torch.equal(_encoded(encoding, each_vae, pictures, [2] * 4), each_vae.encode(pictures))
+def test_the_end_of_a_video_of_any_length_is_that_of_the_whole(encoding, each_vae):
+    for frames in (1, 2, 3, 4):
+        pictures = _pictures(1 + 4 * (frames - 1))
+        assert torch.equal(_encoded(encoding, each_vae, pictures, [2] * 4), each_vae.encode(pictures))
 
 
-@pytest.mark.parametrize("count", [2, 7, 12, 16])
-def test_no_picture_is_lost_where_they_do_not_fill_the_last_frame(encoding, each_vae, count: int):
+def test_no_picture_is_lost_where_they_do_not_fill_the_last_frame(encoding, each_vae):
     """The small ones the host fills up itself; of Wan's it leaves out what is over."""
-    pictures, over = _pictures(count), (count - 1) % 4
-    missing = 0 if hasattr(each_vae.first_stage_model, "t_downscale") else -over % 4
-    filled = torch.cat([pictures, pictures[-1:].repeat(missing, 1, 1, 1)])
-    assert torch.equal(_encoded(encoding, each_vae, pictures, [2] * 4), each_vae.encode(filled))
+    for count in (2, 7, 12):
+        pictures, over = _pictures(count), (count - 1) % 4
+        missing = 0 if hasattr(each_vae.first_stage_model, "t_downscale") else -over % 4
+        filled = torch.cat([pictures, pictures[-1:].repeat(missing, 1, 1, 1)])
+        assert torch.equal(_encoded(encoding, each_vae, pictures, [2] * 4), each_vae.encode(filled))
 
 
 def test_after_the_end_there_are_no_frames(encoding, each_vae):
@@ -82,14 +83,14 @@ def test_tiles_give_the_latent_of_the_hosts_tiled_encode(encoding, each_vae):
     pictures = _wide_pictures()
     whole = _tiled(each_vae, pictures)
     assert (whole - each_vae.encode(pictures)).abs().max() > 1e-3, "the tiles must show"
-    assert torch.equal(_encoded(encoding, each_vae, pictures, [1, 2], tiled=True), whole)
+    assert torch.equal(_encoded(encoding, each_vae, pictures, [1, 1], tiled=True), whole)
 
 
 def test_out_of_memory_at_the_first_picture_goes_on_in_tiles(encoding, each_vae):
     pictures = _wide_pictures()
     encoder, coming = encoding.ChunkEncoder(each_vae), iter(pictures)
     with _failing(each_vae, torch.OutOfMemoryError("test")):
-        frames = [encoder.frames(coming, 2)]
+        frames = [encoder.frames(coming, 1)]
     frames.append(encoder.frames(coming, 1))
     assert torch.equal(torch.cat(frames, dim=2), _tiled(each_vae, pictures))
 
@@ -101,7 +102,7 @@ def test_out_of_memory_later_goes_on_without_a_break(encoding, each_vae):
     encoder, coming = encoding.ChunkEncoder(each_vae), iter(pictures)
     frames = [encoder.frames(coming, 1)]
     with _failing(each_vae, torch.OutOfMemoryError("test")):
-        frames.append(encoder.frames(coming, 2))
+        frames.append(encoder.frames(coming, 1))
     found = torch.cat(frames, dim=2)
     off, off_in_tiles = ((each - plain)[:, :, 1:].abs().mean() for each in (found, _tiled(each_vae, pictures)))
     assert torch.equal(found[:, :, :1], plain[:, :, :1])
@@ -137,10 +138,10 @@ def test_an_interrupt_of_the_host_is_heard_between_frames(encoding, vae):
 
 @pytest.mark.parametrize("tiled", [False, True])
 def test_memory_does_not_grow_with_length(encoding, each_vae, tiled: bool):
-    encoder, pictures = encoding.ChunkEncoder(each_vae, tiled), iter(_pictures(8 * 4 * 12, 16, 16))
+    encoder, pictures = encoding.ChunkEncoder(each_vae, tiled), iter(_pictures(4 * 16, 16, 16))
     encoder.frames(pictures, 2)
     held = []
-    for _ in range(11):
+    for _ in range(6):
         encoder.frames(pictures, 2)
         held.append(encoder.held_bytes)
     assert held[0] > 0 and set(held[1:]) == {held[1]}
@@ -156,7 +157,7 @@ def test_after_close_the_next_pictures_begin_a_video(encoding, each_vae):
     assert torch.equal(encoder.frames(iter(pictures), 3), each_vae.encode(pictures))
 
 
-@pytest.mark.parametrize(("version", "height", "width", "most"), [("21", 480, 832, 1.95e9), ("22", 704, 1280, 3.07e9)])
+@pytest.mark.parametrize(("version", "height", "width", "most"), [("21", 480, 832, 1.92e9), ("22", 704, 1280, 3.02e9)])
 def test_room_is_made_for_what_an_encode_takes_at_the_real_size(
     pack, version: str, height: int, width: int, most: float
 ):
@@ -231,7 +232,7 @@ def _pictures(count: int, height: int = 32, width: int = 32) -> Tensor:
 
 def _wide_pictures() -> Tensor:
     """Of two tiles across."""
-    return _pictures(9, 32, TILE + 32)
+    return _pictures(5, 16, TILE + 16)
 
 
 def _tiled(vae, pictures: Tensor) -> Tensor:

@@ -88,3 +88,21 @@ def test_a_vae_that_cannot_stream_answers_the_same(
     video = make()
     assert (video.get_frame_count(), video.get_dimensions()) == (PICTURES - 2, (WIDTH, HEIGHT))
     assert torch.equal(video.get_components().images, vae.decode(latent)[0, : PICTURES - 2])
+
+
+@pytest.mark.parametrize("name", ["vae22", "tiny_vae22"])
+def test_a_latent_of_wan22_becomes_a_video_chunk_by_chunk(pack: Pack, request, name: str) -> None:
+    any_vae = request.getfixturevalue(name)
+    latent = torch.randn(1, 48, 5, HEIGHT // 16, WIDTH // 16, generator=torch.Generator().manual_seed(1))
+    video = pack.module("nodes.video.latent_video").LatentVideo(latent, any_vae, PICTURES, 24.0)
+    with torch.inference_mode():
+        assert (video.get_dimensions(), video.get_frame_rate()) == ((WIDTH, HEIGHT), Fraction(24))
+        expected = any_vae.decode(latent)[0, :PICTURES].clamp(0, 1)
+    assert isinstance(video.get_stream_source(), str)
+    found, expected = (blurred(each) for each in (video.get_components().images, expected))
+    assert (found - expected).abs().mean() < 0.02 < 0.04 < (found[1:] - expected[:-1]).abs().mean()
+
+
+def blurred(pictures: torch.Tensor) -> torch.Tensor:
+    """Without what a video's coarser colours lose of noise."""
+    return torch.nn.functional.avg_pool2d(pictures.movedim(-1, 1), 8)

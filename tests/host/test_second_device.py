@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.host.conftest import Pack
+from tests.host.conftest import Pack, elsewhere
 
 CHUNKS, PICTURES = 4, 43
 SENTENCE = "The video was decoded on cpu:0 while cpu made the next chunk."
@@ -246,9 +246,9 @@ def test_a_text_encoder_is_loaded_only_when_nothing_is_decoded(
 
 
 @pytest.mark.parametrize("name", ["pytorch_attention", "normal_attention"])
-@pytest.mark.parametrize("size", [(2, 2), (3, 5)])
+@pytest.mark.parametrize(("which", "size"), [("vae", (2, 2)), ("vae", (3, 5)), ("vae22", (3, 5))])
 def test_the_order_of_attention_kernels_is_left_to_the_model(
-    pack: Pack, apart, monkeypatch: pytest.MonkeyPatch, name: str, size: tuple[int, int]
+    pack: Pack, request, monkeypatch: pytest.MonkeyPatch, name: str, which: str, size: tuple[int, int]
 ) -> None:
     """The host sets it for the whole process around each call of its own."""
     import comfy.ldm.modules.diffusionmodules.model as host
@@ -261,11 +261,12 @@ def test_the_order_of_attention_kernels_is_left_to_the_model(
         calls.append(threading.current_thread().name)
         return original(*args, **kwargs)
 
+    apart = elsewhere(request.getfixturevalue(which))
     block = apart.first_stage_model.decoder.middle[1]
     monkeypatch.setattr(comfy.ops, "scaled_dot_product_attention", counted)
     monkeypatch.setattr(block, "optimized_attention", getattr(host, name))
     decoder, second = (pack.module(f"nodes.host.{each}") for each in ("chunk_decoder", "second_device"))
-    latent = torch.randn(1, 16, 3, *size, generator=torch.Generator().manual_seed(1))
+    latent = torch.randn(1, apart.latent_channels, 3, *size, generator=torch.Generator().manual_seed(1))
     alone = decoder.ChunkDecoder(apart).decode(latent)
     assert bool(calls) == (name == "pytorch_attention")
     calls.clear()
