@@ -100,8 +100,9 @@ def test_the_line_and_the_advice_reckon_with_the_familys_sizes(pack) -> None:
     frame = 1560 * 128 * 2 * 2 * (1 + 22 / 128) / 1e9
     assert f"up to {360 * 12 * frame:.1f} GB" in parts("memflow", "paper")[1]
     assert f"up to {360 * 21 * frame:.1f} GB" in parts("self_forcing", "paper")[1]
-    # 24 heads, 390 tokens; 108 local, 180 anchor and 432 memory heads with 3, 11 and 24 frames and a chunk of 8
-    longlive2 = 108 * 11 + 180 * 19 + 432 * 32
+    # 24 heads, 390 tokens; 108 local, 180 anchor and 432 memory heads with 3, 19 (a pinned
+    # chunk of a shot among them) and 24 frames, and a chunk of 8
+    longlive2 = 108 * 11 + 180 * 27 + 432 * 32
     assert f"up to {longlive2 * frame / 4:.1f} GB" in parts("longlive2", "paper")[1]
     assert f"up to {720 * 32 * frame / 4:.1f} GB" in parts("longlive2", "paper", compress_from_chunk=-1)[1]
     assert any(part.startswith("recall up to") for part in parts("longlive2", "recall"))
