@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.counts.memory_of_families import gigabytes
 from headforcing_core.families.family import Family, Window
 from headforcing_core.families.self_forcing import SELF_FORCING
 from headforcing_core.families.table import FAMILIES
@@ -160,3 +161,22 @@ def test_episodes_are_as_was_asked_for(preset: str, change: dict[str, str], memo
 def test_a_policy_of_another_name_is_nobodys_preset() -> None:
     mine = replace(PRESETS["paper"], name="mine")
     assert for_family(mine, 8, LONGLIVE2) is mine
+
+
+@pytest.mark.parametrize(
+    ("preset", "family", "size", "most", "later"),
+    [
+        # frames of a chunk's own and of history times heads times the bytes of one; later by shares of 15, 25, 60 %
+        ("uniform", "longlive2", (1280, 704), 12.17, 12.17),
+        ("uniform", "longlive2", (832, 480), 5.39, 5.39),
+        ("uniform", "memflow", (832, 480), 4.04, 4.04),
+        ("uniform", "lingbot_world_v2", (832, 480), 26.96, 26.96),
+        ("paper", "lingbot_world_v2", (832, 480), 23.96, 21.27),
+        ("low_vram", "self_forcing", (832, 480), 3.22, 3.22),
+        ("paper", "self_forcing", (832, 480), 7.08, 4.43),
+    ],
+)
+def test_memory_of_families_is_reckoned_from_their_shapes(
+    preset: str, family: str, size: tuple[int, int], most: float, later: float
+) -> None:
+    assert gigabytes(preset, FAMILIES[family], *size) == pytest.approx((most, later), abs=0.005)

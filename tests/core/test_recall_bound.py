@@ -149,6 +149,8 @@ def test_no_film_takes_more_than_its_bound_and_some_take_all_of_it() -> None:
         (Film(sigmas=(1.0, 0.0)), RecallBound(1, 2, 4, 16 * 2 - 1, 1, 4)),
         # single frames: as many as there is room for
         (Film(chunk_frames=1, chunks=48), RecallBound(1, 6, 7, 48 * 3 - 1, 1, 7)),
+        # of 4 frames: room for one of them, chunk 4 does not fit, and a view is looked for after 8 chunks
+        (Film(chunk_frames=4, chunks=20), RecallBound(0, 1, 1, 20 * 3 - 1, 1, 2)),
         # one candidate needs no look
         (Film(replace(LATE, compress_from_chunk=4), chunks=5), RecallBound(0, 1, 1, 5 * 3 - 1, 0, 3)),
     ],
