@@ -163,6 +163,10 @@ class Run:
         way, (sigmas, timesteps) = self.way, self.way.steps(number)
         x = start = way.start(number, draw(number, 0, None)).to(self.model.dtype)
         predicted: list[Tensor] = []
+
+        def fresh(step: int, like: Tensor) -> Tensor:
+            return draw(number, step + 1, like).to(self.model.dtype)
+
         for step in range(len(sigmas) - 1):
             x = way.held(number, x)
             tells = timesteps or (number == 0 and way.image is not None)
@@ -178,7 +182,7 @@ class Run:
                     x0 = way.held(number, self.forward(x, sigmas[0], text, first, seen, times)[0])
                     choice = replace(choice, passes=choice.passes + 1)
             predicted.append(x0)
-            x = way.after(number, start, predicted, lambda step: draw(number, step + 1, x0).to(self.model.dtype))
+            x = way.after(number, start, predicted, fresh)
         x = way.held(number, x)
         return x, seen, choice
 

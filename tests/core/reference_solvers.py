@@ -53,18 +53,21 @@ class Way:
         there = 0 if self.image is None or chunk else self.image.shape[2]
         return [0.0] * there + times[there:]
 
-    def after(self, chunk: int, start: Tensor, seen: Sequence[Tensor], fresh: Callable[[int], Tensor]) -> Tensor:
+    def after(
+        self, chunk: int, start: Tensor, seen: Sequence[Tensor], fresh: Callable[[int, Tensor], Tensor]
+    ) -> Tensor:
         """The chunk after as many steps as have been `seen`; `fresh` draws noise after a step."""
         sigmas, _ = self.steps(chunk)
         if self.solver == "unipc2":
             return unipc(sigmas, start, seen)
         level = sigmas[len(seen)]
-        return seen[-1] if level == 0 else (1 - level) * seen[-1] + level * fresh(len(seen) - 1)
+        return seen[-1] if level == 0 else (1 - level) * seen[-1] + level * fresh(len(seen) - 1, seen[-1])
 
 
 def unipc(levels: Sequence[float], x: Number, seen: Sequence[Number]) -> Number:
     """From the beginning `x` through all steps whose x0 was `seen`. Each step is exact for a polynomial in the
     logarithm of signal over noise, by weights that solve the order conditions of B(h) = exp(-h) - 1."""
+    begun = x
     for step, now in enumerate(seen):
         if step > 0:  # the step before once more, now that it is known what is seen at its end
             x = _corrected(levels[: step + 1], begun, seen[: step + 1])
