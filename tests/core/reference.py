@@ -3,7 +3,7 @@ sharing no code with the core.
 
 It keeps every frame's raw K and V of every layer for ever, decides anew for every pass which frames a head may see and
 where they stand, and gathers, rotates and attends head by head. Its parts: `reference_tiers`, `reference_episodes`,
-`reference_recall`, `reference_attention`, `reference_texts`; here are noise and the run.
+`reference_recall`, `reference_attention`, `reference_texts`, `reference_solvers`; here are noise and the run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +14,7 @@ import torch
 from reference_attention import History, Model, Pass
 from reference_episodes import Bank, Verdict, describe, descriptor_layers, is_candidate
 from reference_recall import Choice, Recall, describe_chunk
+from reference_solvers import Way
 from reference_texts import Segment, is_first_whole, text_at
 from reference_tiers import (
     TYPES,
@@ -87,7 +88,9 @@ class Run:
         chunk_frames: int,
         recorded: Mapping[int, bool] | None,
         recorded_choices: Mapping[int, tuple[int, ...]] | None,
+        way: Way,
     ) -> None:
+        self.way = way
         self.model, self.rules, self.labels, self.chunk_frames = model, rules, labels, chunk_frames
         self.recorded = recorded
         self.history = History(
@@ -136,21 +139,39 @@ class Run:
             self.past.held[head_type] = {frame for frame, _, _ in seen}
 
     def forward(
-        self, x: Tensor, sigma: float, text: Tensor, first: int, seen: Mapping[str, Seen]
+        self,
+        x: Tensor,
+        sigma: float,
+        text: Tensor,
+        first: int,
+        seen: Mapping[str, Seen],
+        times: Sequence[float] | None = None,
     ) -> tuple[Tensor, Pass]:
         place = chunk_place(self.rules, first, self.chunk_frames)
         places = range(place, place + x.shape[2])
         one = Pass(self.history, self.labels, seen, places, x.shape[3] // 2, x.shape[4] // 2)
-        return self.model.clean(x, sigma, text, one.attend), one
+        beside: dict[str, Tensor] = {}
+        if times is not None:
+            beside["timesteps"] = torch.tensor(times)
+        if self.way.concat is not None:
+            beside["concat"] = self.way.concat(range(first, first + x.shape[2]))
+        return self.model.clean(x, sigma, text, one.attend, **beside), one
 
-    def denoise(
-        self, number: int, sigmas: Sequence[float], text: Tensor, draw: Draw
-    ) -> tuple[Tensor, Mapping[str, Seen], Choice | None]:
+    def denoise(self, number: int, text: Tensor, draw: Draw) -> tuple[Tensor, Mapping[str, Seen], Choice | None]:
         first, choice = self.first(), None
         seen = self.seen(first)
-        x = draw(number, 0, None).to(self.model.dtype)
+        way, (sigmas, timesteps) = self.way, self.way.steps(number)
+        x = start = way.start(number, draw(number, 0, None)).to(self.model.dtype)
+        predicted: list[Tensor] = []
+
+        def fresh(step: int, like: Tensor) -> Tensor:
+            return draw(number, step + 1, like).to(self.model.dtype)
+
         for step in range(len(sigmas) - 1):
-            x0, _ = self.forward(x, sigmas[step], text, first, seen)
+            x = way.held(number, x)
+            tells = timesteps or (number == 0 and way.image is not None)
+            times = way.times(number, step, x.shape[2]) if tells else None
+            x0 = way.held(number, self.forward(x, sigmas[step], text, first, seen, times)[0])
             everything = self.past.warm or fits(self.rules, "memory", self.past, first, self.chunk_frames)
             if step == 0 and self.recall.due and not everything:
                 clean = partial(self.clean, text)
@@ -158,13 +179,11 @@ class Run:
                 self.past.held["memory"] |= self.episodic_frames()
                 seen = self.seen(first)
                 if len(sigmas) == 2 and choice.candidates > 0:
-                    x0, _ = self.forward(x, sigmas[0], text, first, seen)
+                    x0 = way.held(number, self.forward(x, sigmas[0], text, first, seen, times)[0])
                     choice = replace(choice, passes=choice.passes + 1)
-            if sigmas[step + 1] == 0:
-                x = x0
-            else:
-                fresh = draw(number, step + 1, x0).to(self.model.dtype)
-                x = (1 - sigmas[step + 1]) * x0 + sigmas[step + 1] * fresh
+            predicted.append(x0)
+            x = way.after(number, start, predicted, fresh)
+        x = way.held(number, x)
         return x, seen, choice
 
     def clean(self, text: Tensor, x0: Tensor, first: int, seen: Mapping[str, Seen]) -> Pass:
@@ -266,11 +285,13 @@ def generate(
     recorded: Mapping[int, bool] | None = None,
     recorded_choices: Mapping[int, tuple[int, ...]] | None = None,
     latents: Sequence[Tensor] | None = None,
+    way: Way | None = None,
 ) -> Video:
     """Make the whole video in the model's dtype. `recorded` says what the other side admitted, `recorded_choices` what
     it chose, by chunk (nothing where it found no candidate), for near ties. Every chunk goes on from the other side's
-    `latents`, if they are given: where numbers are rounded, a hair makes a step, and steps add up."""
-    run = Run(model, rules, labels, chunk_frames, recorded, recorded_choices)
+    `latents`, if they are given: where numbers are rounded, a hair makes a step, and steps add up. A `way` is taken in
+    place of `sigmas`."""
+    run = Run(model, rules, labels, chunk_frames, recorded, recorded_choices, way or Way(sigmas))
     prefix_verdicts: list[Verdict] = []
     if prefix is not None:
         for latent in prefix.to(model.dtype).split(chunk_frames, dim=2):
@@ -284,7 +305,7 @@ def generate(
             if segment.first_chunk == number:
                 run.change(segment)
         text, first = text_at(segments, number), run.first()
-        x, seen, choice = run.denoise(number, sigmas, text, draw)
+        x, seen, choice = run.denoise(number, text, draw)
         clean = x if latents is None else latents[number].to(model.dtype)
         verdicts = run.commit(clean, text) if number < chunks - 1 else ()
         made.append(Made((first, first + chunk_frames), x, text, seen, verdicts, choice))

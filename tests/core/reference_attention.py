@@ -12,7 +12,8 @@ from torch import Tensor
 
 
 class Model(Protocol):
-    """x0 of a chunk; `attend(layer, q, k, v)` gets (1, tokens, heads, head_dim) and gives (1, tokens, width)."""
+    """x0 of a chunk; `attend(layer, q, k, v)` gets (1, tokens, heads, head_dim) and gives (1, tokens, width).
+    `beside` may be `timesteps` (frames,) in place of sigma, and `concat`, channels beside x."""
 
     layers: int
     heads: int
@@ -20,7 +21,12 @@ class Model(Protocol):
     dtype: torch.dtype
 
     def clean(
-        self, x: Tensor, sigma: float, text: Tensor, attend: Callable[[int, Tensor, Tensor, Tensor], Tensor]
+        self,
+        x: Tensor,
+        sigma: float,
+        text: Tensor,
+        attend: Callable[[int, Tensor, Tensor, Tensor], Tensor],
+        **beside: Tensor,
     ) -> Tensor: ...
 
 

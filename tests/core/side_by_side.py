@@ -1,16 +1,18 @@
 """One rollout made twice, by the core and by the naive reference, and compared."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import reference
 import reference_recall
 import torch
+from reference_solvers import Way
 from reference_tiers import Rules
 from tiny_model import CHANNELS, CoreBackbone, TinyModel, blend
 from torch import Tensor
 
+from headforcing_core.families.family import Steps
 from headforcing_core.kv_memory.attention import dense_attention
 from headforcing_core.kv_memory.memory import KVMemory
 from headforcing_core.kv_memory.rope import rotate
@@ -51,6 +53,7 @@ class Case:
     seed: int = 5
     noise: str = "per_chunk"
     head_dim: int = 24
+    way: Way | None = None
 
     @property
     def chunk_shape(self) -> tuple[int, ...]:
@@ -67,11 +70,28 @@ def soft(*first_chunks: int) -> tuple[Change, ...]:
     return tuple((first, "soft", 1) for first in first_chunks)
 
 
+def going(plan: RolloutPlan[Tensor], way: Way) -> RolloutPlan[Tensor]:
+    """A plan that goes a way."""
+    return replace(
+        plan,
+        sigmas=tuple(way.sigmas),
+        first=Steps(*map(tuple, way.first)) if way.first else None,
+        timesteps=tuple(way.timesteps),
+        solver=way.solver,
+        image=way.image,
+        concat=way.concat,
+        source=way.source,
+        source_level=way.source_level,
+    )
+
+
 def core(case: Case, model: TinyModel) -> list[Chunk]:
     segments = [Segment(0, model.text(0))]
     segments += [Segment(first, model.text(i + 1), how, k) for i, (first, how, k) in enumerate(case.changes)]
     fitted = fit_policy(case.policy, case.chunk_frames, TRAINED, case.prefix_frames + case.chunks * case.chunk_frames)
     plan = RolloutPlan(fitted, case.chunks, *case.latent, case.sigmas, tuple(segments), blend, case.prefix())
+    if case.way is not None:
+        plan = going(plan, case.way)
     memory = KVMemory(plan.memory_plan(case.labels), dense_attention, rotate)
     noise = PerChunkNoise(case.seed, case.chunk_shape)
     if case.noise == "native":
@@ -105,6 +125,7 @@ def naive(
         recorded,
         choices,
         latents,
+        case.way,
     ).chunks
 
 

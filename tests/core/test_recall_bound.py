@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny_model import CHANNELS, CoreBackbone, TinyModel, blend
 
+from headforcing_core.families.family import FOUR_STEPS, Steps
 from headforcing_core.kv_memory.attention import dense_attention
 from headforcing_core.kv_memory.memory import KVMemory
 from headforcing_core.kv_memory.rope import rotate
@@ -40,6 +41,7 @@ class Film:
     changes: tuple[Change, ...] = ()
     prefix_frames: int = 0
     sigmas: tuple[float, ...] = (1.0, 0.5, 0.0)
+    first: Steps | None = None
 
     def plan(self) -> RolloutPlan[torch.Tensor]:
         n = self.chunk_frames
@@ -56,6 +58,7 @@ class Film:
             (Segment(0, MODEL.text(0)), *segments),
             blend,
             prefix if self.prefix_frames else None,
+            first=self.first,
         )
 
 
@@ -101,7 +104,8 @@ def random_film(seed: int) -> Film:
     places = draw.sample(range(1, chunks), min(draw.choice((0, 1, 2, 5)), chunks - 1))
     words = ("recache", "recache", "soft", "flush", "cut")
     changes = tuple((place, draw.choice(words), draw.choice((1, 2, 5))) for place in sorted(places))
-    return Film(policy, n, chunks, changes, draw.choice((0, 0, 1, 7, 25)), draw.choice(((1.0, 0.0), (1.0, 0.5, 0.0))))
+    before, sigmas = draw.choice((0, 0, 1, 7, 25)), draw.choice(((1.0, 0.0), (1.0, 0.5, 0.0)))
+    return Film(policy, n, chunks, changes, before, sigmas, FOUR_STEPS if seed % 3 == 0 else None)
 
 
 def test_no_film_takes_more_than_its_bound_and_some_take_all_of_it() -> None:
@@ -147,6 +151,14 @@ def test_no_film_takes_more_than_its_bound_and_some_take_all_of_it() -> None:
         (Film(prefix_frames=30, chunks=2), RecallBound(1, 2, 3, 10 + 2 * 3 - 1, 0, 3)),
         # one step only: it is made again with what was found
         (Film(sigmas=(1.0, 0.0)), RecallBound(1, 2, 4, 16 * 2 - 1, 1, 4)),
+        # a first chunk in four steps, and one that recalls without being made again
+        (Film(first=FOUR_STEPS), RecallBound(1, 2, 3, 16 * 3 - 1 + 2, 1, 3)),
+        (Film(sigmas=(1.0, 0.0), first=FOUR_STEPS), RecallBound(1, 2, 4, 16 * 2 - 1 + 3, 1, 4)),
+        (Film(prefix_frames=30, chunks=2, sigmas=(1.0, 0.0)), RecallBound(1, 2, 4, 10 + 2 * 2 - 1, 0, 4)),
+        (
+            Film(prefix_frames=30, chunks=2, sigmas=(1.0, 0.0), first=FOUR_STEPS),
+            RecallBound(1, 2, 3, 10 + 2 * 2 - 1 + 3, 0, 4),
+        ),
         # single frames: as many as there is room for
         (Film(chunk_frames=1, chunks=48), RecallBound(1, 6, 7, 48 * 3 - 1, 1, 7)),
         # of 4 frames: room for one of them, chunk 4 does not fit, and a view is looked for after 8 chunks

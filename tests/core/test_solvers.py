@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+from reference_solvers import unipc
 from torch import Tensor
 
 from headforcing_core.families.family import FOUR_STEPS, RENOISE, UNIPC2
@@ -30,65 +31,19 @@ def solved(solver: str, levels: Sequence[float], x: Tensor, model: Sees = sees) 
     return x
 
 
-def naive_unipc(levels: Sequence[float], x: float, model: Callable[[float, float], float]) -> float:
-    """The same by its definition, number by number: the step is the exact solution for a polynomial in the logarithm of
-    signal over noise, with coefficients that solve the two order conditions of B(h) = exp(-h) - 1."""
-
-    def clear(level: float) -> float:
-        return math.log((1 - level) / level)
-
-    seen: list[float] = []
-    begun = x
-    for step, level in enumerate(levels[:-1]):
-        seen.append(model(x, level))
-        if step > 0:
-            # the step before once more, by what was seen at its two ends and, from the second on, before it
-            before = levels[step - 1]
-            h = clear(level) - clear(before)
-            b = math.exp(-h) - 1
-            nodes, slopes = [1.0], [seen[step] - seen[step - 1]]
-            if step > 1:
-                r = (clear(levels[step - 2]) - clear(before)) / h
-                nodes, slopes = [r, 1.0], [(seen[step - 2] - seen[step - 1]) / r, slopes[0]]
-            phi1 = b / -h - 1
-            phi2 = phi1 / -h - 1 / 2
-            if len(nodes) == 1:
-                weights = torch.tensor([0.5], dtype=torch.float64)
-            else:
-                conditions = torch.tensor([[1.0, 1.0], nodes], dtype=torch.float64)
-                weights = torch.linalg.solve(conditions, torch.tensor([phi1 / b, 2 * phi2 / b], dtype=torch.float64))
-            bend = sum(w * d for w, d in zip(weights.tolist(), slopes, strict=True))
-            x = level / before * begun - (1 - level) * b * (seen[step - 1] + bend)
-        to = levels[step + 1]
-        if to == 0:
-            return seen[step]
-        h = clear(to) - clear(level)
-        b = math.exp(-h) - 1
-        begun = x
-        bend = 0.0
-        if step > 0:
-            r = (clear(levels[step - 1]) - clear(level)) / h
-            bend = (seen[step - 1] - seen[step]) / r / 2
-        x = to / level * begun - (1 - to) * b * (seen[step] + bend)
-    raise AssertionError("the levels do not end at 0")
-
-
-@pytest.mark.parametrize(
-    ("levels", "wanted"), [(LONGLIVE2.steps.sigmas, 0.4289825), (TWO_STEP.steps.sigmas, 0.3681224)]
-)
-def test_unipc2_gives_the_authors_numbers(levels: tuple[float, ...], wanted: float) -> None:
-    assert solved(UNIPC2, levels, torch.ones(1)).item() == pytest.approx(wanted, abs=2e-7)
+def test_unipc2_gives_the_authors_numbers() -> None:
+    for family, wanted in ((LONGLIVE2, 0.4289825), (TWO_STEP, 0.3681224)):
+        assert solved(UNIPC2, family.steps.sigmas, torch.ones(1)).item() == pytest.approx(wanted, abs=2e-7)
 
 
 @pytest.mark.parametrize("levels", [LONGLIVE2.steps.sigmas, TWO_STEP.steps.sigmas, (0.9998, 0.0), EIGHT])
 def test_unipc2_is_as_its_definition(levels: tuple[float, ...]) -> None:
-    x = torch.linspace(-2, 2, 9, dtype=torch.float64)
-
-    def one(x: float, level: float) -> float:
-        return sees(torch.tensor(x, dtype=torch.float64), level).item()
-
-    wanted = torch.tensor([naive_unipc(levels, each, one) for each in x.tolist()], dtype=torch.float64)
-    assert torch.allclose(solved(UNIPC2, levels, x), wanted, atol=1e-12, rtol=0)
+    x = start = torch.linspace(-2, 2, 9, dtype=torch.float64)
+    seen: list[Tensor] = []
+    for level in levels[:-1]:
+        seen.append(sees(x, level))
+        x = unipc(levels, start, seen)
+    assert torch.allclose(solved(UNIPC2, levels, start), x, atol=1e-12, rtol=0)
 
 
 def test_unipc2_from_pure_noise_takes_the_limit_in_which_nothing_was_before() -> None:

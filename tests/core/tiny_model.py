@@ -12,8 +12,10 @@ from torch.nn.functional import gelu, layer_norm, pad, rms_norm
 
 from headforcing_core.kv_memory.memory import KVMemory
 from headforcing_core.rollout.loop import Recipe
+from headforcing_core.rollout.told import NOTHING, Told
 
 CHANNELS = 16
+BESIDE = 5  # channels beside those, where any are given
 PATCH = 2
 THETA = 10000.0
 
@@ -55,6 +57,7 @@ class TinyModel:
             for _ in range(layers)
         ]
         self.head = self._matrix(self.width, patch)
+        self.beside = self._matrix(BESIDE * PATCH * PATCH, self.width)
 
     def _matrix(self, rows: int, columns: int, gain: float = 1.0) -> Tensor:
         weights = torch.randn(rows, columns, generator=self._generator) * (gain / rows**0.5)
@@ -68,19 +71,31 @@ class TinyModel:
         generator = torch.Generator("cpu").manual_seed(seed)
         return torch.randn(2 + seed % 3, self.width, generator=generator).to(self.dtype)
 
-    def clean(self, x: Tensor, sigma: float, text: Tensor, attend: Attend) -> Tensor:
-        """The clean chunk as the model sees it: x - sigma * v, all (batch, channels, frames, height, width)."""
+    def clean(
+        self,
+        x: Tensor,
+        sigma: float,
+        text: Tensor,
+        attend: Attend,
+        timesteps: Tensor | None = None,
+        concat: Tensor | None = None,
+    ) -> Tensor:
+        """The clean chunk as the model sees it: x - sigma * v, all (batch, channels, frames, height, width). It may be
+        told a timestep for each frame, in place of sigma, and channels beside x."""
         batch, channels, frames, height, width = x.shape
         grid = (frames, height // PATCH, width // PATCH)
-        patches = x.unflatten(3, (-1, PATCH)).unflatten(5, (-1, PATCH))  # (batch, c, frames, rows, 2, columns, 2)
-        patches = patches.permute(0, 2, 3, 5, 1, 4, 6).flatten(4).flatten(1, 3)  # (batch, tokens, patch)
         waves = sigma * torch.arange(1, 5, dtype=torch.float64)
-        waves = torch.cat([waves.sin(), waves.cos()]).to(self.dtype)
+        if timesteps is not None:  # (tokens, 4)
+            waves = (timesteps.double() / 1000)[:, None] * torch.arange(1, 5, dtype=torch.float64)
+            waves = waves.repeat_interleave(grid[1] * grid[2], dim=0)
+        waves = torch.cat([waves.sin(), waves.cos()], dim=-1).to(self.dtype)
         read = (text / torch.arange(1, len(text) + 1)[:, None]).sum(dim=0)  # (width,); every place in the text matters
         condition = torch.tanh(waves @ self.sigma_features + read @ self.text_features)
-        tokens = patches @ self.embed
+        tokens = _patches(x) @ self.embed
+        if concat is not None:
+            tokens = tokens + _patches(concat.to(self.dtype)) @ self.beside
         for layer, block in enumerate(self.blocks):
-            shift, scale = (condition @ block["modulation"]).chunk(2)
+            shift, scale = (condition @ block["modulation"]).chunk(2, dim=-1)
             normal = layer_norm(tokens, (self.width,)) * (1 + scale) + shift
             q = rms_norm(normal @ block["q"], (self.width,), block["norm_q"], 1e-6)
             k = rms_norm(normal @ block["k"], (self.width,), block["norm_k"], 1e-6)
@@ -92,6 +107,11 @@ class TinyModel:
         picture = picture.unflatten(1, grid).unflatten(4, (channels, PATCH, PATCH))
         picture = picture.permute(0, 4, 1, 2, 5, 3, 6).flatten(3, 4).flatten(4, 5)
         return x - sigma * (x - picture)
+
+
+def _patches(x: Tensor) -> Tensor:
+    patches = x.unflatten(3, (-1, PATCH)).unflatten(5, (-1, PATCH))  # (batch, c, frames, rows, 2, columns, 2)
+    return patches.permute(0, 2, 3, 5, 1, 4, 6).flatten(4).flatten(1, 3)  # (batch, tokens, patch)
 
 
 def blend(old: Tensor, new: Tensor, share: float) -> Tensor:
@@ -109,7 +129,7 @@ class CoreBackbone:
         self.passes = 0
 
     def sample(self, recipe: Recipe, noise: Tensor, sigmas: Tensor, text: Tensor) -> Tensor:
-        def predict(x: Tensor, sigma: Tensor) -> Tensor:
+        def predict(x: Tensor, sigma: Tensor, told: Told = NOTHING) -> Tensor:
             self.passes += 1
             frames, height, width = x.shape[2:]
             rotation = wan_rotation(range(frames), height // PATCH, width // PATCH, self.model.head_dim)
@@ -117,7 +137,8 @@ class CoreBackbone:
             def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
                 return self.memory.attend(layer, q, k, v, rotation)[0]
 
-            return self.model.clean(x, float(sigma.reshape(-1)[0]), text, attend)
+            beside = {} if told is NOTHING else {"timesteps": told.timesteps, "concat": told.concat}
+            return self.model.clean(x, float(sigma.reshape(-1)[0]), text, attend, **beside)
 
         return recipe(predict, noise.to(self.model.dtype), sigmas)
 
