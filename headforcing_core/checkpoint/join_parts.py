@@ -50,9 +50,7 @@ def join(parts: Iterable[Path], target: Path) -> int:
         held = _tensors(path)
         twice = sorted(held.keys() & tensors.keys())
         if twice:
-            raise ValueError(
-                f"{path.name} holds {twice[0]}, as a part before it does. Download the parts anew."
-            )
+            raise ValueError(f"{path.name} holds {twice[0]}, as a part before it does. Download the parts anew.")
         tensors |= held
     temporary = temporary_of(target)
     try:

@@ -150,7 +150,7 @@ def settle_run(inputs: RunInputs, carried: CarriedOver) -> RunRequest:
             "The model was not loaded by Load AR Model, so it cannot be known whether its weights are AR-trained: "
             f"taken as {facts.family}, {facts.chunk_frames} frames a chunk."
         )
-    segments, told = run_scenes(model, inputs.schedule, inputs.positive, carried.scenes, video)
+    segments, told = run_scenes(model, inputs.schedule, inputs.positive, carried.scenes, video, facts.record.shots)
     notes.extend(told)
     fitted = fit_policy(policy, video.chunk_frames, facts.trained_frames, video.frames, facts.record.shots)
     check_transitions(segments, fitted)

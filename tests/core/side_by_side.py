@@ -11,6 +11,7 @@ from reference_tiers import Rules
 from tiny_model import CHANNELS, CoreBackbone, TinyModel, blend
 from torch import Tensor
 
+from headforcing_core.families.family import Shots
 from headforcing_core.kv_memory.attention import dense_attention
 from headforcing_core.kv_memory.memory import KVMemory
 from headforcing_core.kv_memory.rope import rotate
@@ -51,6 +52,8 @@ class Case:
     seed: int = 5
     noise: str = "per_chunk"
     head_dim: int = 24
+    trained: int = TRAINED
+    shots: Shots | None = None
 
     @property
     def chunk_shape(self) -> tuple[int, ...]:
@@ -67,10 +70,19 @@ def soft(*first_chunks: int) -> tuple[Change, ...]:
     return tuple((first, "soft", 1) for first in first_chunks)
 
 
+def first_text(how: str, change: int, model: TinyModel) -> Tensor | None:
+    """What a shot's first chunk is made under: its text with words before it."""
+    return torch.cat([model.text(99), model.text(change + 1)]) if how == "shot" else None
+
+
 def core(case: Case, model: TinyModel) -> list[Chunk]:
     segments = [Segment(0, model.text(0))]
-    segments += [Segment(first, model.text(i + 1), how, k) for i, (first, how, k) in enumerate(case.changes)]
-    fitted = fit_policy(case.policy, case.chunk_frames, TRAINED, case.prefix_frames + case.chunks * case.chunk_frames)
+    segments += [
+        Segment(first, model.text(i + 1), how, k, first_text=first_text(how, i, model))
+        for i, (first, how, k) in enumerate(case.changes)
+    ]
+    frames = case.prefix_frames + case.chunks * case.chunk_frames
+    fitted = fit_policy(case.policy, case.chunk_frames, case.trained, frames, case.shots)
     plan = RolloutPlan(fitted, case.chunks, *case.latent, case.sigmas, tuple(segments), blend, case.prefix())
     memory = KVMemory(plan.memory_plan(case.labels), dense_attention, rotate)
     noise = PerChunkNoise(case.seed, case.chunk_shape)
@@ -91,7 +103,10 @@ def naive(
     if case.noise == "native":
         draw = reference.native_noise(case.seed, case.chunk_shape, case.chunks)
     segments = [reference.Segment(0, model.text(0))]
-    segments += [reference.Segment(first, model.text(i + 1), how, k) for i, (first, how, k) in enumerate(case.changes)]
+    segments += [
+        reference.Segment(first, model.text(i + 1), how, k, first_text(how, i, model))
+        for i, (first, how, k) in enumerate(case.changes)
+    ]
     return reference.generate(
         model,
         case.rules,
