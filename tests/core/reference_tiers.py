@@ -161,6 +161,8 @@ def within(tier: dict[int, str], sink: range, room: int) -> dict[int, str]:
         episodes = [frame for frame, kind in left.items() if kind == "episode"]
         recent = [frame for frame, kind in left.items() if kind == "recent" and frame not in sink]
         del left[min(episodes or recent)]
+        if not episodes:  # what comes before the hole is not recent any more
+            left |= {frame: "sink" for frame in left if frame in sink}
     return left
 
 
