@@ -52,7 +52,8 @@ class PromptScheduleNode(io.ComfyNode):
                     optional=True,
                     tooltip="How scenes without a word of their own take over. recache: recent chunks are read again "
                     "under the new prompt. flush: all but the beginning and the last frame is forgotten. soft: the "
-                    "prompt fades over. cut: a hard cut to a new scene. Typical: recache",
+                    "prompt fades over. cut: a hard cut to a new scene. shot: a new shot, nothing forgotten, "
+                    "as LongLive-2.0 was taught; for its checkpoints alone. Typical: recache",
                 ),
                 io.Int.Input(
                     "soft_chunks",

@@ -41,10 +41,11 @@ class KeptFrames:
 
     def nearest(self, room: int) -> "KeptFrames":
         """What of it the first chunk of a shot reads when it can read so many frames: the sink, then the newest recent,
-        then the newest of the episodes; none that are pinned."""
+        then the newest of the episodes; none that are pinned. Recent are then those of which nothing is left out."""
         free = [frame for frame in self.frames if self.tier(frame) != "pinned"]
         first = sorted(free, key=lambda frame: (frame < self.sink_end, frame >= self.recent_from, frame), reverse=True)
-        return replace(self, frames=tuple(sorted(first[:room])))
+        recent_from = max((frame + 1 for frame in first[room:] if frame >= self.recent_from), default=self.recent_from)
+        return replace(self, frames=tuple(sorted(first[:room])), recent_from=recent_from)
 
     def without(self, frames: Collection[int]) -> "KeptFrames":
         """The same without some frames."""

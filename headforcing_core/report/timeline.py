@@ -10,7 +10,8 @@ from ..rollout.loop import Chunk
 from ..rollout.plan import Segment, Text
 from .drawing import BACKGROUND, FAINT, INK, centred, font
 
-_TIER_SHADES: Mapping[str, str] = {"sink": "#0072B2", "episode": "#E69F00", "recent": "#56B4E9"}
+_TIER_SHADES: Mapping[str, str] = {"sink": "#0072B2", "episode": "#E69F00", "recent": "#56B4E9", "pinned": "#CC79A7"}
+_ALWAYS_SHOWN = ("sink", "episode", "recent")
 _TIMELINE_WIDTHS = (960, 4096)
 _LONGEST_LABEL = 300
 
@@ -49,12 +50,14 @@ def draw_timeline(chunks: Sequence[Chunk], starts: Sequence[float], segments: Se
     bottom = top + (panel + gap) * len(HEAD_TYPES) - gap
     for place in range(0, len(chunks), max(1, len(chunks) // 8)):
         centred(draw, (left + step * place, bottom + 14), f"{starts[place]:.1f} s", INK, 12)
-    for number, (tier, colour) in enumerate(_TIER_SHADES.items()):
+    met = {tier for chunk in chunks for seen in chunk.seen.values() for _, _, tier in seen}
+    shown = [tier for tier in _TIER_SHADES if tier in _ALWAYS_SHOWN or tier in met]
+    for number, tier in enumerate(shown):
         x = left + 130 * number
-        draw.rectangle((x, bottom + 34, x + 16, bottom + 48), fill=colour, outline=INK)
+        draw.rectangle((x, bottom + 34, x + 16, bottom + 48), fill=_TIER_SHADES[tier], outline=INK)
         draw.text((x + 24, bottom + 33), tier, fill=INK, font=font(14))
     if any(chunk.choice is not None for chunk in chunks):
-        x = left + 130 * len(_TIER_SHADES)
+        x = left + 130 * len(shown)
         draw.rectangle((x, bottom + 39, x + 16, bottom + 43), fill=INK)
         draw.text((x + 24, bottom + 33), "chosen anew what memory heads recall", fill=INK, font=font(14))
     return image

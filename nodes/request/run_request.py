@@ -166,7 +166,7 @@ def settle_run(inputs: RunInputs, carried: CarriedOver) -> RunRequest:
             "The model was not loaded by Load AR Model, so it cannot be known whether its weights are AR-trained: "
             f"taken as {facts.family}, {facts.chunk_frames} frames a chunk."
         )
-    segments, told = run_scenes(model, inputs.schedule, inputs.positive, carried.scenes, video)
+    segments, told = run_scenes(model, inputs.schedule, inputs.positive, carried.scenes, video, facts.record.shots)
     notes.extend(told)
     asked, policy = policy, for_family(policy, video.chunk_frames, facts.record)
     notes.extend(told_of_family(asked, policy, video.chunk_frames, facts.family))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
+from ...headforcing_core.families.family import Shots
 from ...headforcing_core.geometry import VideoShape
 from ...headforcing_core.rollout.plan import Segment, with_segment
 from ...headforcing_core.rollout.transitions import TRANSITIONS
@@ -34,10 +35,12 @@ def run_scenes(
     positive: Conditioning | None,
     kept: Sequence[Segment[str]],
     video: VideoShape,
+    shots: Shots | None = None,
 ) -> tuple[tuple[Segment[Conditioning], ...], tuple[str, ...]]:
     """Put the scenes of a schedule on chunks, or take the one text. `kept` are the scenes of the same run as it was
-    made before: it goes on under its own reading of a text, and those that were typed are part of it. Also returns
-    sentences for the report. ValueError unless exactly one of schedule and positive can be used."""
+    made before: it goes on under its own reading of a text, and those that were typed are part of it. `shots` is how
+    the model was taught them. Also returns sentences for the report. ValueError unless exactly one of schedule and
+    positive can be used."""
     if (schedule is None) == (positive is None):
         given = "Neither schedule nor positive is" if schedule is None else "Both schedule and positive are"
         raise ValueError(
@@ -78,7 +81,16 @@ def run_scenes(
     if added:
         told = f"Live prompts of the run before are part of it ({len(added)}); the schedule does not have them."
         notes = (*notes, told)
-    return segments, notes
+    first, *later = segments
+    return (first, *(as_taught(segment, schedule, shots) for segment in later)), notes
+
+
+def as_taught(segment: Segment[Conditioning], schedule: PromptSchedule, shots: Shots | None) -> Segment[Conditioning]:
+    """A segment that takes over by a shot with the text of its first chunk, as the model was taught it; any other as it
+    is."""
+    if shots is None or not TRANSITIONS[segment.transition].is_shot:
+        return segment
+    return replace(segment, first_text=schedule.encode(shots.prompt_prefix + segment.prompt))
 
 
 def _as_read_before(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import NamedTuple
-
-from ...headforcing_core.rollout.transitions import TRANSITIONS
 
 
 class NotNow(Exception):
@@ -29,7 +28,8 @@ class Mailbox:
     """Where a run finds the prompt that waits for its next chunk.
 
     `chunk` is being made, of `chunks`; scenes of the schedule begin on those of `scenes`, and `start_second` tells when
-    a chunk does. `refusal` says why the run takes no live prompt, `no_cut` why it takes none by cut; empty if it does.
+    a chunk does. `refusal` says why the run takes no live prompt, empty if it does; `refused`, by transition, why it
+    takes none by that.
     """
 
     def __init__(
@@ -39,11 +39,11 @@ class Mailbox:
         scenes: Collection[int],
         start_second: Callable[[int], float],
         refusal: str = "",
-        no_cut: str = "",
+        refused: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._lock = threading.Lock()
         self._chunk, self._chunks, self._scenes, self._start_second = chunk, chunks, scenes, start_second
-        self._refusal, self._no_cut = refusal, no_cut
+        self._refusal, self._refused = refusal, refused
         self._waiting: LivePrompt | None = None
 
     @property
@@ -55,7 +55,7 @@ class Mailbox:
         """Leave a prompt for the next chunk on which no scene begins; returns it, and whether it took the place of one
         that waited. NotNow when the run cannot take it."""
         with self._lock:
-            refusal = self._refusal or (self._no_cut if TRANSITIONS[transition].is_far else "")
+            refusal = self._refusal or self._refused.get(transition)
             if refusal:
                 raise NotNow(refusal)
             chunk = self._next_chunk()

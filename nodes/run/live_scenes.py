@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, cast
 import comfy.model_management
 import torch
 
+from ...headforcing_core.policy.fitting import FittedPolicy
 from ...headforcing_core.rollout.plan import Segment, with_segment
-from ..request.run_scenes import schedule_text
+from ...headforcing_core.rollout.transitions import TRANSITIONS, check_transition
+from ..request.run_scenes import as_taught, schedule_text
 from .live_mailbox import LivePrompt, Mailbox, opened
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ class LiveScenes:
             {segment.first_chunk for segment in self.segments},
             request.video.start_second,
             _NO_TEXT_ENCODER if request.schedule is None else _NATIVE if request.noise == "native" else "",
-            _NO_CUT if request.fitted.rope == "absolute" else "",
+            _refused(request.fitted),
         )
 
     @property
@@ -94,11 +96,13 @@ class LiveScenes:
         self._status.say(f"reading the live prompt: {shorten(prompt.text, _SHOWN)}")  # may load the encoder
         try:
             text = schedule.encode(prompt.text)
-            _check_text(text, self.segments[0].text)
+            segment = Segment(chunk, text, prompt.transition, schedule.soft_chunks, prompt.text, live=True)
+            segment = as_taught(segment, schedule, self._request.fitted.shots)
+            for each in (text, segment.first_text or text):
+                _check_text(each, self.segments[0].text)
         except Exception as error:  # whatever the encoder makes of what somebody typed, the video goes on
             reason = "out of memory" if comfy.model_management.is_oom(error) else str(error) or type(error).__name__
         else:
-            segment = Segment(chunk, text, prompt.transition, schedule.soft_chunks, prompt.text, live=True)
             self.segments = with_segment(self.segments, segment)
             self._run.note_segments(self.segments)
             self.notes += prompt.notes
@@ -120,6 +124,17 @@ class LiveScenes:
     def _show(self, is_open: bool, chunk: int, failed: bool = False) -> None:
         told = {"chunk": chunk, "open": is_open, "failed": failed, "schedule": self.schedule_text}
         self._status.send_event(EVENT, told)
+
+
+def _refused(policy: FittedPolicy) -> dict[str, str]:
+    """Why the run takes no live prompt by a transition, by those of which that is so."""
+    found: dict[str, str] = {}
+    for word, transition in TRANSITIONS.items():
+        try:
+            check_transition(word, policy)
+        except ValueError as error:
+            found[word] = _NO_CUT if transition.is_far else str(error)
+    return found
 
 
 def _check_text(text: Conditioning, usual: Conditioning) -> None:

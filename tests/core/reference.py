@@ -21,6 +21,7 @@ from reference_tiers import (
     Past,
     Rules,
     Seen,
+    beside_pinned,
     chunk_place,
     ends_warm_up,
     fits,
@@ -100,6 +101,7 @@ class Run:
         self.whole = rules.episode == "chunk"
         size = rules.memory.episodes // chunk_frames if self.whole else rules.memory.episodes
         self.bank = Bank(rules.memory.sink, size, rules.percentile, chunk_frames=chunk_frames)
+        self.bank_size = size
         self.descriptors: dict[int, Tensor] = {}
         self.committed: list[tuple[int, Tensor]] = []
         "(first frame, clean latent) of every committed chunk."
@@ -109,9 +111,10 @@ class Run:
         """The frame that the next chunk starts at."""
         return self.committed[-1][0] + self.committed[-1][1].shape[2] if self.committed else 0
 
-    def seen(self, first: int) -> dict[str, Seen]:
+    def seen(self, first: int, across_gap: bool = True) -> dict[str, Seen]:
+        episodes = self.episodic_frames()
         return {
-            head_type: visible(self.rules, head_type, self.past, first, self.chunk_frames, self.episodic_frames())
+            head_type: visible(self.rules, head_type, self.past, first, self.chunk_frames, episodes, across_gap)
             for head_type in TYPES
         }
 
@@ -135,7 +138,7 @@ class Run:
         self.drop_what_has_no_tier(self.first())
 
     def drop_what_has_no_tier(self, first: int) -> None:
-        for head_type, seen in self.seen(first).items():
+        for head_type, seen in self.seen(first, across_gap=False).items():
             self.past.held[head_type] = {frame for frame, _, _ in seen}
 
     def forward(
@@ -147,7 +150,7 @@ class Run:
         seen: Mapping[str, Seen],
         times: Sequence[float] | None = None,
     ) -> tuple[Tensor, Pass]:
-        place = chunk_place(self.rules, first, self.chunk_frames)
+        place = chunk_place(self.rules, self.past.shots, first, self.chunk_frames)
         places = range(place, place + x.shape[2])
         one = Pass(self.history, self.labels, seen, places, x.shape[3] // 2, x.shape[4] // 2)
         beside: dict[str, Tensor] = {}
@@ -221,6 +224,11 @@ class Run:
             self.past.first_sink = self.past.first_recent = first
             self.past.held = {head_type: set(range(first, end)) for head_type in TYPES}
             self.bank.start_again(first)
+        if self.past.begins_shot:
+            self.past.begins_shot, self.past.pinned = False, tuple(range(first, end))
+            self.bank.size = min(self.bank_size, self.room_beside_pinned())
+            while len(self.bank.episodes) > self.bank.size:
+                del self.bank.episodes[0]
         if self.rules.memory.episodes == 0 or self.rules.episode_choice == "recall":
             return ()
         verdicts = []
@@ -230,6 +238,8 @@ class Run:
                 continue  # the whole chunk was judged when its first frame left
             end_of_sink = self.past.first_sink + self.rules.memory.sink
             for candidate in range(chunk_first, chunk_first + length) if self.whole else (frame,):
+                if candidate in self.past.pinned and self.rules.memory.sink:
+                    continue
                 if is_candidate(candidate, end_of_sink, self.chunk_frames, chunk_first):
                     verdicts.append(self.bank.judge(candidate, self.descriptors, self.recorded))
         return tuple(verdicts)
@@ -249,6 +259,17 @@ class Run:
             self.flush()
         if segment.transition == "cut":
             self.past.far = True
+        if segment.transition == "shot":
+            self.past.begins_shot = True
+            self.past.shots.append(self.first())
+            self.recall.most = min(self.recall.usual, self.room_beside_pinned())
+
+    def room_beside_pinned(self) -> int:
+        """Whole episodes that there is room for beside a pinned chunk."""
+        sizes = self.rules.memory
+        if sizes.sink:
+            sizes = beside_pinned(self.rules, sizes, self.chunk_frames)
+        return sizes.episodes // (self.chunk_frames if self.whole else 1)
 
     def recache(self, text: Tensor) -> None:
         again = self.committed[-redone_chunks(self.rules, self.chunk_frames) :]
@@ -260,7 +281,7 @@ class Run:
 
     def flush(self) -> None:
         self.past.warm, self.past.emptied = False, True
-        self.past.first_recent = self.first() - 1
+        self.past.first_recent, self.past.pinned, self.bank.size = self.first() - 1, (), self.bank_size
         for head_type in TYPES:
             sizes = self.rules.sizes(head_type)
             self.past.held[head_type] = {

@@ -49,7 +49,9 @@ class Bank:
         new_enough = novelty >= tau
         if recorded is not None and abs(novelty - tau) < NEAR_TIE:
             new_enough = recorded.get(frame, new_enough)
-        if self.last is None:
+        if self.size == 0:  # a pinned chunk has taken the room of all
+            admitted = False
+        elif self.last is None:
             admitted = new_enough or frame - (end_of_sink - 1) >= forced
         elif frame - self.last < least:
             admitted = False

@@ -48,8 +48,13 @@ def next_frame(committed: Committed) -> int:
 def candidates(rules: Rules, past: Past, committed: Committed) -> list[int]:
     """Chunks that the next one may choose: after the sink and the last flush or cut, none of it recent any more."""
     recent = max(next_frame(committed) - rules.memory.recent, past.first_recent)
+    pinned = past.pinned if rules.memory.sink else ()
     start = max(past.first_sink + rules.memory.sink, past.first_recent)
-    return [frame for frame, latent in committed if start <= frame and frame + latent.shape[2] <= recent]
+    return [
+        frame
+        for frame, latent in committed
+        if start <= frame and frame + latent.shape[2] <= recent and frame not in pinned
+    ]
 
 
 def bound(likeness: Sequence[float], share: float) -> float:
@@ -79,7 +84,8 @@ class Recall:
         self, rules: Rules, chunk_frames: int, history: History, recorded: Mapping[int, tuple[int, ...]] | None
     ) -> None:
         self.rules, self.chunk_frames, self.history, self.recorded = rules, chunk_frames, history, recorded
-        self.most = rules.memory.episodes // chunk_frames if rules.episode_choice == "recall" else 0
+        self.usual = rules.memory.episodes // chunk_frames if rules.episode_choice == "recall" else 0
+        self.most = self.usual
         self.descriptors: dict[int, Tensor] = {}
         "By first frame, as each chunk was when it was committed first."
         self.chosen: tuple[int, ...] = ()
@@ -90,7 +96,7 @@ class Recall:
 
     def arrive(self, number: int, committed: Committed, past: Past, text_is_new: bool) -> None:
         """A chunk is to be made: has it to choose, once the past is compressed? Until it has, nothing is read."""
-        self.due = self.most > 0 and (
+        self.due = self.usual > 0 and (
             self.last is None or text_is_new or self.view_has_changed(number, committed, past, self.last)
         )
         if self.due:
@@ -99,7 +105,7 @@ class Recall:
     def view_has_changed(self, number: int, committed: Committed, past: Past, last: int) -> bool:
         """Whether the newest chunk is less like the one of the last choice than the share of the way allows. A view is
         not looked for again before 24 frames and 8 chunks have passed."""
-        among = candidates(self.rules, past, committed)
+        among = candidates(self.rules, past, committed) if self.most else []
         if next_frame(committed) - last < max(24, 8 * self.chunk_frames) or len(among) < 2:
             return False
         now = self.descriptors[committed[-1][0]]
@@ -113,7 +119,7 @@ class Recall:
         self, number: int, x0: Tensor, committed: Committed, past: Past, seen: Mapping[str, Seen], clean: Clean
     ) -> Choice:
         """Look, if there is something to decide, choose, and commit again. `seen` is what the first step read."""
-        among, self.last = candidates(self.rules, past, committed), next_frame(committed)
+        among, self.last = candidates(self.rules, past, committed) if self.most else [], next_frame(committed)
         likeness, looks = dict.fromkeys(among, 1.0), 0
         if len(among) > 1:
             looks = 1
@@ -156,10 +162,11 @@ class Recall:
             head_type: {frame for frame, _, tier in seen[head_type] if tier == "sink" and frame < first}
             for head_type in TYPES
         }
-        sink = Past(held, warm=False, emptied=True, first_sink=past.first_sink, first_recent=first)
+        sink = Past(held, warm=False, emptied=True, first_sink=past.first_sink, first_recent=first, shots=past.shots)
         return {head_type: visible(self.rules, head_type, sink, first, self.chunk_frames, ()) for head_type in TYPES}
 
     def forget(self) -> None:
         """What a flush or cut drops."""
         self.chosen = self.still_held = ()
         self.history.again = {}
+        self.most = self.usual

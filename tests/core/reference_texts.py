@@ -15,6 +15,8 @@ class Segment:
     text: Tensor
     transition: str = "soft"
     soft_chunks: int = 1
+    first_text: Tensor | None = None
+    "Of a shot: what its first chunk is made under."
 
 
 def mix(old: Tensor, new: Tensor, share: float) -> Tensor:
@@ -31,6 +33,8 @@ def text_at(segments: Sequence[Segment], chunk: int) -> Tensor:
     """The text that a chunk is made under."""
     begun = [segment for segment in segments if segment.first_chunk <= chunk]
     segment, j = begun[-1], chunk - begun[-1].first_chunk + 1
+    if len(begun) > 1 and segment.first_text is not None and j == 1:
+        return segment.first_text
     if len(begun) == 1 or segment.transition != "soft" or j >= segment.soft_chunks:
         return segment.text
     old = text_at(begun[:-1], segment.first_chunk - 1)

@@ -33,6 +33,8 @@ class Rules:
     recall_share: float = 0.2
     fills: bool = False
     kv_precision: str = "model"
+    gap: int | None = None
+    "Positions between two shots; without it there are none."
 
     def sizes(self, head_type: str) -> Sizes:
         return {"local": self.local, "anchor": self.anchor, "memory": self.memory}[head_type]
@@ -68,15 +70,31 @@ class Past:
     "No frame before it is recent again, however many frames the recent tier has room for."
     far: bool = False
     "The history stands at the far end, as for the first chunk after a cut."
+    shots: list[int] = field(default_factory=list)
+    "First frames of the shots so far."
+    begins_shot: bool = False
+    "The next chunk is the first one of a shot."
+    pinned: tuple[int, ...] = ()
+    "Frames of the first chunk of the shot that goes on."
 
     def is_sink(self, frame: int, sizes: Sizes) -> bool:
         return self.first_sink <= frame < self.first_sink + sizes.sink
 
 
-def visible(rules: Rules, head_type: str, past: Past, first: int, chunk_frames: int, episodes: Collection[int]) -> Seen:
-    """What a head sees of the history with a chunk that starts at frame `first`."""
+def visible(
+    rules: Rules,
+    head_type: str,
+    past: Past,
+    first: int,
+    chunk_frames: int,
+    episodes: Collection[int],
+    across_gap: bool = True,
+) -> Seen:
+    """What a head sees of the history with a chunk that starts at frame `first`; not `across_gap`, what it holds."""
     last_place = rules.trained_frames - chunk_frames  # q0
     sizes = rules.sizes(head_type)
+    if past.pinned and sizes.sink:
+        sizes = beside_pinned(rules, sizes, chunk_frames)
     nothing_left = past.warm or fits(rules, head_type, past, first, chunk_frames)
     tier = {}
     for frame in sorted(past.held[head_type]):
@@ -84,9 +102,15 @@ def visible(rules: Rules, head_type: str, past: Past, first: int, chunk_frames: 
             tier[frame] = "recent"
         elif past.is_sink(frame, sizes):
             tier[frame] = "sink"
+        elif frame in past.pinned and sizes.sink:
+            tier[frame] = "pinned"
         elif head_type == "memory" and frame in episodes:
             tier[frame] = "episode"
 
+    if past.begins_shot and rules.rope != "absolute" and across_gap:
+        last_place -= rules.gap  # the chunk itself stays where it is
+        sink = range(past.first_sink, past.first_sink + (rules.memory if past.warm else sizes).sink)
+        tier = within(tier, sink, last_place)
     recent = [frame for frame in tier if tier[frame] == "recent"]
     older = [frame for frame in tier if tier[frame] != "recent"]
     position = {}
@@ -101,15 +125,45 @@ def visible(rules: Rules, head_type: str, past: Past, first: int, chunk_frames: 
         elif rules.rope == "tied":
             position[frame] = 0
     if rules.rope == "absolute":
-        position = {frame: frame for frame in tier}
+        position = {frame: moved(rules, past.shots, frame) for frame in tier}
     if past.far:
         position = {frame: rank for rank, frame in enumerate(sorted(tier))}
     return tuple((frame, position[frame], tier[frame]) for frame in sorted(tier))
 
 
-def chunk_place(rules: Rules, first: int, chunk_frames: int) -> int:
+def chunk_place(rules: Rules, shots: Sequence[int], first: int, chunk_frames: int) -> int:
     """Position of the first frame of a chunk (section 5)."""
-    return first if rules.rope == "absolute" else rules.trained_frames - chunk_frames
+    return moved(rules, shots, first) if rules.rope == "absolute" else rules.trained_frames - chunk_frames
+
+
+def moved(rules: Rules, shots: Sequence[int], frame: int) -> int:
+    """Absolute position: every shot up to a frame has moved it on."""
+    return frame + sum((rules.gap or 0) for shot in shots if shot <= frame)
+
+
+def beside_pinned(rules: Rules, sizes: Sizes, chunk_frames: int) -> Sizes:
+    """What is left for the tiers, frame by frame, or episode by episode, when a chunk is pinned as well."""
+    unit = chunk_frames if rules.episode == "chunk" else 1
+    episodes, recent = sizes.episodes // unit * unit, sizes.recent
+    while sizes.sink + chunk_frames + episodes + recent > rules.trained_frames - chunk_frames:
+        if episodes > 0:
+            episodes -= unit
+        else:
+            recent -= 1
+    return Sizes(sizes.sink, max(episodes, 0), recent)
+
+
+def within(tier: dict[int, str], sink: range, room: int) -> dict[int, str]:
+    """What the first chunk of a shot sees when the trained range leaves so much room: what does not fit is left out one
+    by one, of the episodes the oldest first, then of the recent tier."""
+    left = {frame: kind for frame, kind in tier.items() if kind != "pinned"}
+    while len(left) > room:
+        episodes = [frame for frame, kind in left.items() if kind == "episode"]
+        recent = [frame for frame, kind in left.items() if kind == "recent" and frame not in sink]
+        del left[min(episodes or recent)]
+        if not episodes:  # what comes before the hole is not recent any more
+            left |= {frame: "sink" for frame in left if frame in sink}
+    return left
 
 
 def fits(rules: Rules, head_type: str, past: Past, first: int, chunk_frames: int) -> bool:

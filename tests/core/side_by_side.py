@@ -12,7 +12,7 @@ from reference_tiers import Rules
 from tiny_model import CHANNELS, CoreBackbone, TinyModel, blend
 from torch import Tensor
 
-from headforcing_core.families.family import Steps
+from headforcing_core.families.family import Shots, Steps
 from headforcing_core.kv_memory.attention import dense_attention
 from headforcing_core.kv_memory.memory import KVMemory
 from headforcing_core.kv_memory.rope import rotate
@@ -54,6 +54,8 @@ class Case:
     noise: str = "per_chunk"
     head_dim: int = 24
     way: Way | None = None
+    trained: int = TRAINED
+    shots: Shots | None = None
 
     @property
     def chunk_shape(self) -> tuple[int, ...]:
@@ -85,10 +87,19 @@ def going(plan: RolloutPlan[Tensor], way: Way) -> RolloutPlan[Tensor]:
     )
 
 
+def first_text(how: str, change: int, model: TinyModel) -> Tensor | None:
+    """What a shot's first chunk is made under: its text with words before it."""
+    return torch.cat([model.text(99), model.text(change + 1)]) if how == "shot" else None
+
+
 def core(case: Case, model: TinyModel) -> list[Chunk]:
     segments = [Segment(0, model.text(0))]
-    segments += [Segment(first, model.text(i + 1), how, k) for i, (first, how, k) in enumerate(case.changes)]
-    fitted = fit_policy(case.policy, case.chunk_frames, TRAINED, case.prefix_frames + case.chunks * case.chunk_frames)
+    segments += [
+        Segment(first, model.text(i + 1), how, k, first_text=first_text(how, i, model))
+        for i, (first, how, k) in enumerate(case.changes)
+    ]
+    frames = case.prefix_frames + case.chunks * case.chunk_frames
+    fitted = fit_policy(case.policy, case.chunk_frames, case.trained, frames, case.shots)
     plan = RolloutPlan(fitted, case.chunks, *case.latent, case.sigmas, tuple(segments), blend, case.prefix())
     if case.way is not None:
         plan = going(plan, case.way)
@@ -111,7 +122,10 @@ def naive(
     if case.noise == "native":
         draw = reference.native_noise(case.seed, case.chunk_shape, case.chunks)
     segments = [reference.Segment(0, model.text(0))]
-    segments += [reference.Segment(first, model.text(i + 1), how, k) for i, (first, how, k) in enumerate(case.changes)]
+    segments += [
+        reference.Segment(first, model.text(i + 1), how, k, first_text(how, i, model))
+        for i, (first, how, k) in enumerate(case.changes)
+    ]
     return reference.generate(
         model,
         case.rules,
