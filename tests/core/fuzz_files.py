@@ -282,7 +282,7 @@ def wan_shapes(heads: int, width: int) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {
         "patch_embedding.weight": (width, 16, 1, 2, 2),
         "head.modulation": (1, 2, 128 * heads),
-        "head.head.weight": (width, width),
+        "head.head.weight": (64, width),
     }
     outer = ("text_embedding.0", "text_embedding.2", "time_embedding.0", "time_embedding.2", "time_projection.1")
     inner = [f"{part}.{name}" for part in _BLOCK for name in ("q", "k", "v", "o", "norm_q", "norm_k")]
