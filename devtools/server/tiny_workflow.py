@@ -9,6 +9,7 @@ from typing import NotRequired, TypedDict, cast
 
 TINY_WIDTH, TINY_HEIGHT = 128, 96
 TINY_TEXT_ENCODER = "tiny_umt5.safetensors"
+_SMALL_VAES = {"wan2.2_vae.safetensors": "lighttaew2_2.safetensors"}  # of those whose class has one size
 
 
 class Node(TypedDict):
@@ -31,7 +32,7 @@ def tiny(
     workflow: Workflow, text_encoder: str = TINY_TEXT_ENCODER, width: int = TINY_WIDTH, height: int = TINY_HEIGHT
 ) -> Workflow:
     """The workflow for small models, by default those of the tests: a text encoder that the stock loader does not take,
-    and a small picture in every node of this pack and in those that scale pictures for it. Everything else is as
+    the small VAE of Wan 2.2, and a small picture in every node of this pack and in those that scale pictures for it. Everything else is as
     shipped; the given workflow is not changed."""
     sizes = {"width": width, "height": height}
     return {node_id: _tiny_node(node, text_encoder, sizes) for node_id, node in workflow.items()}
@@ -41,6 +42,9 @@ def _tiny_node(node: Node, text_encoder: str, sizes: dict[str, int]) -> Node:
     if node["class_type"] == "CLIPLoader":
         return {"class_type": "HeadForcingTestLoadUMT5", "inputs": {"clip_name": text_encoder}}
     small = deepcopy(node)
+    if small["class_type"] == "VAELoader":
+        name = cast(str, small["inputs"]["vae_name"])
+        small["inputs"]["vae_name"] = _SMALL_VAES.get(name, name)
     if small["class_type"].startswith(("HeadForcing", "ImageScale")):
         small["inputs"].update({name: size for name, size in sizes.items() if name in small["inputs"]})
     return small

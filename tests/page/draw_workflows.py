@@ -38,6 +38,9 @@ COLUMNS = {
     "live_prompting": "1 2 3 | 4 5 | 6 | 7 8 | 9",
     "low_vram": "1 2 3 | 4 6 | 5 | 7 | 8 9 | 10",
     "tiny": "1 2 3 | 4 6 | 5 | 7 | 8 9 | 10",
+    "few_steps": "1 2 3 | 4 5 | 6 | 7 8 | 9",
+    "shots": "1 2 3 | 4 5 | 6 | 7 8 | 9",
+    "picture_to_world": "1 2 3 | 6 7 | 4 5 | 8 | 9 10 | 11",
 }
 
 
@@ -83,7 +86,7 @@ def main(names: list[str]) -> None:
     """Draw these workflows, or all of them."""
     installation = Installation.from_environment()
     with temporary_base_directory(installation.models) as folder:
-        add_text_encoders(folder / "models" / "text_encoders")
+        add_names(folder / "models")
         shutil.copy(installation.host / "input" / "example.png", folder / "input")  # as artists have it
         film = shutil.move(folder / "output" / "video" / "first_minute_00001_.mp4", folder / "input" / "film.mp4")
         with Server(installation, folder) as server:
@@ -103,12 +106,16 @@ def saving(film: str) -> Workflow:
     }
 
 
-def add_text_encoders(folder: Path) -> None:
-    """Put empty files in place of the text encoders, the only models without a tiny form of the same name."""
+def add_names(models: Path) -> None:
+    """Put empty files in place of the models without a tiny form of the same name: text encoders, and a VAE."""
     for api_file in (WORKFLOWS / "api").glob("*.json"):
         for node in json.loads(api_file.read_text(encoding="utf-8")).values():
             if node["class_type"] == "CLIPLoader":
-                (folder / node["inputs"]["clip_name"]).touch()
+                (models / "text_encoders" / node["inputs"]["clip_name"]).touch()
+            elif node["class_type"] == "VAELoader":
+                name = node["inputs"]["vae_name"]
+                if not any((models / folder / name).exists() for folder in ("vae", "vae_approx")):
+                    (models / "vae" / name).touch()
 
 
 if __name__ == "__main__":

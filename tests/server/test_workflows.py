@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,7 +20,31 @@ from tests.server.graphs import node, sampling
 WORKFLOWS = sorted((REPOSITORY / "workflows" / "api").glob("*.json"))
 SAMPLER = "HeadForcingSampler"
 SECONDS, SEED = 1.5, 20240229
-PICTURES, STEPS, CONTINUED_PICTURES = 24, 4, 81
+CONTINUED_PICTURES = 81
+
+
+@dataclass(frozen=True)
+class Way:
+    """How the model of a workflow makes a video: frames a chunk, pictures a second, steps, those of the first chunk,
+    and whether a start image is committed before that."""
+
+    chunk_frames: int = 3
+    fps: int = 16
+    steps: int = 4
+    first_steps: int = 4
+    commits_image: bool = True
+
+    @property
+    def pictures(self) -> int:
+        """Pictures of what is made."""
+        return round(SECONDS * self.fps)
+
+
+WAYS = {
+    "few_steps": Way(chunk_frames=1, steps=2),
+    "shots": Way(chunk_frames=8, fps=24),
+    "picture_to_world": Way(chunk_frames=4, commits_image=False),
+}
 
 
 @dataclass(frozen=True)
@@ -27,6 +52,7 @@ class Finished:
     """A workflow and how its run ended; behind every sampler its report is shown as `report of ID`."""
 
     workflow: Workflow
+    way: Way
     result: RunResult
 
     def all(self, class_type: str) -> list[str]:
@@ -34,8 +60,11 @@ class Finished:
         return [node_id for node_id, node in self.workflow.items() if node["class_type"] == class_type]
 
     def chunks(self, sampler: str) -> int:
-        """How many chunks a sampler makes: 24 pictures are 7 frames, or 6 after those that are there."""
-        return 2 if {"start_image", "previous"} & self.workflow[sampler]["inputs"].keys() else 3
+        """How many chunks a sampler makes: the first picture is a frame by itself, unless frames are there before."""
+        given = self.workflow[sampler]["inputs"].keys()
+        is_begun = "previous" in given or ("start_image" in given and self.way.commits_image)
+        frames = math.ceil((self.way.pictures - 1) / 4) + (not is_begun)
+        return math.ceil(frames / self.way.chunk_frames)
 
     def texts(self, sampler: str) -> list[str]:
         """What a sampler wrote on itself while it made chunks."""
@@ -55,7 +84,7 @@ def finished(request: pytest.FixtureRequest, client: Client) -> Finished:
     for sampler in samplers:
         workflow[sampler]["inputs"].update(seconds=SECONDS, seed=SEED)
         workflow[f"report of {sampler}"] = node("PreviewAny", source=[sampler, 3])
-    return Finished(workflow, client.run(workflow, preview_method="latent2rgb"))
+    return Finished(workflow, WAYS.get(request.param.stem, Way()), client.run(workflow, preview_method="latent2rgb"))
 
 
 def test_every_workflow_has_a_page_form_an_api_form_a_note_and_a_picture() -> None:
@@ -79,8 +108,9 @@ def test_its_video_files_play(finished: Finished, client: Client) -> None:
         source = finished.workflow[finished.workflow[save]["inputs"]["video"][0]]
         goes_on = "previous" in source["inputs"]  # the sampler's own output holds what was there before
         assert source["class_type"] in (SAMPLER, "Video Slice")
-        pictures = PICTURES + (CONTINUED_PICTURES if goes_on else 0)
-        assert pictures_of(finished.result, save, client) == [(TINY_WIDTH, TINY_HEIGHT)] * pictures
+        pictures = finished.way.pictures + (CONTINUED_PICTURES if goes_on else 0)
+        rate = Fraction(finished.way.fps)
+        assert pictures_of(finished.result, save, client, rate) == [(TINY_WIDTH, TINY_HEIGHT)] * pictures
 
 
 def test_every_sampler_reports(finished: Finished) -> None:
@@ -89,14 +119,14 @@ def test_every_sampler_reports(finished: Finished) -> None:
         assert report["format"] == "headforcing.report/1"
         assert [chunk["chunk"] for chunk in report["chunks"]] == list(range(finished.chunks(sampler)))
         goes_on = "previous" in finished.workflow[sampler]["inputs"]
-        assert report["settings"]["pixel_frames"] == PICTURES + (CONTINUED_PICTURES if goes_on else 0)
+        assert report["settings"]["pixel_frames"] == finished.way.pictures + (CONTINUED_PICTURES if goes_on else 0)
         assert report["settings"]["seed"] == SEED
 
 
 def test_progress_counts_up_to_the_last_step(finished: Finished) -> None:
     """Of the run itself: a sampler that finds no saved profile measures one first, and counts that before."""
     for sampler in finished.all(SAMPLER):
-        last = finished.chunks(sampler) * STEPS
+        last = finished.way.first_steps + (finished.chunks(sampler) - 1) * finished.way.steps
         own = [event for event in finished.result.events if event.kind == "progress" and event.text("node") == sampler]
         counted = [int(event.text("value")) for event in own if event.data["max"] == last]
         assert counted == sorted(counted) and counted[-1] == last and own[-1].data["max"] == last
@@ -108,8 +138,8 @@ def test_the_sampler_says_which_chunk_it_is_on_and_what_it_remembers(finished: F
         first, *others = finished.texts(sampler)
         assert first.startswith(f"chunk 1 of {chunks} | ") and len(others) == chunks - 1
         for number, text in enumerate(others, 2):
-            # whole chunks in room for 6 or 9 frames, or single frames in room for 3
-            line = rf"chunk {number} of {chunks}, \d:\d\d left \| .+ \| [0-3] episodes(?: from [\d:, ]+)?, 0\.\d\d GB"
+            # whole chunks in room for 6, 8 or 9 frames, or single frames in room for 3
+            line = rf"chunk {number} of {chunks}, \d:\d\d left \| .+ \| [0-6] episodes(?: from [\d:, ]+)?, 0\.\d\d GB"
             assert re.fullmatch(line, text), text
 
 
