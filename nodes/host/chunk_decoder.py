@@ -45,7 +45,8 @@ class ChunkDecoder:
         if decoder is None:
             raise ValueError(
                 f"vae decodes with {type(vae.first_stage_model).__name__}, of which it is not known what it remembers. "
-                "It cannot decode a latent in pieces. Decode the whole latent, or load wan_2.1_vae.safetensors."
+                "It cannot decode a latent in pieces. Decode the whole latent, or load wan_2.1_vae.safetensors, or "
+                "wan2.2_vae.safetensors for a model of 48 channels."
             )
         self._vae = vae
         self._decoder = decoder
