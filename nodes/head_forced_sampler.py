@@ -37,7 +37,7 @@ from .sockets import PromptSchedule
 from .status.node_status import NodeStatus
 from .video.growing_video import VideoStream, workflow_metadata
 from .video.image import to_image
-from .video.latent_video import NO_VAE, LatentVideo, check_vae
+from .video.latent_video import LatentVideo, check_vae, no_vae
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -94,7 +94,7 @@ class HeadForcedSampler(io.ComfyNode):
         if vae is not None:
             check_vae(vae, family.space)
         elif takes_video:
-            raise ValueError(NO_VAE)
+            raise no_vae(family.space)
         levels = None if sigmas is None else tuple(sigmas.flatten().tolist())
         if levels is not None:
             check_sigmas(levels)
@@ -130,7 +130,7 @@ class HeadForcedSampler(io.ComfyNode):
                         "output decodes the latent. Check that folder."
                     )
             made = _outputs(VideoJob(request, run, stream, status), heads)
-        shown: Input.Video = LatentVideo(made.latent, vae, video.pixel_frames, fps)
+        shown: Input.Video = LatentVideo(made.latent, vae, video.pixel_frames, fps, family.space)
         if run.has_video:
             shown = InputImpl.VideoFromFile(str(run.video_path))
         return io.NodeOutput({"samples": made.latent}, shown, to_image(made.timeline), made.report)

@@ -32,8 +32,8 @@ def tiny(
     workflow: Workflow, text_encoder: str = TINY_TEXT_ENCODER, width: int = TINY_WIDTH, height: int = TINY_HEIGHT
 ) -> Workflow:
     """The workflow for small models, by default those of the tests: a text encoder that the stock loader does not take,
-    the small VAE of Wan 2.2, and a small picture in every node of this pack and in those that scale pictures for it. Everything else is as
-    shipped; the given workflow is not changed."""
+    the small VAE of Wan 2.2, and a small picture in every node of this pack and in those that scale pictures for it.
+    Everything else is as shipped; the given workflow is not changed."""
     sizes = {"width": width, "height": height}
     return {node_id: _tiny_node(node, text_encoder, sizes) for node_id, node in workflow.items()}
 

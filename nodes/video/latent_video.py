@@ -16,7 +16,7 @@ from comfy_api.latest import Input, InputImpl, Types
 from torch import Tensor
 from typing_extensions import override
 
-from ...headforcing_core.geometry import LatentSpace
+from ...headforcing_core.geometry import WAN21, LatentSpace
 from ..host.chunk_decoder import can_stream
 from ..status.node_status import NodeStatus
 from .growing_video import VideoStream, three_colours
@@ -24,10 +24,13 @@ from .growing_video import VideoStream, three_colours
 if TYPE_CHECKING:
     from comfy.sd import VAE
 
-NO_VAE = (
-    "vae is not connected, but the video output is used. Pictures cannot be made without it. Connect the VAE of the "
-    "model, or use the latent output with VAE Decode."
-)
+
+def no_vae(space: LatentSpace) -> ValueError:
+    """The error where pictures are wanted of a latent and nothing can make them."""
+    return ValueError(
+        "vae is not connected, but the video output is used. Pictures cannot be made without it. Connect the "
+        f"{space.models} VAE, or use the latent output with VAE Decode."
+    )
 
 
 def check_vae(vae: VAE, space: LatentSpace) -> None:
@@ -53,11 +56,14 @@ class LatentVideo(Input.Video):
     """A video as its latent and the VAE that decodes it; cut to `pixel_frames` pictures. Whatever a VIDEO is asked is
     asked of what it decodes to, by the method of that name: which there are differs between the host's versions."""
 
-    def __init__(self, latent: Tensor, vae: VAE | None, pixel_frames: int, fps: float) -> None:
+    def __init__(
+        self, latent: Tensor, vae: VAE | None, pixel_frames: int, fps: float, space: LatentSpace = WAN21
+    ) -> None:
         self._latent = latent
         self._vae = vae
         self._pixel_frames = pixel_frames
         self._fps = fps
+        self._space = space
         self._decoded: Input.Video | None = None
 
     @override
@@ -75,7 +81,7 @@ class LatentVideo(Input.Video):
     def _decode(self) -> Input.Video:
         if self._decoded is None:
             if self._vae is None:
-                raise ValueError(NO_VAE)
+                raise no_vae(self._space)
             self._decoded = self._stream(self._vae) if can_stream(self._vae) else self._whole(self._vae)
         return self._decoded
 

@@ -26,7 +26,8 @@ BAD = {
     "[0s] a\n[1:75] b": "line 2 begins with [1:75], which is not a time",
     "[-1s] a": "line 1 begins with [-1s], which is not a time",
     "[0s] a\n[12s fade] b": "line 2 names the transition 'fade'; known are recache, flush, soft, cut",
-    "[0s] a\n[12-20s fade] b": "known are recache, flush, soft, cut, shot: '[12-20s fade] b'. Write it like: [12-20s cut] b",
+    "[0s] a\n[12-20s fade] b": "known are recache, flush, soft, cut, shot: '[12-20s fade] b'. Write it like: "
+    "[12-20s cut] b",
     "[0s] a\n[12s cut 6] b": "line 2 gives cut a number of chunks; only soft fades over chunks: '[12s cut 6] b'. "
     "Write it like: [12s cut] b",
     "[0s] a\n[12-20s soft 0] b": "line 2 fades over 0 chunks; soft takes 1 to 64: '[12-20s soft 0] b'. Write it like: "
