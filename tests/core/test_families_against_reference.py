@@ -39,12 +39,10 @@ def rules_of(policy: CachePolicy) -> Rules:
         ("recall", "longlive2", 16, 0),
         ("low_vram", "longlive2", 8, 9),
         ("uniform_21", "longlive2", 6, 0),
-        ("enhanced", "lingbot_world_v2", 20, 1),
-        ("recall", "lingbot_world_v2", 20, 0),
-        ("low_vram", "lingbot_world_v2", 14, 0),
-        ("max", "aad_1", 24, 0),
-        ("recall", "memflow", 20, 1),
-        ("paper", "self_gradient_forcing", 20, 0),
+        ("recall", "lingbot_world_v2", 16, 1),
+        ("low_vram", "lingbot_world_v2", 12, 0),
+        ("max", "aad_1", 16, 0),
+        ("enhanced", "memflow", 16, 1),
     ],
 )
 def test_a_familys_preset_gives_the_latents_of_the_reference(

@@ -110,16 +110,41 @@ def test_the_line_and_the_advice_reckon_with_the_familys_sizes(pack) -> None:
         parts("longlive2", "paper", memory_sink=12)
 
 
-@pytest.mark.parametrize("family", ["memflow", "aad_1"])
-def test_heads_are_measured_within_the_familys_range(pack, load, schedule_of_one, family: str) -> None:
-    model = load("self_forcing_dmd.safetensors", family=family)
-    given = {"model": model, "schedule": schedule_of_one, "width": 128, "height": 96, "reuse_saved": False}
-    own = pack.run("HeadForcingProfileHeads", **given)[0]
-    sink = pack.module("nodes.host.model").facts_of(model).record.window.sink
-    assert own.sink_frames == sink and own.masses is not None
-    assert pack.run("HeadForcingProfileHeads", **given, sink_frames=2)[0].sink_frames == 2
+@pytest.mark.parametrize(
+    ("family", "sink"), [("memflow", 3), ("aad_1", 1), ("self_gradient_forcing_framewise", 4), ("self_forcing", 3)]
+)
+def test_the_familys_own_first_frames_count_as_the_sink_unless_set(pack, load, family: str, sink: int) -> None:
+    given = {"model": load("self_forcing_dmd.safetensors", family=family), "rule": "random"}
+    for sink_frames, expected in ((0, sink), (2, 2), (3, 3)):
+        labelled = pack.run("HeadForcingProfileHeads", **given, sink_frames=sink_frames)[0]
+        assert labelled.sink_frames == expected
 
 
-@pytest.fixture(scope="module")
-def schedule_of_one(pack, clip):
-    return pack.run("HeadForcingPromptSchedule", clip=clip, text="[0s] a red fox in snow")[0]
+def test_heads_are_measured_within_the_familys_range(pack, load, clip) -> None:
+    schedule = pack.run("HeadForcingPromptSchedule", clip=clip, text="[0s] a red fox in snow")[0]
+    model = load("self_forcing_dmd.safetensors", family="aad_1")  # chunks of 4, of which 3 and 4 are watched
+    given = {"model": model, "schedule": schedule, "width": 128, "height": 96, "reuse_saved": False}
+    profile = pack.run("HeadForcingProfileHeads", **given)[0]
+    assert profile.masses is not None and profile.sink_frames == 1
+    assert profile.masses[..., :3].sum(dim=-1).allclose(profile.masses.new_ones(()), atol=0.05)
+
+
+def test_out_of_memory_offers_presets_as_the_family_takes_them(pack) -> None:
+    run_cost, families = pack.module("nodes.request.run_cost"), pack.module("headforcing_core.families.table").FAMILIES
+    presets = pack.module("headforcing_core.policy.presets").PRESETS
+    for_family = pack.module("headforcing_core.policy.family_presets").for_family
+    fit_policy = pack.module("headforcing_core.policy.fitting").fit_policy
+    plan_memory = pack.module("headforcing_core.rollout.memory_size").plan_memory
+    frame = pack.module("headforcing_core.kv_memory.memory_plan").FrameOfHead(1560, 128, 2)
+    labels = (("local",) * 2 + ("anchor",) * 3 + ("memory",) * 7,) * 30
+    offered = {}
+    for name in ("memflow", "lingbot_world_v2", "longlive2", "self_forcing"):
+        family = families[name]
+        n, trained = family.chunk_frames, family.trained_frames
+        video = pack.module("headforcing_core.geometry").VideoShape(20.0, 16.0, 832, 480, n)
+        fitted = fit_policy(for_family(presets["paper"], n, family), n, trained, video.frames)
+        memory = plan_memory(fitted, labels, video.chunks)
+        offered[name] = list(run_cost.run_cost(fitted, memory, True, video, frame, family).smaller)
+    early = ["low_vram", "tiny"]  # paper drops from chunk 1 on, as recall
+    usual = ["recall", *early]
+    assert offered == {"memflow": usual, "lingbot_world_v2": usual, "longlive2": early, "self_forcing": usual}
