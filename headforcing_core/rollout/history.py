@@ -161,7 +161,7 @@ class History:
         commits: list[Commit] = []
         for number in new:
             own = self.chunks[number]
-            alone = {group: kept.sink_before(own.start) for group, kept in self.groups(chunk).items()}
+            alone = {group: self._near(kept).sink_before(own.start) for group, kept in self.groups(chunk).items()}
             commits.append(Commit(latent(number), self._layout(own.start, len(own), alone, far=False), "full"))
         recall.settle(len(self.chunks), chosen)
         return Recache(tuple(commits), tuple(held))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_model import CHANNELS, CoreBackbone, TinyModel, blend
 
-from headforcing_core.families.family import FOUR_STEPS, Steps
+from headforcing_core.families.family import FOUR_STEPS, Shots, Steps
 from headforcing_core.kv_memory.attention import dense_attention
 from headforcing_core.kv_memory.memory import KVMemory
 from headforcing_core.kv_memory.rope import rotate
@@ -27,6 +27,9 @@ LABELS = (("memory", "local"), ("anchor", "memory"))
 SIZE, TRAINED = (4, 4), 21
 RECALL = PRESETS["recall"]
 LATE = replace(RECALL, compress_from_chunk=-1, fills=False)
+SHOTS = Shots("", 3)
+TWO_AND_A_PIN = replace(RECALL, memory=Tiers(3, 9, 6))
+ONE_AND_NO_PIN = replace(RECALL, memory=Tiers(3, 3, 12))
 Change = tuple[int, str, int]
 "(first chunk, transition, chunks of a soft one)"
 
@@ -42,6 +45,7 @@ class Film:
     prefix_frames: int = 0
     sigmas: tuple[float, ...] = (1.0, 0.5, 0.0)
     first: Steps | None = None
+    shots: Shots | None = None
 
     def plan(self) -> RolloutPlan[torch.Tensor]:
         n = self.chunk_frames
@@ -51,7 +55,7 @@ class Film:
             (1, CHANNELS, self.prefix_frames, *SIZE), generator=torch.Generator("cpu").manual_seed(self.chunks)
         )
         return RolloutPlan(
-            fit_policy(self.policy, n, TRAINED, self.prefix_frames + self.chunks * n),
+            fit_policy(self.policy, n, TRAINED, self.prefix_frames + self.chunks * n, self.shots),
             self.chunks,
             *SIZE,
             self.sigmas,
@@ -87,6 +91,12 @@ def choices(chunks: Sequence[Chunk]) -> list[Choice]:
     return [chunk.choice for chunk in chunks if chunk.choice is not None]
 
 
+def with_shots(film: Film) -> Film:
+    """The same of a model that was taught shots, which take over where a recache did."""
+    changes = tuple((place, "shot" if how == "recache" else how, soft) for place, how, soft in film.changes)
+    return replace(film, shots=Shots("", film.chunk_frames), changes=changes)
+
+
 def random_film(seed: int) -> Film:
     """Any film that can be made."""
     draw = random.Random(seed)
@@ -110,8 +120,7 @@ def random_film(seed: int) -> Film:
 
 def test_no_film_takes_more_than_its_bound_and_some_take_all_of_it() -> None:
     reached, reached_with_views, with_views = 0, 0, 0
-    for seed in range(40):
-        film = random_film(seed)
+    for film in [*map(random_film, range(40)), *(with_shots(random_film(seed)) for seed in range(40, 52))]:
         bound = bound_of(film)
         chunks, passes = made(film)
         found = choices(chunks)
@@ -163,6 +172,12 @@ def test_no_film_takes_more_than_its_bound_and_some_take_all_of_it() -> None:
         (Film(chunk_frames=1, chunks=48), RecallBound(1, 6, 7, 48 * 3 - 1, 1, 7)),
         # of 4 frames: room for one of them, chunk 4 does not fit, and a view is looked for after 8 chunks
         (Film(chunk_frames=4, chunks=20), RecallBound(0, 1, 1, 20 * 3 - 1, 1, 2)),
+        # a shot is a change; one before it is pinned and no candidate, but there are others
+        (Film(changes=((10, "shot", 1),), shots=SHOTS), RecallBound(2, 4, 6, 16 * 3 - 1, 0, 3)),
+        (Film(changes=((2, "flush", 1), (3, "shot", 1), (7, "shot", 1)), shots=SHOTS), RecallBound(1, 2, 3, 47, 1, 3)),
+        # with room for three beside 6 recent frames there is room for two beside a pinned chunk, and for none of one
+        (Film(TWO_AND_A_PIN, changes=((12, "shot", 1),), shots=SHOTS), RecallBound(2, 5, 7, 16 * 3 - 1, 0, 4)),
+        (Film(ONE_AND_NO_PIN, changes=((12, "shot", 1),), shots=SHOTS), RecallBound(1, 1, 2, 16 * 3 - 1, 0, 2)),
         # one candidate needs no look
         (Film(replace(LATE, compress_from_chunk=4), chunks=5), RecallBound(0, 1, 1, 5 * 3 - 1, 0, 3)),
     ],

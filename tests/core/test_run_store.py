@@ -502,7 +502,7 @@ def test_a_damaged_record_is_refused_and_nothing_is_touched(tmp_path: Path, text
     [
         (("segments",), [], "segments do not begin at chunk 0"),
         (("segments", 0, "first_chunk"), 2, "segments do not begin at chunk 0"),
-        (("segments", 0, "transition"), "fade", "transition is 'fade', not one of recache, flush, soft, cut"),
+        (("segments", 0, "transition"), "fade", "transition is 'fade', not one of recache, flush, soft, cut, shot"),
         (("segments", 0, "soft_chunks"), 0, "soft_chunks is 0, not a whole number from 1"),
         (("seeds",), [[0, 1], [0, 2]], "seeds do not begin at chunk 0 and go on in order"),
         (("seeds", 0), [0], r"seeds\[0\] is a list of 1, not a chunk and a seed"),

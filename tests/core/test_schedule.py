@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from headforcing_core.geometry import chunk_start_second, nearest_chunk
 from headforcing_core.rollout.transitions import TRANSITIONS
 from headforcing_core.schedule.reading import MOST_SOFT_CHUNKS, parse_schedule
-from headforcing_core.schedule.scenes import Scene, place_scenes, write_schedule
+from headforcing_core.schedule.scenes import Scene, ScheduleError, place_scenes, write_schedule
 
 BAD = {
     "": "The schedule is empty",
@@ -25,9 +25,8 @@ BAD = {
     "[0s] a\n[12] b": "line 2 begins with [12], which is not a time",
     "[0s] a\n[1:75] b": "line 2 begins with [1:75], which is not a time",
     "[-1s] a": "line 1 begins with [-1s], which is not a time",
-    "[0s] a\n[12s fade] b": "line 2 names the transition 'fade'; known are recache, flush, soft, cut",
-    "[0s] a\n[12-20s fade] b": "known are recache, flush, soft, cut, shot: '[12-20s fade] b'. Write it like: "
-    "[12-20s cut] b",
+    "[0s] a\n[12s fade] b": "line 2 names the transition 'fade'; known are recache, flush, soft, cut, shot",
+    "[0s] a\n[12-20s fade] b": "soft, cut, shot: '[12-20s fade] b'. Write it like: [12-20s cut] b",
     "[0s] a\n[12s cut 6] b": "line 2 gives cut a number of chunks; only soft fades over chunks: '[12s cut 6] b'. "
     "Write it like: [12s cut] b",
     "[0s] a\n[12-20s soft 0] b": "line 2 fades over 0 chunks; soft takes 1 to 64: '[12-20s soft 0] b'. Write it like: "
@@ -45,6 +44,13 @@ BAD = {
 def test_text_without_a_header_is_one_scene() -> None:
     (scene,) = parse_schedule("a red fox\n  in deep snow ", TRANSITIONS)
     assert (scene.start_second, scene.prompt, scene.transition, scene.line) == (0.0, "a red fox in deep snow", None, 0)
+
+
+def test_a_shot_is_a_word_as_the_others() -> None:
+    scenes = parse_schedule("[0s] a\n[12s shot] b\n[20-30s SHOT] c", TRANSITIONS)
+    assert [scene.transition for scene in scenes] == [None, "shot", "shot"]
+    with pytest.raises(ScheduleError, match="gives shot a number of chunks; only soft fades"):
+        parse_schedule("[0s] a\n[12s shot 2] b", TRANSITIONS)
 
 
 def test_scenes_have_times_prompts_over_lines_and_transitions() -> None:

@@ -83,7 +83,7 @@ def test_a_prompt_sent_while_a_run_goes_on_is_in_its_video_and_its_report(
         ({"text": " \n"}, "text has 0 characters, not 1 to 4000"),
         ({"text": "x" * 4001}, "text has 4001 characters"),
         ({"text": 5}, "text is 5"),
-        ({"transition": "fade"}, "transition is 'fade', not one of recache, flush, soft, cut"),
+        ({"transition": "fade"}, "transition is 'fade', not one of recache, flush, soft, cut, shot"),
         ({"more": 1}, "unknown name"),
     ],
 )

@@ -59,7 +59,7 @@ SCHEDULES = {  # what is wrong: (text, number of the line that is shown, what is
     "unknown transition": (
         "[0s] a red fox\n[12s fade] a river",
         2,
-        "'fade'; known are recache, flush, soft, cut",
+        "'fade'; known are recache, flush, soft, cut, shot",
         "[12s cut] a river",
     ),
     "no prompt": ("[0s] a red fox\n[12s]\n\n[14s] a river", 2, "has no prompt", "[12s] a red fox in deep snow"),
