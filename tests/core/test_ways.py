@@ -11,8 +11,10 @@ from test_against_reference import PAPER, own_case, recalling
 from tiny_model import BESIDE, CHANNELS, CoreBackbone, TinyModel
 from torch import Tensor
 
+from headforcing_core.families.causal_forcing import ONE_STEP
 from headforcing_core.families.family import FOUR_STEPS, RENOISE, UNIPC2
 from headforcing_core.families.longlive2 import LONGLIVE2
+from headforcing_core.families.one_forcing import ONE_FORCING
 from headforcing_core.kv_memory.attention import dense_attention
 from headforcing_core.kv_memory.memory import KVMemory
 from headforcing_core.kv_memory.rope import rotate
@@ -42,15 +44,15 @@ def source(frames: int) -> Way:
     return Way((0.7, 0.5, 0.0), source=lambda chunk: drawn(500 + chunk, CHANNELS, frames))
 
 
-def changing(chunk_frames: int, chunks: int = 10) -> Case:
+def changing(chunk_frames: int, chunks: int = 6) -> Case:
     """A case with a prompt change that commits chunks again."""
     return replace(own_case(PAPER, chunk_frames, chunks, percentile=10.0), changes=((chunks - 3, "recache", 1),))
 
 
 CASES = {
-    "one step, the first chunk in four": replace(changing(1, 30), way=Way(ONE, first=FOUR)),
+    "one step, the first chunk in four": replace(changing(1, 24), way=Way(ONE, first=FOUR)),
     "two steps after a start image, the first chunk in four": replace(
-        changing(1, 30), prefix_frames=1, way=Way(TWO, first=FOUR)
+        changing(1, 12), prefix_frames=1, way=Way(TWO, first=FOUR)
     ),
     "timesteps": replace(changing(3), way=replace(INTEGERS, solver=RENOISE)),
     "unipc2 with timesteps": replace(changing(5), way=INTEGERS),
@@ -61,7 +63,7 @@ CASES = {
     "two frames held in one step": replace(changing(3), way=Way(ONE, image=drawn(7, CHANNELS, 2))),
     "an image held by renoising": replace(changing(3), way=Way(FOUR_STEPS.sigmas, image=drawn(7, CHANNELS, 1))),
     "channels beside everything": replace(
-        changing(3, 14), prefix_frames=7, way=Way(TWO, (999, 833), FOUR, concat=beside)
+        changing(3, 6), prefix_frames=7, way=Way(TWO, (999, 833), FOUR, concat=beside)
     ),
     "channels beside what is recalled": recalling(replace(changing(3, 14), way=Way(TWO, concat=beside))),
     "unipc2 that recalls": recalling(replace(changing(3, 14), way=INTEGERS)),
@@ -132,3 +134,12 @@ def test_unipc2_shows_what_was_seen_and_draws_no_noise_between_steps() -> None:
     made = list(rollout(CoreBackbone(model, memory), memory, plan, Once(3, (1, CHANNELS, 2, 4, 4)), listeners))
     assert len(shown) == 4 and torch.equal(shown[-1], made[0].latent)
     assert not torch.equal(shown[0], shown[1])
+
+
+def test_which_first_chunk_has_steps_of_its_own() -> None:
+    assert ONE_STEP.steps_of_first(0, continues=False) == ONE_STEP.steps_of_first(1, continues=False) == FOUR_STEPS
+    assert ONE_FORCING.steps_of_first(0, continues=False) == FOUR_STEPS
+    assert ONE_FORCING.steps_of_first(1, continues=False) is None
+    for family in (ONE_STEP, ONE_FORCING, LONGLIVE2):
+        assert family.steps_of_first(21, continues=True) is family.steps_of_first(0, continues=True) is None
+    assert LONGLIVE2.steps_of_first(0, continues=False) is None

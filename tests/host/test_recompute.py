@@ -18,6 +18,7 @@ WORLD = ((0.9999, 0.96795, 0.90893, 0.76899, 0.0), (999, 967, 908, 768))
 SELF_FORCING = "self_forcing_dmd.safetensors"
 LIVE, LINGBOT = "longlive2_5b_bf16.pt", "lingbot_world_v2_causal_fast.safetensors"
 TOLERANCE = 1e-5
+LOOP = "headforcing_core.rollout.loop"
 
 
 def drawn(seed: int, channels: int, frames: int) -> Tensor:
@@ -105,9 +106,6 @@ def roll(pack, load) -> Callable:
     return made
 
 
-LOOP = "headforcing_core.rollout.loop"
-
-
 def naive(case: Case, model: object) -> list[Tensor]:
     """The chunks of a case by the plain model."""
     import comfy.model_management
@@ -160,3 +158,51 @@ def test_the_plain_model_makes_the_same_chunks(load, roll, name: str) -> None:
     assert wanted[-1].std() > 0.3
     if case.way.image is not None:
         assert torch.equal(made[0][:, :, :1], case.way.image)
+
+
+BY_THE_NODE = {  # case: (family, seconds, notes)
+    "unipc2 with timesteps": (
+        "longlive2",
+        3.8,
+        ["Steps: 0.9998, 0.937265, 0.833055, 0.624687, 0, told as timesteps 999, 937, 833, 624 (family longlive2)."],
+    ),
+    "two steps, four in the first chunk": (
+        "causal_forcing_2step",
+        0.5,
+        [
+            "Steps: 1, 0.833333, 0 (family causal_forcing_2step).",
+            "Steps of the first chunk: 1, 0.9375, 0.833333, 0.625, 0.",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BY_THE_NODE)
+def test_the_sampler_takes_the_way_of_the_family(pack, load, name: str) -> None:
+    case, (family, seconds, notes) = CASES[name], BY_THE_NODE[name]
+    model = load(case.model, family=family)
+    step = 16 if case.channels == 48 else 8
+    latent, _, _, report = pack.run(
+        "HeadForcingSampler",
+        model=model,
+        positive=conditioning(11),
+        policy=pack.run("HeadForcingCachePolicy", preset="full", rope="absolute")[0],
+        seconds=seconds,
+        width=SIZE[1] * step,
+        height=SIZE[0] * step,
+        seed=SEED,
+    )
+    wanted = torch.cat(naive(case, model), dim=2)
+    made = pack.module("nodes.host.model").latent_in(model, latent["samples"])
+    assert made.shape == wanted.shape and (made - wanted).abs().max() <= TOLERANCE
+    told, way = json.loads(report), case.way
+    assert [note for note in told["notes"] if note.startswith("Steps")] == notes
+    first = way.first or ((), ())
+    assert {key: told["settings"][key] for key in STEPS} == dict(
+        zip(STEPS, map(list, (way.sigmas, way.timesteps, *first)), strict=True)
+    )
+    assert told["settings"]["solver"] == way.solver
+    assert not any("begin at" in note for note in told["notes"])
+
+
+STEPS = ("sigmas", "timesteps", "first_sigmas", "first_timesteps")
