@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 from typing_extensions import override
 
+from ..headforcing_core.families.family import CONCAT
 from ..headforcing_core.files.plain_names import check_plain_name
 from ..headforcing_core.geometry import latent_size
 from ..headforcing_core.heads.measuring import FAST_PROMPTS, PROTOCOLS
@@ -25,11 +26,14 @@ from .profiles.library import (
     with_recall_of_saved,
 )
 from .profiles.measure_on_host import Measurement, describe_profile, make_profile, profile_picture
+from .request.beginning import Beginning, beside_chunks
 from .sockets import CATEGORY, HeadProfileSocket, PromptSchedule, PromptScheduleSocket
 from .status.node_status import NodeStatus
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
+    from comfy.sd import VAE
+    from torch import Tensor
 
     from .sockets import Conditioning
 
@@ -137,6 +141,13 @@ class ProfileHeads(io.ComfyNode):
                     tooltip="First frames that count as the sink when heads are watched. Typical: 0 = as many as the "
                     "model's own window keeps (3)",
                 ),
+                io.Image.Input(
+                    "start_image",
+                    optional=True,
+                    tooltip="A picture such as those of your videos, for models that are given one beside every chunk "
+                    "(LingBot-World). Others are measured without.",
+                ),
+                io.Vae.Input("vae", optional=True, tooltip="The VAE of the model; needed for start_image alone."),
             ],
             outputs=[
                 HeadProfileSocket.Output(display_name="profile", tooltip="Which head does what; for the sampler."),
@@ -183,12 +194,14 @@ class ProfileHeads(io.ComfyNode):
         scope: str = USUAL_RULE.scope,
         protect_layers: str = "",
         sink_frames: int = Measurement.sink_frames,
+        start_image: Tensor | None = None,
+        vae: VAE | None = None,
     ) -> io.NodeOutput:
         if save_as:
             check_plain_name("save_as", save_as)
-        latent_size(width, height)
         label_rule = LabelRule(rule, anchor_fraction, local_fraction, scope, parse_layers(protect_layers), seed)
         facts = facts_of(model)
+        latent_size(width, height, facts.record.space)
         measurement = Measurement(protocol, label_rule, width, height, sink_frames)
         made_by = (label_rule, protocol if rule in MEASURING_RULES else "", measurement.sink_of(facts.record))
         wanted = [(fingerprint, *made_by) for fingerprint in facts.fingerprints]
@@ -200,7 +213,12 @@ class ProfileHeads(io.ComfyNode):
             )
         else:
             texts = _texts(schedule, protocol, rule)
-            profile = with_recall_of_saved(make_profile(model, texts, measurement, status))
+            beside = None
+            if facts.record.image == CONCAT and texts:
+                beginning = Beginning(start_image, None, vae, facts.record)
+                beginning.check(width, height)
+                beside = beside_chunks(model, beginning.beside(width, height))
+            profile = with_recall_of_saved(make_profile(model, texts, measurement, status, beside))
         if save_as and profile_file(save_as) != name:
             try:
                 lines.append(f"Saved as {store_profile(profile, save_as).name}.")

@@ -17,6 +17,7 @@ from ...headforcing_core.heads.rules import MEASURING_RULES, LabelRule, label_he
 from ...headforcing_core.kv_memory.memory import KVMemory
 from ...headforcing_core.report.head_map import draw_profile
 from ...headforcing_core.rollout.noise import PerChunkNoise
+from ...headforcing_core.rollout.passes import Concat
 from ...headforcing_core.rollout.plan import RolloutPlan, Segment
 from ..host.attention_choice import EXACT
 from ..host.backbone import HostBackbone, check_backbone, rotate
@@ -56,9 +57,14 @@ class Measurement:
 
 
 def make_profile(
-    model: ModelPatcher, texts: Sequence[Conditioning], measurement: Measurement, status: NodeStatus
+    model: ModelPatcher,
+    texts: Sequence[Conditioning],
+    measurement: Measurement,
+    status: NodeStatus,
+    beside: Concat | None = None,
 ) -> HeadProfile:
-    """Measure on these texts, if the rule measures, and label."""
+    """Measure on these texts, if the rule measures, and label. `beside` is what a model of the route `concat` is given
+    beside every chunk, and must be there for one."""
     check_backbone(model)
     facts = facts_of(model)
     layers, heads = layers_and_heads(model)
@@ -67,7 +73,7 @@ def make_profile(
         for text in texts:
             check_conditioning(text, model, "schedule")
         recorder, attention = explaining_out_of_memory(
-            lambda: _watch(model, texts, measurement, status),
+            lambda: _watch(model, texts, measurement, status, beside),
             lambda: _OUT_OF_MEMORY,
         )
         masses, reliability = recorder.masses(), recorder.reliability()
@@ -106,7 +112,11 @@ def profile_picture(profile: HeadProfile) -> torch.Tensor:
 
 
 def _watch(
-    model: ModelPatcher, texts: Sequence[Conditioning], measurement: Measurement, status: NodeStatus
+    model: ModelPatcher,
+    texts: Sequence[Conditioning],
+    measurement: Measurement,
+    status: NodeStatus,
+    beside: Concat | None,
 ) -> tuple[MassRecorder, tuple[str, ...]]:
     facts, protocol, seed = facts_of(model), measurement.protocol, measurement.rule.seed
     layers, heads = layers_and_heads(model)
@@ -127,6 +137,7 @@ def _watch(
             first=record.steps_of_first(0, continues=False),
             timesteps=record.steps.timesteps,
             solver=record.solver,
+            concat=beside,
         )
         for text, chunks in zip(texts, watched, strict=True)
     ]

@@ -13,10 +13,12 @@ from ...headforcing_core.families.family import CLAMP, CONCAT, PREFIX, Family
 from ...headforcing_core.geometry import LatentSpace, latent_size
 from ...headforcing_core.rollout.passes import Concat
 from ..host.finite import check_finite
+from ..host.model import latent_in
 from ..video.image import fitted_image
 from ..video.source_video import image_and_grey
 
 if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
     from comfy.sd import VAE
 
 _FRAMES_AT_ONCE = 16
@@ -115,9 +117,12 @@ class Beginning:
         return samples
 
 
-def beside_chunks(latents: Tensor) -> Concat:
-    """What a model of 36 channels is given beside the frames of a pass, of a picture and grey in model space: whether a
-    frame is that of the picture, four times, and the frame itself; the last one from there on."""
+def beside_chunks(model: ModelPatcher, samples: Tensor | None) -> Concat | None:
+    """What a model of 36 channels is given beside the frames of a pass, of a picture and grey as `Beginning.beside` has
+    them: whether a frame is that of the picture, four times, and the frame itself; the last one from there on."""
+    if samples is None:
+        return None
+    latents = latent_in(model, samples)
     last, size = latents.shape[2] - 1, latents.shape[3:]
 
     def beside(frames: range) -> Tensor:

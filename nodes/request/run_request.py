@@ -211,7 +211,7 @@ def settle_run(inputs: RunInputs, carried: CarriedOver) -> RunRequest:
             timesteps=steps.timesteps,
             solver=facts.record.solver,
             image=None if image is None else latent_in(model, image),
-            concat=None if beside is None else beside_chunks(latent_in(model, beside)),
+            concat=beside_chunks(model, beside),
         ),
         profile=profile,
         seed=inputs.seed,

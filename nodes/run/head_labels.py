@@ -38,7 +38,8 @@ def run_heads(request: RunRequest, status: NodeStatus) -> RunHeads:
     profile = request.profile
     if request.needs_profile and profile is None:
         texts = [segment.text for segment in request.rollout.segments[:FAST_PROMPTS]]
-        measured = make_profile(model, texts, Measurement("fast", USUAL_RULE, video.width, video.height), status)
+        measurement = Measurement("fast", USUAL_RULE, video.width, video.height)
+        measured = make_profile(model, texts, measurement, status, request.rollout.concat)
         profile = measured.as_used(request.fitted)
         notes.extend(
             [

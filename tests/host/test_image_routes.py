@@ -109,12 +109,31 @@ def test_a_video_and_a_picture_together_are_refused_where_one_begins_it(
         video(model, conditioning(1), seconds=1.0, vae=vae, start_image=picture(1), previous=previous)
 
 
-def test_what_is_beside_a_frame_is_the_picture_then_grey_for_ever(pack) -> None:
-    beside = pack.module("nodes.request.beginning").beside_chunks(torch.arange(30.0).view(1, 1, 30, 1, 1))
-    first, later = beside(range(0, 4)), beside(range(27, 33))
-    assert first.shape == (1, 5, 4, 1, 1)
-    assert first[0, :4, :, 0, 0].tolist() == [[1, 0, 0, 0]] * 4 and first[0, 4, :, 0, 0].tolist() == [0, 1, 2, 3]
-    assert later[0, :4].abs().max() == 0 and later[0, 4, :, 0, 0].tolist() == [27, 28, 29, 29, 29, 29]
+def test_what_is_beside_a_frame_is_the_picture_then_grey_for_ever(pack, world) -> None:
+    samples = torch.arange(30.0).view(1, 1, 30, 1, 1).expand(1, 16, 30, 1, 1)
+    beside = pack.module("nodes.request.beginning").beside_chunks(world, samples)
+    first, later = (
+        torch.cat([each[:, :4], world.model.process_latent_out(each[:, 4:])], 1)[0, :, :, 0, 0]
+        for each in (beside(range(0, 4)), beside(range(27, 33)))
+    )
+    assert first.shape == (20, 4) and first[:4].tolist() == [[1, 0, 0, 0]] * 4
+    assert torch.allclose(first[4], torch.tensor([0.0, 1, 2, 3]), atol=1e-5)
+    assert later[:4].abs().max() == 0
+    assert torch.allclose(later[19], torch.tensor([27.0, 28, 29, 29, 29, 29]), atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "sink"), [(LONGLIVE2, 8), (WORLD, 6)])
+def test_heads_are_measured_within_the_range_of_the_family(pack, load, clip, vae, name: str, sink: int) -> None:
+    schedule = pack.run("HeadForcingPromptSchedule", clip=clip, text="a red fox")[0]
+    given = {"model": load(name), "schedule": schedule, "width": 64, "height": 32, "reuse_saved": False}
+    if name == WORLD:
+        with pytest.raises(ValueError, match="start_image is not connected"):
+            pack.run("HeadForcingProfileHeads", **given)
+        given |= {"start_image": picture(1), "vae": vae}
+    profile = pack.run("HeadForcingProfileHeads", **given)[0]
+    assert profile.protocol == "fast" and profile.sink_frames == sink
+    assert profile.masses is not None and profile.masses.isfinite().all()
+    assert set(profile.counts) == {"local", "anchor", "memory"} and min(profile.counts.values()) > 0
 
 
 @pytest.mark.parametrize(
