@@ -55,11 +55,11 @@ CASES = {
         changing(1, 12), prefix_frames=1, way=Way(TWO, first=FOUR)
     ),
     "timesteps": replace(changing(3), way=replace(INTEGERS, solver=RENOISE)),
-    "unipc2 with timesteps": replace(changing(5), way=INTEGERS),
+    "unipc2 with timesteps": replace(changing(5, 5), way=INTEGERS),
     "unipc2 without timesteps, the first chunk in its own": replace(
         changing(3), way=Way((0.9, 0.7, 0.3, 0.0), solver=UNIPC2, first=((0.999, 0.6, 0.0), ()))
     ),
-    "an image held by unipc2": replace(changing(5), way=replace(INTEGERS, image=drawn(7, CHANNELS, 1))),
+    "an image held by unipc2": replace(changing(4, 5), way=replace(INTEGERS, image=drawn(7, CHANNELS, 1))),
     "two frames held in one step": replace(changing(3), way=Way(ONE, image=drawn(7, CHANNELS, 2))),
     "an image held by renoising": replace(changing(3), way=Way(FOUR_STEPS.sigmas, image=drawn(7, CHANNELS, 1))),
     "channels beside everything": replace(

@@ -1,6 +1,7 @@
 """Every way of denoising, against the host's plain model run anew over the whole video at every step: all frames so far
 clean and told 0, attention causal by chunks."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
