@@ -116,3 +116,12 @@ def test_a_timeline_marks_below_the_memory_heads_where_it_was_chosen_what_they_r
     step = (picture.width - 110) / 10
     marked = [c for c in range(10) if picture.getpixel((int(90 + step * (c + 0.5)), 86 + 2 * 156 + 134)) != (255,) * 3]
     assert tuple(marked) == chosen
+
+
+@pytest.mark.parametrize("tier", ["episode", "pinned"])
+def test_a_timeline_tells_of_a_pinned_chunk_where_there_is_one(tier: str) -> None:
+    seen = {name: tuple((frame, frame, tier) for frame in range(3)) for name in ("local", "anchor", "memory")}
+    chunks = [Chunk(c, (3 * c, 3 * c + 3), 18, torch.zeros(1), seen, (), 1, 0.1) for c in range(4)]
+    picture = draw_timeline(chunks, [0.75 * c for c in range(4)], [Segment(0, None)])
+    found = [picture.getpixel((90 + 3 * 130 + 5, y)) for y in range(picture.height - 60, picture.height)]
+    assert (ImageColor.getrgb("#CC79A7") in found) == (tier == "pinned")

@@ -63,7 +63,7 @@ CASES = {
         own_case(((2, 0, 11), (3, 0, 15), (3, 5, 10)), 3, 18), (8, "shot", 1), (12, "shot", 1), (13, "recache", 1)
     ),
     "episodes give way": of_three(
-        whole(own_case(((0, 0, 1), (3, 0, 1), (3, 9, 6)), 3, 26, percentile=10.0)), (15, "shot", 1), (20, "flush", 1)
+        whole(own_case(((0, 0, 1), (3, 0, 1), (3, 9, 6)), 3, 21, percentile=10.0)), (14, "shot", 1), (18, "flush", 1)
     ),
     "clamped": of_three(own_case(PAPER, 3, 16, "clamp", percentile=10.0), (4, "shot", 1), (10, "shot", 1)),
     "tied, recent context": of_three(
@@ -75,7 +75,7 @@ CASES = {
     "after a prefix": of_three(
         own_case(PAPER, 3, 12, percentile=10.0), (1, "shot", 1), (7, "soft", 3), prefix_frames=11
     ),
-    "chunks of one": of_three(own_case(PAPER, 1, 40, percentile=10.0), (22, "shot", 1), (33, "shot", 1)),
+    "chunks of one": of_three(own_case(PAPER, 1, 29, percentile=10.0), (22, "shot", 1), (25, "shot", 1)),
     "recalling": of_three(
         recalling(own_case(PAPER, 3, 24)), (9, "shot", 1), (13, "soft", 1), (17, "shot", 1), (19, "soft", 1)
     ),
@@ -224,11 +224,11 @@ class Film:
             self.texts, self.passes = [*listening.texts], listening.passes
 
 
-@pytest.mark.parametrize("preset", ["paper", "recall", "tiny"])
-def test_a_run_of_shots_resumes_from_every_chunk(preset: str) -> None:
+@pytest.mark.parametrize(("preset", "every"), [("paper", 1), ("recall", 1), ("tiny", 4)])
+def test_a_run_of_shots_resumes_from_every_chunk(preset: str, every: int) -> None:
     film = Film(PRESETS[preset])
     whole_run = film.made()
-    for done in range(1, 12):
+    for done in range(1, 12, every):
         first = whole_run[:done]
         decisions = {each.frame: each for chunk in first for each in chunk.decisions}
         choices = {chunk.index: chunk.choice for chunk in first if chunk.choice is not None}
@@ -347,12 +347,12 @@ def check_case(case: Case) -> None:
                 assert all(0 <= place < chunk.position - gap for place in stand)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_shots_among_any_changes_under_any_policy(seed: int) -> None:
     check_case(random_case(seed))
 
 
 @pytest.mark.full_product
-@pytest.mark.parametrize("seed", range(12, 200))
+@pytest.mark.parametrize("seed", range(6, 200))
 def test_many_shots_among_any_changes_under_any_policy(seed: int) -> None:
     check_case(random_case(seed))

@@ -115,6 +115,7 @@ def test_the_last_of_two_prompts_for_one_chunk_counts(pack: Pack) -> None:
     [
         ({5: (CITY, "recache")}, {}, "Chunk 6 of 6 is being made. The video ends before another prompt could"),
         ({1: (CITY, "cut")}, {"overrides": {"rope": "absolute"}}, "The run's policy has rope absolute."),
+        ({1: (CITY, "shot")}, {}, "A scene takes over by shot, but this model's family was never taught"),
         ({1: (CITY, "soft")}, {"noise": "native"}, "The run has noise native"),
     ],
 )
