@@ -16,6 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from headforcing_core.families.family import Shots
 from headforcing_core.kv_memory.attention import dense_attention
 from headforcing_core.kv_memory.memory import KVMemory
+from headforcing_core.kv_memory.memory_plan import FrameOfHead
 from headforcing_core.kv_memory.rope import rotate
 from headforcing_core.policy.cache_policy import CachePolicy
 from headforcing_core.policy.fitting import fit_policy
@@ -218,8 +219,12 @@ class Film:
         listening = Listening(model, memory)
         shot = Segment(live or 0, model.text(1), "shot", first_text=model.text(2))
         noise = PerChunkNoise(1, (1, CHANNELS, 3, 4, 6))
+        most, made = memory.plan.expected_bytes(FrameOfHead(6, model.head_dim, 4)), []
         try:
-            return list(rollout(listening, memory, plan, noise, live=lambda at: shot if at == live else None))
+            for chunk in rollout(listening, memory, plan, noise, live=lambda at: shot if at == live else None):
+                assert 0 < memory.kv_bytes + memory.chunk_bytes <= most
+                made.append(chunk)
+            return made
         finally:
             self.texts, self.passes = [*listening.texts], listening.passes
 
