@@ -28,6 +28,7 @@ from .request.beginning import Beginning
 from .request.lora_warnings import lora_warnings
 from .request.noise_choice import check_noise, make_noise
 from .request.run_request import RunInputs, settle_run
+from .request.source import USUAL_STRENGTH, settle_source, told_of_strength
 from .run.announce_cost import announce_cost
 from .run.head_labels import RunHeads, run_heads
 from .run.live_scenes import LiveScenes
@@ -84,6 +85,8 @@ class HeadForcedSampler(io.ComfyNode):
         run_name: str = "",
         on_existing_run: str = "resume",
         from_chunk: int = -1,
+        video: Tensor | Input.Video | None = None,
+        strength: float = USUAL_STRENGTH,
     ) -> io.NodeOutput:
         check_backbone(model)
         facts = facts_of(model)
@@ -102,19 +105,24 @@ class HeadForcedSampler(io.ComfyNode):
         beginning.check(width, height)
         has_image = start_image is not None and previous is None
         shape = (seconds, fps, width, height, facts.chunk_frames)
-        video = VideoShape(*shape, beginning.frames, has_image, family.space)
+        length = VideoShape(*shape, beginning.frames, has_image, family.space)
+        source = settle_source(video, strength, beginning, length)
+        length = length if source is None else source.shortened(length)
         folder = FolderRequest(run_name, on_existing_run, from_chunk)
-        check_noise(noise, video, facts, continues=previous is not None, is_kept=bool(run_name))
+        check_noise(noise, length, facts, continues=previous is not None, is_kept=bool(run_name))
         carried = carried_over(folder, seed, facts.fingerprints)
         policy = policy or PRESETS["paper"]
         warnings = (
             *lora_warnings(model, cls.hidden.dynprompt, status.node_id),
             *told_of_nodes_between(model),
             *told_of_unread(positive or [], "positive"),
+            *told_of_strength(video, strength),
         )
         for warning in warnings:
             status.warn(warning)
-        inputs = RunInputs(model, schedule, positive, beginning, video, levels, policy, profile, seed, noise, warnings)
+        inputs = RunInputs(
+            model, schedule, positive, beginning, length, levels, policy, profile, seed, noise, warnings, source
+        )
         request = settle_run(inputs, carried)
         replaces = run_name and on_existing_run == "replace"  # then measured before the old run is deleted
         heads = run_heads(request, status) if replaces else None
@@ -123,14 +131,14 @@ class HeadForcedSampler(io.ComfyNode):
             if vae is not None and can_stream(vae) and (takes_video or run_name) and not run.has_video:
                 metadata = workflow_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
                 try:
-                    stream = VideoStream(vae, run.video_path, fps, video.pixel_frames, metadata)
+                    stream = VideoStream(vae, run.video_path, fps, length.pixel_frames, metadata)
                 except OSError as error:  # a run outlives its video
                     run.notes.append(
                         f"The video could not be begun in ComfyUI's temp folder ({reason_of(error)}), so the video "
                         "output decodes the latent. Check that folder."
                     )
             made = _outputs(VideoJob(request, run, stream, status), heads)
-        shown: Input.Video = LatentVideo(made.latent, vae, video.pixel_frames, fps, family.space)
+        shown: Input.Video = LatentVideo(made.latent, vae, length.pixel_frames, fps, family.space)
         if run.has_video:
             shown = InputImpl.VideoFromFile(str(run.video_path))
         return io.NodeOutput({"samples": made.latent}, shown, to_image(made.timeline), made.report)

@@ -9,6 +9,7 @@ from ..headforcing_core.rollout.noise import NOISE_MODES
 from ..headforcing_core.run_store.folder import ON_EXISTING
 from ..headforcing_core.run_store.record import MOST_CHUNKS
 from .inputs import fps_input, height_input, seed_input, width_input
+from .request.source import USUAL_STRENGTH
 from .sockets import CATEGORY, CachePolicySocket, HeadProfileSocket, PromptScheduleSocket
 
 DEFAULT_SECONDS = 20.0
@@ -120,6 +121,22 @@ def sampler_schema() -> io.Schema:
                 tooltip="Makes a kept run anew from this chunk on, with another seed or another prompt; the take "
                 "before is kept beside it. Counted from 0: chunk 41 of 81 on the node is 40 here. -1: go on where it "
                 "ended. Typical: -1",
+            ),
+            io.MultiType.Input(
+                "video",
+                types=[io.Video, io.Image],
+                optional=True,
+                tooltip="A video, or pictures, one for each of the new video's, that this one is made of: restyled by "
+                "the prompts. Needs a vae. As much is made as there is, up to seconds.",
+            ),
+            io.Float.Input(
+                "strength",
+                default=USUAL_STRENGTH,
+                min=0.05,
+                max=1.0,
+                step=0.05,
+                optional=True,
+                tooltip="How far from video: low values keep it, 1 ignores it. Nothing without a video. Typical: 0.8",
             ),
         ],
         outputs=[

@@ -14,6 +14,8 @@ PREFIX, CLAMP, CONCAT = "prefix", "clamp", "concat"
 channels of its own beside every chunk."""
 FIRST_CHUNK, FIRST_FRAME = "chunk", "frame"
 """When `first_steps` hold: for the first chunk that is made; or only if it begins at frame 0, with nothing before."""
+_SAME_LEVEL = 1e-3  # nearer than anybody means two steps to be
+_TIMESTEPS = 1000  # the noise levels 0 to 1 as a model is told them
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,16 @@ class Steps:
     def count(self) -> int:
         """Passes that denoise a chunk."""
         return len(self.sigmas) - 1
+
+    def begun_at(self, level: float) -> "Steps":
+        """The steps of a chunk that begins at a noise level rather than as pure noise: that level, and those of these
+        steps that lie below it. A level that is one of theirs keeps its timestep."""
+        for number, own in enumerate(self.sigmas[:-1]):
+            if abs(own - level) < _SAME_LEVEL:
+                return Steps(self.sigmas[number:], self.timesteps[number:])
+        above = sum(own > level for own in self.sigmas)
+        told = (_TIMESTEPS * level, *self.timesteps[above:]) if self.timesteps else ()
+        return Steps((level, *self.sigmas[above:]), told)
 
 
 @dataclass(frozen=True)
@@ -65,7 +77,9 @@ class Family:
     """What a family of checkpoints was trained for. `first_steps` take the place of `steps` in the first chunk, when
     `first_rule` says so. `trained_frames` is the range R of frames that a query sees in training, its own chunk
     included; `window` what of it the authors' sampler reads. `image_channels` come on top of those of the latent space.
-    `ema_first` says which of two sets of weights in a file is the published one."""
+    `ema_first` says which of two sets of weights in a file is the published one. With `needs_video` it makes a video
+    only of another one. A chunk that is made of a video begins with more noise than its first step is told, by
+    `start_above`."""
 
     chunk_frames: int
     steps: Steps
@@ -81,6 +95,8 @@ class Family:
     size: ModelSize = SMALL
     shots: Shots | None = None
     ema_first: bool = True
+    needs_video: bool = False
+    start_above: float = 0.0
 
     @property
     def in_channels(self) -> int:
@@ -93,6 +109,11 @@ class Family:
         if continues or (self.first_rule == FIRST_FRAME and frames_before):
             return None
         return self.first_steps
+
+    def steps_from_video(self, steps: Steps, strength: float) -> Steps:
+        """How a chunk is denoised that begins as a video with so much noise, 0 to 1, in place of these steps. Of little
+        noise the first step is told half at least."""
+        return steps.begun_at(max(strength - self.start_above, strength / 2))
 
 
 FOUR_STEPS = Steps((1.0, 0.9375, 0.8333333134651184, 0.625, 0.0))  # 1000, 750, 500, 250 warped by shift 5

@@ -25,6 +25,8 @@ _FROM_NODES = {
         name: (f"{name} (of the family)", "Choose the family of that run in Load AR Model, and sigmas as it had them")
         for name in ("timesteps", "first_sigmas", "first_timesteps", "solver")
     },
+    "source": ("video", "Connect the video of that run"),
+    "source_fps": ("fps (of the video that it was made of)", "Set fps back"),
     f"{OF_POLICY}fills": ("fills (of the preset)", "Choose the preset of that run in Head Cache Policy"),
 }
 _ANEW = "set on_existing_run to new (another folder) or replace (delete the run and begin anew)"

@@ -52,6 +52,16 @@ class ChunkEncoder:
         self._is_over = False
 
     @property
+    def first_pictures(self) -> int:
+        """Pictures in the first frame; there are TIME_STRIDE in each later one."""
+        return self._encoder.first
+
+    @property
+    def frames_at_once(self) -> int:
+        """Frames after the first that are encoded together."""
+        return self._encoder.at_once
+
+    @property
     def held_bytes(self) -> int:
         """Bytes of what is remembered between calls."""
         return sum(map(held_bytes, self._memories))

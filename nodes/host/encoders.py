@@ -17,6 +17,8 @@ from torch import Tensor
 from ...headforcing_core.geometry import TIME_STRIDE
 from .vae_memory import Memory
 
+LOOK_BACK = 29  # frames: no encoder of Wan's looks back further
+
 
 @dataclass(frozen=True)
 class Encoder:

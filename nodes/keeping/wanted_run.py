@@ -15,6 +15,7 @@ from ...headforcing_core.run_store.opening import kept_run
 from ...headforcing_core.run_store.record import OF_POLICY, RunProfile, RunSpec
 from ..request.run_request import CarriedOver
 from ..request.run_scenes import kept_schedule, recorded
+from ..request.source import NO_SOURCE
 from .output_folder import runs_folder
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ _MEANT_BEFORE: Mapping[str, Setting] = {
     "first_sigmas": [],
     "first_timesteps": [],
     "solver": RENOISE,
+    **NO_SOURCE,
 }
 """What versions that did not have a setting did. Whoever adds a setting adds it here."""
 _NOT_OF_RESULT = ("name", "by_hand")

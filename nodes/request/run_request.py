@@ -28,7 +28,8 @@ from ..sockets import PromptSchedule
 from .beginning import NO_CAMERA, Beginning, beside_chunks
 from .policy_report import told_of_family
 from .run_scenes import run_scenes
-from .steps_in_words import told_of_steps
+from .source import NO_SOURCE, Source
+from .steps_in_words import settled_steps
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -52,6 +53,7 @@ class RunInputs:
     seed: int
     noise: str
     warnings: tuple[str, ...] = ()
+    source: Source | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ class RunRequest:
     seed: int
     noise: str
     notes: tuple[str, ...]
+    source: Source | None = None
 
     @property
     def fitted(self) -> FittedPolicy:
@@ -110,9 +113,10 @@ class RunRequest:
         return self.fitted.asked.needs_profile
 
     def steps(self) -> dict[str, Setting]:
-        """How chunks are denoised: the first one that is made too, where it has steps of its own."""
+        """How chunks are denoised, of which video if of one; the first one too, where it has steps of its own."""
         first = self.rollout.first or Steps(())
         return {
+            **(NO_SOURCE if self.source is None else self.source.settings()),
             "sigmas": list(self.rollout.sigmas),
             "timesteps": list(self.rollout.timesteps),
             "first_sigmas": list(first.sigmas),
@@ -172,11 +176,9 @@ def settle_run(inputs: RunInputs, carried: CarriedOver) -> RunRequest:
     notes.extend(told_of_family(asked, policy, video.chunk_frames, facts.family))
     fitted = fit_policy(policy, video.chunk_frames, facts.trained_frames, video.frames, facts.record.shots)
     check_transitions(segments, fitted)
-    steps = facts.record.steps if inputs.sigmas is None else Steps(inputs.sigmas)
-    first = facts.record.steps_of_first(video.prefix_frames, inputs.beginning.previous is not None)
-    first = first if inputs.sigmas is None else None
-    source = f"family {facts.family}" if inputs.sigmas is None else "the sigmas input"
-    notes.extend(told_of_steps(steps, first, source))
+    continues = inputs.beginning.previous is not None
+    steps, first, told = settled_steps(facts, inputs.sigmas, inputs.source, video.prefix_frames, continues)
+    notes.extend(told)
     profile, told = _profile(model, facts, policy, inputs.profile or carried.profile)
     notes.extend(told)
     if profile is not None:
@@ -212,11 +214,13 @@ def settle_run(inputs: RunInputs, carried: CarriedOver) -> RunRequest:
             solver=facts.record.solver,
             image=None if image is None else latent_in(model, image),
             concat=beside_chunks(model, beside),
+            source_level=None if inputs.source is None else inputs.source.strength,
         ),
         profile=profile,
         seed=inputs.seed,
         noise=inputs.noise,
         notes=(*notes, *carried.notes, *as_begun),
+        source=inputs.source,
     )
 
 

@@ -1,22 +1,39 @@
-"""How chunks are denoised, in words."""
+"""How chunks are denoised, also in words."""
 
 from __future__ import annotations
 
+from ...headforcing_core.checkpoint.ar_facts import ARFacts
 from ...headforcing_core.families.family import Steps
+from .source import Source
 
 
-def told_of_steps(steps: Steps, first: Steps | None, source: str) -> list[str]:
-    """Sentences on how chunks are denoised, the first by itself where it has its own steps, and who says so."""
-    notes: list[str] = []
-    if steps.sigmas[0] < 1 and not steps.timesteps:
-        notes.append(
-            f"The steps begin at {steps.sigmas[0]:g}, but a chunk begins as pure noise, which is 1: expect a poor "
-            "picture."
-        )
-    notes.append(f"Steps: {_in_words(steps)} ({source}).")
+def settled_steps(
+    facts: ARFacts, sigmas: tuple[float, ...] | None, source: Source | None, frames_before: int, continues: bool
+) -> tuple[Steps, Steps | None, list[str]]:
+    """The steps of a chunk, those of the first that is made where it has its own, and sentences on both."""
+    family = facts.record
+    steps = family.steps if sigmas is None else Steps(sigmas)
+    first = family.steps_of_first(frames_before, continues) if sigmas is None else None
+    where = f"family {facts.family}" if sigmas is None else "the sigmas input"
+    if source is not None:
+        notes = [*source.notes()]
+        steps = family.steps_from_video(steps, source.strength)
+        first = None if first is None else family.steps_from_video(first, source.strength)
+        where += f", from video at strength {source.strength:g}"
+    else:
+        notes = _told_of_noise(steps)
+    notes.append(f"Steps: {_in_words(steps)} ({where}).")
     if first is not None:
         notes.append(f"Steps of the first chunk: {_in_words(first)}.")
-    return notes
+    return steps, first, notes
+
+
+def _told_of_noise(steps: Steps) -> list[str]:
+    if steps.sigmas[0] == 1 or steps.timesteps:
+        return []
+    return [
+        f"The steps begin at {steps.sigmas[0]:g}, but a chunk begins as pure noise, which is 1: expect a poor picture."
+    ]
 
 
 def _in_words(steps: Steps) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ from ...headforcing_core.report.timeline import draw_timeline
 from ...headforcing_core.rollout.loop import Chunk, Listeners, rollout
 from ...headforcing_core.rollout.noise import Noise
 from ..host.backbone import HostBackbone, rotate
-from ..host.model import latent_out
+from ..host.model import latent_in, latent_out
 from ..keeping.kept_run import RunSummary
 from ..status.progress import RunProgress
 
@@ -120,7 +120,8 @@ def _make_chunks(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes,
     progress = RunProgress(request.model, request.video, steps, job.status, request.fitted, live.prompt_of)
     chunks: list[Chunk] = []
     beside = 0
-    with closing(progress), ThreadPoolExecutor(1, "head-forcing-disk") as disk:
+    with closing(progress), _source(job) as source, ThreadPoolExecutor(1, "head-forcing-disk") as disk:
+        wanted = replace(wanted, source=source)
         _put_prefix(job, latent)
         if stream is not None:
             run.notes += stream.decode_beside(request.model)
@@ -147,6 +148,27 @@ def _make_chunks(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes,
     for frames in map(of_chunk, range(len(chunks))):
         frames[:] = latent_out(request.model, frames)
     return _Made(chunks, beside, backbone.attentions)
+
+
+@contextmanager
+def _source(job: VideoJob) -> Iterator[Callable[[int], Tensor] | None]:
+    """What gives the latent of a chunk of the video that the run is made of, if there is one. Encoding waits until the
+    VAE has decoded what came before."""
+    request, run, stream = job.request, job.run, job.stream
+    if request.source is None:
+        yield None
+        return
+    n, before = request.video.chunk_frames, run.finished.chunks
+    with request.source.opened(run.notes) as latents:
+
+        def of_chunk(chunk: int) -> Tensor:
+            if stream is not None:
+                stream.settle_decoding()
+            if chunk == before and chunk:
+                job.status.say(f"going to chunk {chunk + 1} of the video that it is made of")
+            return latent_in(request.model, latents.frames(range(chunk * n, chunk * n + n)))
+
+        yield of_chunk
 
 
 def _empty_latent(request: RunRequest) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+from comfy.model_management import throw_exception_if_processing_interrupted
 from comfy_api.latest import Input, InputImpl
 from torch import Tensor
 
+COLOURS = 3  # the fourth, how far a picture covers what is behind it, is never read
 _ROUNDING = 1e-6  # seconds
 
 
@@ -49,6 +52,28 @@ def opened_film(images: Tensor | None, video: Input.Video | None, fps: float) ->
         yield film
 
 
+def film_sha256(source: Tensor | Input.Video) -> str:
+    """SHA-256 of what can be seen of an IMAGE or a VIDEO, and when: of a file its pictures as they are stored, whatever
+    else is in it, read piece by piece. RuntimeError for a file that cannot be read."""
+    found = hashlib.sha256()
+    if isinstance(source, InputImpl.VideoFromComponents):
+        components = source.get_components()
+        source = components.images
+        found.update(str(components.frame_rate).encode())
+    if isinstance(source, Tensor):
+        for picture in source:
+            throw_exception_if_processing_interrupted()
+            found.update(picture[..., :COLOURS].float().cpu().numpy().tobytes())
+        return found.hexdigest()
+    with _opened(source) as container:
+        found.update(str(source.get_active_trim_window()).encode())
+        for packet in container.demux(container.streams.video[:1]):
+            throw_exception_if_processing_interrupted()
+            found.update(f"{packet.pts} {packet.time_base} {packet.size} ".encode())
+            found.update(packet)
+    return found.hexdigest()
+
+
 @contextmanager
 def opened_source(source: Tensor | Input.Video, fps: float) -> Iterator[Film]:
     """The pictures of an IMAGE, at so many a second, or of a VIDEO at its own speed. Only a video that is in memory
@@ -60,9 +85,17 @@ def opened_source(source: Tensor | Input.Video, fps: float) -> Iterator[Film]:
     if isinstance(source, Tensor):
         yield Film(fps, len(source), ((place / fps, partial(source.select, 0, place)) for place in range(len(source))))
         return
+    with _opened(source) as container:
+        yield _film(container, *source.get_active_trim_window())
+
+
+@contextmanager
+def _opened(source: Input.Video) -> Iterator[InputContainer]:
     try:
         with av.open(source.get_stream_source(), "r") as container:
-            yield _film(container, *source.get_active_trim_window())
+            if not container.streams.video:
+                raise ValueError("The video has no pictures, only sound. Connect another video.")
+            yield container
     except FFmpegError as error:
         raise RuntimeError(
             f"The video cannot be read: {error}. The file is missing, damaged or cut off. Make it again, or cut it to "
@@ -71,16 +104,23 @@ def opened_source(source: Tensor | Input.Video, fps: float) -> Iterator[Film]:
 
 
 def _film(container: InputContainer, start_seconds: float, most_seconds: float) -> Film:
-    if not container.streams.video:
-        raise ValueError("The video has no pictures, only sound. There is nothing to measure. Connect another video.")
     stream = container.streams.video[0]
     fps = float(stream.average_rate or 1)  # 1: as the host takes it
     tick = float(stream.time_base or 0)
-    seconds = max(0.0, (container.duration or 0) / av.time_base - start_seconds)
+    seconds = max(0.0, _seconds(container, stream, fps) - start_seconds)
     if most_seconds:
         seconds = min(seconds, most_seconds)
     moments = _moments(_decoded(container, stream, start_seconds, most_seconds), fps)
     return Film(fps, max(1, round(seconds * fps)), moments, max(_ROUNDING, min(tick, 0.25 / fps)))
+
+
+def _seconds(container: InputContainer, stream: VideoStream, fps: float) -> float:
+    """How long a file plays; where it does not say, as what a browser records, its packets are counted."""
+    if container.duration:
+        return container.duration / av.time_base
+    packets = sum(packet.pts is not None for packet in container.demux(stream))
+    container.seek(0)
+    return packets / fps
 
 
 def _moments(frames: Iterable[VideoFrame], fps: float) -> Iterator[tuple[float, Callable[[], Tensor]]]:

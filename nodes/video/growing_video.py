@@ -104,6 +104,10 @@ class VideoStream:
             done += piece.shape[2]
             on_frames(done, frames)
 
+    def settle_decoding(self) -> None:
+        """Wait until the VAE is at rest."""
+        self._finish_decoding()
+
     def settle(self) -> None:
         """Wait until all that was appended is in the file."""
         self._finish_decoding()

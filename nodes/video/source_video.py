@@ -7,18 +7,20 @@ from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 import torch
+from comfy.model_management import throw_exception_if_processing_interrupted
 from comfy_api.latest import Input
 from torch import Tensor
 
 from ...headforcing_core.geometry import TIME_STRIDE
 from ..host.chunk_encoder import ChunkEncoder
-from .film import Film, opened_source
+from ..host.encoders import LOOK_BACK
+from .film import Film, film_sha256, opened_source
 from .image import fitted_image
 
 if TYPE_CHECKING:
     from comfy.sd import VAE
 
-GREY_FRAMES = 30  # no encoder of Wan's looks back further than 29 frames
+GREY_FRAMES = LOOK_BACK + 1
 
 
 class SourceVideo:
@@ -36,17 +38,28 @@ class SourceVideo:
         with opened_source(self._source, self._fps) as film:
             return max(1, round(film.expected_pictures / film.fps * self._fps))
 
-    def pictures(self) -> Iterator[Tensor]:
-        """From the first, each (height, width, 3) in 0 to 1. A file is open until the last is taken or the iterator is
-        gone; it raises as `expected_pictures` does."""
-        taken = 0
+    def sha256(self) -> str:
+        """SHA-256 of the whole of it, as it is before it is cut and timed. RuntimeError as of `expected_pictures`."""
+        return film_sha256(self._source)
+
+    def pictures(self, first: int = 0) -> Iterator[Tensor]:
+        """From this one on, each (height, width, 3) in 0 to 1; the last alone if there are no more. A file is open
+        until the last is taken or the iterator is gone; it raises as `expected_pictures` does."""
+        taken, make, picture = 0, None, None
         with opened_source(self._source, self._fps) as film:
             for make, end in _shown(film):
+                throw_exception_if_processing_interrupted()
                 picture = None  # one that is never the newest is not made
                 while taken / self._fps < end - film.slack:
-                    picture = fitted_image(make()[None], *self._size)[0] if picture is None else picture
-                    yield picture
+                    if taken >= first:
+                        picture = self._fitted(make()) if picture is None else picture
+                        yield picture
                     taken += 1
+            if make is not None and taken <= first:
+                yield self._fitted(make())
+
+    def _fitted(self, picture: Tensor) -> Tensor:
+        return fitted_image(picture[None], *self._size)[0]
 
 
 def _shown(film: Film) -> Iterator[tuple[Callable[[], Tensor], float]]:
