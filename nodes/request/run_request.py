@@ -29,7 +29,7 @@ from .beginning import NO_CAMERA, Beginning, beside_chunks
 from .policy_report import told_of_family
 from .run_scenes import run_scenes
 from .source import NO_SOURCE, Source
-from .steps_in_words import settled_steps
+from .run_steps import settled_steps
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher

@@ -34,7 +34,8 @@ _NUMBER_BYTES = 2  # 16 bit
 @dataclass(frozen=True)
 class SamplerWidgets:
     """What the widgets say of a run; None is what only another node knows. `beginning` is one of BEGINNINGS; `steps`
-    are those of the sigmas that are connected, 0 where none are."""
+    are those of the sigmas that are connected, 0 where none are. A video that it is made of may be shorter than all
+    this."""
 
     seconds: float | None
     fps: float | None
@@ -44,6 +45,8 @@ class SamplerWidgets:
     on_existing_run: str | None
     beginning: str
     steps: int | None
+    has_video: bool = False
+    strength: float | None = None
 
 
 def usual_record(facts: ARFacts | None) -> Family:
@@ -60,7 +63,7 @@ def cost_parts(wanted: SamplerWidgets, facts: ARFacts | None, policy: CachePolic
     if wanted.run_name:
         check_plain_name("run_name", wanted.run_name)
     if lasts:
-        yield _length(video, wanted.beginning), ""
+        yield _length(video, wanted), ""
     if lasts and is_sized and facts is not None and policy is not None:
         cost, total = _cost(policy, facts, video), total_bytes()
         yield (
@@ -73,10 +76,11 @@ def cost_parts(wanted: SamplerWidgets, facts: ARFacts | None, policy: CachePolic
         if told:
             yield told, ""
     if lasts and is_sized and wanted.run_name and wanted.on_existing_run:
-        folder, each = runs_folder(), chunk_bytes(video)
-        if wanted.on_existing_run == "new" or not (folder / wanted.run_name).exists():
+        folder, each, most = runs_folder(), chunk_bytes(video), "up to " if wanted.has_video else ""
+        is_begun = wanted.on_existing_run != "new" and (folder / wanted.run_name).exists()
+        if not is_begun and not wanted.has_video:
             check_disk(folder, video.chunks, each)
-        yield f"disk {bytes_in_words(video.chunks * each)}, {bytes_in_words(free_on_disk(folder))} free", ""
+        yield f"disk {most}{bytes_in_words(video.chunks * each)}, {bytes_in_words(free_on_disk(folder))} free", ""
 
 
 def _is_known(*values: object) -> bool:
@@ -99,11 +103,12 @@ def _video(wanted: SamplerWidgets, facts: ARFacts | None) -> VideoShape:
     )
 
 
-def _length(video: VideoShape, beginning: str) -> str:
-    continues = beginning == "previous"
+def _length(video: VideoShape, wanted: SamplerWidgets) -> str:
+    continues = wanted.beginning == "previous"
     pictures = video.pixel_frames - (video.pixel_frames_after(0) if continues else 0)
     frames = video.frames - (video.prefix_frames if continues else 0)
-    told = f"{video.chunks} chunks, {frames} frames, {pictures / video.fps:.1f} s"
+    most = "up to " if wanted.has_video else ""
+    told = f"{most}{video.chunks} chunks, {frames} frames, {pictures / video.fps:.1f} s"
     return f"{told} without what goes before" if continues else told
 
 
@@ -129,9 +134,17 @@ def _recall(policy: CachePolicy, facts: ARFacts, video: VideoShape, wanted: Samp
 def _steps(wanted: SamplerWidgets, facts: ARFacts, before: int) -> tuple[Steps, Steps | None]:
     """Steps by which as much is recalled, and those of the first chunk; of steps that are not known a single one, which
     takes the most passes."""
-    if wanted.steps == 0:
-        return facts.record.steps, facts.record.steps_of_first(before, wanted.beginning == "previous")
-    return Steps((1.0, 0.0) if wanted.steps in (None, 1) else (1.0, 0.5, 0.0)), None
+    record, single = facts.record, Steps((1.0, 0.0))
+    if wanted.steps != 0:
+        is_known = wanted.steps not in (None, 1) and not wanted.has_video
+        return (Steps((1.0, 0.5, 0.0)) if is_known else single), None
+    steps, first = record.steps, record.steps_of_first(before, wanted.beginning == "previous")
+    if not wanted.has_video:
+        return steps, first
+    if wanted.strength is None or not 0 < wanted.strength <= 1:
+        return single, None
+    left = record.steps_from_video(steps, wanted.strength)
+    return left, None if first is None else record.steps_from_video(first, wanted.strength)
 
 
 def _cost(policy: CachePolicy, facts: ARFacts, video: VideoShape) -> RunCost:

@@ -4,6 +4,7 @@ import gc
 import weakref
 from collections.abc import Iterator
 from fractions import Fraction
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 
@@ -61,6 +62,28 @@ def test_pictures_of_uneven_times_are_taken_at_theirs(source, tmp_path: Path):
     times = [Fraction(each, 1000) for each in (0, 100, 110, 120, 500, 600)]
     found = _numbers(source(_file(tmp_path / "v.mkv", times), WIDTH, HEIGHT, 20.0).pictures())
     assert found[:12] == [0, 0, 1, *[3] * 7, 4, 4]
+
+
+def test_a_file_that_does_not_say_how_long_it_is_is_counted(source):
+    """As what a browser records, which writes a file that it cannot go back in."""
+    from comfy_api.latest import InputImpl
+
+    class OneWay(BytesIO):
+        seekable = seek = None
+
+    written = OneWay()
+    _write(written, [Fraction(k, 16) for k in range(30)], "matroska")
+    with av.open(BytesIO(written.getvalue())) as container:
+        assert container.duration is None
+    video = source(InputImpl.VideoFromFile(BytesIO(written.getvalue())), WIDTH, HEIGHT, 16.0)
+    assert video.expected_pictures() == 30 == len(_numbers(video.pictures()))
+
+
+@pytest.mark.parametrize("first", [0, 1, 7, 19, 20, 500])
+@pytest.mark.parametrize("kind", ["batch", "file"])
+def test_it_begins_at_any_picture_and_the_last_one_is_always_there(source, tmp_path: Path, kind: str, first: int):
+    given = _pictures(20) if kind == "batch" else _file(tmp_path / "v.mp4", [Fraction(k, 16) for k in range(20)])
+    assert _numbers(source(given, WIDTH, HEIGHT, 16.0).pictures(first)) == list(range(min(first, 19), 20))
 
 
 def test_a_trimmed_video_begins_where_it_is_cut(source, tmp_path: Path):
@@ -136,7 +159,12 @@ def _file(path: Path, times: list[Fraction]):
     """A file whose pictures come at these seconds."""
     from comfy_api.latest import InputImpl
 
-    with av.open(str(path), "w") as container:
+    _write(str(path), times)
+    return InputImpl.VideoFromFile(str(path))
+
+
+def _write(place: str | BytesIO, times: list[Fraction], kind: str | None = None) -> None:
+    with av.open(place, "w", format=kind) as container:
         stream = container.add_stream("libx264", rate=Fraction(len(times) - 1) / times[-1], options={"qp": "0"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv444p"
         stream.time_base = stream.codec_context.time_base = Fraction(1, 24000)
@@ -145,7 +173,6 @@ def _file(path: Path, times: list[Fraction]):
             frame.pts, frame.time_base = round(seconds * 24000), Fraction(1, 24000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    return InputImpl.VideoFromFile(str(path))
 
 
 def _open_files() -> list[str]:

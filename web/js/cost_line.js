@@ -55,7 +55,7 @@ export class CostLine {
 function costQuestion(node) {
   const loader = upstream(node, "model", LOADER);
   return {
-    sampler: valuesOf(node, SAMPLER_WIDGETS),
+    sampler: valuesOf(node, isLinked(node, "video") ? [...SAMPLER_WIDGETS, "strength"] : SAMPLER_WIDGETS),
     policy: policyOf(node),
     model: loader ? valuesOf(loader, LOADER_WIDGETS) : null,
     beginning: ["previous", "start_image"].find((name) => isLinked(node, name)) ?? "none",
