@@ -28,8 +28,8 @@ from ..sockets import PromptSchedule
 from .beginning import NO_CAMERA, Beginning, beside_chunks
 from .policy_report import told_of_family
 from .run_scenes import run_scenes
-from .source import NO_SOURCE, Source
 from .run_steps import settled_steps
+from .source import NO_SOURCE, Source
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher

@@ -1,7 +1,6 @@
 """The latent of a source video chunk by chunk: the frames of the whole, from wherever it is begun, to the last bit."""
 
 from collections.abc import Iterator
-from itertools import islice
 
 import pytest
 import torch

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from tests.host.conftest import conditioning
+from tests.host.test_recompute import SEED, SELF_FORCING, SIZE, TOLERANCE, Case, host_way, naive
 
 PICTURES = 43  # of a run of 4 chunks of 3 frames
-LEVELS = (0.8, 0.625, 0.0)
+LEVELS = (0.8, 0.625, 0.0)  # of Self-Forcing at strength 0.8
 NEEDS_VIDEO = "streamdiffusion_v2"
 
 
@@ -97,47 +98,15 @@ def in_model_space(model, vae, shown: Tensor) -> Tensor:
     return model.model.process_latent_in(vae.encode(shown).float())
 
 
-def naive(model, text: list, source: Tensor, levels: tuple[float, ...], n: int) -> Tensor:
-    """The chunks made by the plain host model, which sees all of them anew at every step, each under those before it:
-    what was made is told as clean. Noise of seed 0, numbered as always."""
-    import comfy.ldm.modules.attention as attention
-    import comfy.model_management
-
-    comfy.model_management.load_models_gpu([model])
-    made: list[Tensor] = []
-
-    def noise(chunk: int, draw: int) -> Tensor:
-        return torch.randn((1, 16, n, 4, 4), generator=torch.Generator().manual_seed(chunk * 64 + draw))
-
-    def flow(x: Tensor, level: float) -> Tensor:
-        frames = torch.cat([*made, x], dim=2)
-        blocks = torch.arange(frames.shape[2]).repeat_interleave(4) // n  # tokens
-        mask = blocks[:, None] >= blocks
-
-        def override(function, q, k, v, heads, *args, **kwargs):
-            if q.shape[1] != k.shape[1]:
-                return function(q, k, v, heads, *args, **kwargs)
-            return attention.attention_pytorch(q, k, v, heads, mask=mask)
-
-        told = torch.tensor([[0.0] * (frames.shape[2] - n) + [1000 * level] * n])
-        options = {"optimized_attention_override": override}
-        return model.model.diffusion_model(frames, told, context=text[0][0], transformer_options=options)[:, :, -n:]
-
-    for chunk in range(source.shape[2] // n):
-        x = (1 - levels[0]) * source[:, :, chunk * n : chunk * n + n] + levels[0] * noise(chunk, 0)
-        for step, (level, following) in enumerate(zip(levels, levels[1:], strict=False)):
-            x = x - level * flow(x, level)
-            x = (1 - following) * x + following * noise(chunk, step + 1) if following else x
-        made.append(x)
-    return torch.cat(made, dim=2)
-
-
-def test_it_is_what_the_plain_host_model_makes(make, whole: Tensor, model, vae) -> None:
-    source = in_model_space(model, vae, pictures(60)[:45])
-    wanted = naive(model, conditioning(1), source, LEVELS, 3)
-    found = model.model.process_latent_in(whole)
+def test_it_is_what_the_plain_host_model_makes(make, model, vae) -> None:
+    shown = torch.rand(60, 8 * SIZE[0], 8 * SIZE[1], 3, generator=torch.Generator().manual_seed(3))
+    source = in_model_space(model, vae, shown[:33]).split(3, dim=2)
+    way = host_way(LEVELS, source=lambda chunk: source[chunk], source_level=0.8)
+    wanted = torch.cat(naive(Case(SELF_FORCING, 3, way), model), dim=2)
+    given = {"positive": conditioning(11), "seed": SEED, "seconds": 2.0, "width": 8 * SIZE[1], "height": 8 * SIZE[0]}
+    found = model.model.process_latent_in(make(video=shown, **given)[0])
     assert wanted.std() > 0.3 and found.shape == wanted.shape
-    assert (found - wanted).abs().max() < 1e-5
+    assert (found - wanted).abs().max() <= TOLERANCE
 
 
 FAMILIES = {  # file, family, VAE, strength: sigmas, timesteps, frames a chunk
@@ -270,7 +239,9 @@ def test_few_pictures_are_read_ahead_and_the_file_is_closed(pack, make, tmp_path
     monkeypatch.setattr(source, "pictures", counted)
     make(video=film(tmp_path / "v.mp4", pictures(60)), seconds=1.2)
     assert 21 <= len(read) <= 25
-    assert not [each for each in Path("/proc/self/fd").iterdir() if each.is_symlink() and "v.mp4" in str(each.readlink())]
+    assert not [
+        each for each in Path("/proc/self/fd").iterdir() if each.is_symlink() and "v.mp4" in str(each.readlink())
+    ]
 
 
 def cut_off(pack, monkeypatch: pytest.MonkeyPatch, after: int, run: Callable[[], object]) -> None:

@@ -41,6 +41,7 @@ COLUMNS = {
     "few_steps": "1 2 3 | 4 5 | 6 | 7 8 | 9",
     "shots": "1 2 3 | 4 5 | 6 | 7 8 | 9",
     "picture_to_world": "1 2 3 | 6 7 | 4 5 | 8 | 9 10 | 11",
+    "restyle_video": "1 2 3 | 4 | 5 6 | 7 | 8 9 | 10",
 }
 
 

@@ -36,6 +36,16 @@ WIRED: dict[str, tuple[Workflow, dict[str, object], str]] = {
         {"previous": ["latent", 0]},
         "previous carries a noise mask. ",
     ),
+    "a video without a VAE": (
+        {"image": PICTURE},
+        {"video": ["image", 0]},
+        "video is connected without vae. It cannot be encoded. Connect the Wan 2.1 VAE (wan_2.1_vae.safetensors).",
+    ),
+    "a video and a start image": (
+        {"image": PICTURE, "vae": VAE},
+        {"video": ["image", 0], "start_image": ["image", 0], "vae": ["vae", 0]},
+        "Both start_image and video are connected. ",
+    ),
     "two beginnings": (
         {"latent": node("EmptyHunyuanLatentVideo", **SIZE, **VIDEO), "image": PICTURE, "vae": VAE},
         {"previous": ["latent", 0], "start_image": ["image", 0], "vae": ["vae", 0]},

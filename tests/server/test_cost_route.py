@@ -173,6 +173,24 @@ def test_what_the_video_goes_on_from_is_counted_where_it_is_known(comfyui: Serve
 
 
 @pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"strength": 0.8}, ["up to 27 chunks, 81 frames, 20.0 s", "recall up to 9 passes more, and 3 for each"]),
+        ({"strength": 0.6}, ["recall up to 12 passes more, and 4 for each"]),  # one step is left
+        ({"strength": None}, ["recall up to 12 passes more, and 4 for each"]),
+        ({"strength": 0.8, "steps": 4}, ["recall up to 12 passes more, and 4 for each"]),
+        ({"strength": 0.8, "beginning": "previous"}, ["up to 27 chunks, 81 frames, 20.0 s without what goes before"]),
+        ({"strength": 0.8, "run_name": "a film"}, ["disk up to "]),
+        ({"strength": 0.8, "run_name": "b", "seconds": 36000, "width": 4096, "height": 4096}, ["up to 48001 chunks"]),
+    ],
+)
+def test_what_is_made_of_a_video_may_be_less(comfyui: Server, changes: dict, told: list[str]) -> None:
+    answer = ask(comfyui, {**POLICY, "preset": "recall"}, **changes)
+    assert answer["level"] != "error"
+    assert all(each in answer["line"] for each in told), answer["line"]
+
+
+@pytest.mark.parametrize(
     ("changes", "parts"),
     [
         ({"width": None}, ["27 chunks"]),
@@ -227,6 +245,7 @@ def test_what_the_node_would_refuse_is_said_in_its_words(comfyui: Server, change
         {"sampler": {**SAMPLER, "width": 832.5}},
         {"sampler": {**SAMPLER, "seconds": True}},
         {"sampler": {**SAMPLER, "path": "/"}},
+        {"sampler": {**SAMPLER, "strength": "0.8"}},
         {"sampler": {**SAMPLER, "on_existing_run": "delete"}},
         {"sampler": None},
         {"policy": {**POLICY, "preset": "huge"}},

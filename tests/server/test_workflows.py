@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from devtools.server.client import Client, RunResult
+from devtools.server.process import Server
 from devtools.server.tiny_workflow import TINY_HEIGHT, TINY_WIDTH, Workflow, load, tiny
 from tests.conftest import REPOSITORY
 from tests.server.conftest import Refusal, files, shown, steps
@@ -44,6 +45,7 @@ WAYS = {
     "few_steps": Way(chunk_frames=1, steps=2),
     "shots": Way(chunk_frames=8, fps=24),
     "picture_to_world": Way(chunk_frames=4, commits_image=False),
+    "restyle_video": Way(steps=2, first_steps=2),
 }
 
 
@@ -158,6 +160,24 @@ def test_the_new_part_begins_right_behind_what_was_read_in(finished: Finished, c
     first, *_ = decoded(finished.result, new, client)
     differences = [np.abs(first - picture).mean() for picture in decoded(finished.result, both, client)]
     assert int(np.argmin(differences)) == CONTINUED_PICTURES
+
+
+def test_a_video_file_is_restyled_to_its_own_length(client: Client, comfyui: Server) -> None:
+    """20 pictures at 25 a second are 13 at the run's 16, and 4 frames."""
+    film = comfyui.base_directory / "input" / "film.mp4"
+    with av.open(str(film), "w") as written:
+        stream = written.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 100, 70, "yuv420p"
+        for light in range(20):
+            written.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((70, 100, 3), 12 * light, np.uint8))))
+        written.mux(stream.encode())
+    workflow = saving(sampling(seconds=60.0, vae=["vae", 0], video=["film", 0], strength=0.5))
+    result = client.run({**workflow, "film": node("LoadVideo", file=film.name)})
+    assert result.status == "success", result.error
+    assert pictures_of(result, "save", client) == [(TINY_WIDTH, TINY_HEIGHT)] * 13
+    report = json.loads(shown(result))
+    assert report["settings"]["chunks"] == 2 and report["settings"]["sigmas"] == [0.5, 0.0]
+    assert any("has 0.81 s at 16 pictures a second, less than seconds asks for" in each for each in report["notes"])
 
 
 @pytest.mark.parametrize("seconds, fps, pictures", [(0.7, 16.0, 11), (0.5, 24.0, 12), (0.9, 12.5, 11)])
