@@ -83,9 +83,7 @@ def test_a_kept_run_of_another_way_is_not_gone_on_with(runs: Path, run, vae) -> 
     image = torch.rand(1, 16, 16, 3, generator=torch.Generator().manual_seed(1))
     begun = {"start_image": image, "vae": vae, "run_name": "film"}
     run("one_forcing", **begun)
-    with pytest.raises(
-        ValueError, match=r"first_sigmas \(of the family\) \[\], now .*Choose the family of"
-    ):
+    with pytest.raises(ValueError, match=r"first_sigmas \(of the family\) \[\], now .*Choose the family of"):
         run("causal_forcing_1step", **begun)
     longer, _ = run("one_forcing", seconds=0.7, **begun)
     assert torch.equal(longer, run("one_forcing", seconds=0.7, **{**begun, "run_name": ""})[0])
