@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,15 +23,16 @@ from ...headforcing_core.report.timeline import draw_timeline
 from ...headforcing_core.rollout.loop import Chunk, Listeners, rollout
 from ...headforcing_core.rollout.noise import Noise
 from ..host.backbone import HostBackbone, rotate
-from ..host.model import latent_in, latent_out
+from ..host.model import latent_out
 from ..keeping.kept_run import RunSummary
 from ..status.progress import RunProgress
+from .source_chunks import SourceChunks, opened_source
 
 if TYPE_CHECKING:
     from ..keeping.kept_run import Run
     from ..request.run_request import RunRequest
     from ..status.node_status import NodeStatus
-    from ..video.growing_video import VideoStream
+    from ..video.growing_video import OnPictures, VideoStream
     from .head_labels import RunHeads
     from .live_scenes import LiveScenes
 
@@ -120,8 +121,9 @@ def _make_chunks(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes,
     progress = RunProgress(request.model, request.video, steps, job.status, request.fitted, live.prompt_of)
     chunks: list[Chunk] = []
     beside = 0
-    with closing(progress), _source(job) as source, ThreadPoolExecutor(1, "head-forcing-disk") as disk:
-        wanted = replace(wanted, source=source)
+    opened = opened_source(request, run, stream, job.status)
+    with closing(progress), opened as source, ThreadPoolExecutor(1, "head-forcing-disk") as disk:
+        wanted = replace(wanted, source=None if source is None else source.read)
         _put_prefix(job, latent)
         if stream is not None:
             run.notes += stream.decode_beside(request.model)
@@ -132,9 +134,7 @@ def _make_chunks(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes,
                 kept = disk.submit(run.add_chunk, chunk)
                 try:
                     of_chunk(chunk.index)[:] = chunk.latent  # in model space, since a later chunk may recall it
-                    is_seen = stream is not None and stream.append(
-                        latent_out(request.model, chunk.latent), progress.show if is_new else None, kept
-                    )
+                    is_seen = _append(job, chunk, source, progress.show if is_new else None, kept)
                 finally:
                     kept.result()
                 if is_new:
@@ -150,25 +150,18 @@ def _make_chunks(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes,
     return _Made(chunks, beside, backbone.attentions)
 
 
-@contextmanager
-def _source(job: VideoJob) -> Iterator[Callable[[int], Tensor] | None]:
-    """What gives the latent of a chunk of the video that the run is made of, if there is one. Encoding waits until the
-    VAE has decoded what came before."""
-    request, run, stream = job.request, job.run, job.stream
-    if request.source is None:
-        yield None
-        return
-    n, before = request.video.chunk_frames, run.finished.chunks
-    with request.source.opened(run.notes) as latents:
-
-        def of_chunk(chunk: int) -> Tensor:
-            if stream is not None:
-                stream.settle_decoding()
-            if chunk == before and chunk:
-                job.status.say(f"going to chunk {chunk + 1} of the video that it is made of")
-            return latent_in(request.model, latents.frames(range(chunk * n, chunk * n + n)))
-
-        yield of_chunk
+def _append(
+    job: VideoJob, chunk: Chunk, source: SourceChunks | None, on_pictures: OnPictures | None, kept: Future[None]
+) -> bool:
+    """Append a chunk to the video; whether there will be pictures of it. What the next one is made of is encoded right
+    before, so that the VAE is called for once a chunk; whatever comes of that, a chunk that is made is in the video."""
+    try:
+        if source is not None:
+            source.read_ahead(chunk.index + 1)
+    finally:
+        frames = latent_out(job.request.model, chunk.latent)
+        is_seen = job.stream is not None and job.stream.append(frames, on_pictures, kept)
+    return is_seen
 
 
 def _empty_latent(request: RunRequest) -> Tensor:

@@ -349,14 +349,24 @@ def test_pictures_in_memory_are_known_by_their_colours_and_speed(pack, kind: str
     assert source(pictures(5), 32, 32, 16.0).sha256() != first
 
 
-def test_the_vae_elsewhere_has_decoded_before_it_encodes(pack, runs: Path, make, whole, apart, monkeypatch) -> None:
+def test_the_vae_elsewhere_decodes_beside_the_model_but_never_while_it_encodes(
+    pack, runs: Path, make, whole: Tensor, apart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The decoder waits for a step of the next chunk, which would never come if it were waited for."""
     decoder, latents = pack.module("nodes.host.chunk_decoder"), pack.module("nodes.video.source_latents")
-    decode, frames, busy = decoder.ChunkDecoder.decode_loaded, latents.SourceLatents.frames, threading.Event()
-    beside: list[str] = []
+    progress, stepped, busy = pack.module("nodes.status.progress").StepProgress, threading.Event(), threading.Event()
+    decode, frames, step = decoder.ChunkDecoder.decode_loaded, latents.SourceLatents.frames, progress.step
+    threads: list[str] = []
+
+    def stepping(self, chunk: int, number: int, x0: Tensor) -> None:
+        step(self, chunk, number, x0)
+        if chunk == 1:
+            stepped.set()
 
     def decoding(self, latent: Tensor) -> Tensor:
-        beside.append(threading.current_thread().name)
+        threads.append(threading.current_thread().name)
         busy.set()
+        assert stepped.wait(20)
         made = decode(self, latent)
         busy.clear()
         return made
@@ -365,12 +375,24 @@ def test_the_vae_elsewhere_has_decoded_before_it_encodes(pack, runs: Path, make,
         assert not busy.is_set()
         return frames(self, own)
 
+    monkeypatch.setattr(progress, "step", stepping)
     monkeypatch.setattr(decoder.ChunkDecoder, "decode_loaded", decoding)
     monkeypatch.setattr(latents.SourceLatents, "frames", encoding)
     assert torch.equal(make(vae=apart, run_name="film")[0], whole)
-    assert beside == ["head-forcing-decoding_0"] * 4
+    assert threads == ["head-forcing-decoding_0"] * 4
     with av.open(str(runs / "film" / "video.mp4")) as made:
         assert sum(1 for _ in made.decode(video=0)) == PICTURES
+
+
+@pytest.mark.parametrize("where", ["vae", "apart"])
+def test_what_is_made_is_in_the_video_when_encoding_is_interrupted(
+    request: pytest.FixtureRequest, pack, runs: Path, make, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    vae = request.getfixturevalue(where)
+    cut_off(pack, monkeypatch, 2, lambda: make(vae=vae, run_name="film"))
+    assert len(list((runs / "film").glob("chunk_*.safetensors"))) == 2
+    with av.open(str(runs / "film" / "video.mp4")) as made:
+        assert sum(1 for _ in made.decode(video=0)) == 21
 
 
 def test_scenes_and_recall_hold_over_a_video(pack, make, clip, labelled) -> None:
