@@ -189,15 +189,27 @@ def test_strength_without_a_video_is_told_once_it_is_set(make) -> None:
         assert notes.count(said) == (strength == 0.5)
 
 
-def test_a_video_goes_on_with_pictures_of_the_source_from_its_first_new_frame(make, begun: dict, model, vae) -> None:
+def test_connected_levels_are_cut_too(make) -> None:
+    sigmas = torch.tensor([1.0, 0.9, 0.7, 0.3, 0.0])
+    report = make(sigmas=sigmas, seconds=0.5)[1]
+    assert report["settings"]["sigmas"] == pytest.approx([0.8, 0.7, 0.3, 0.0])
+    assert "Steps: 0.8, 0.7, 0.3, 0 (the sigmas input, from video at strength 0.8)." in report["notes"]
+
+
+def test_a_video_goes_on_with_pictures_of_the_source_from_its_first_new_frame(
+    runs: Path, make, begun: dict, model, vae
+) -> None:
     """Its frames hold four pictures each, so the first one stands before them once more."""
     previous = {"samples": torch.randn(1, 16, 3, 4, 4, generator=torch.Generator().manual_seed(2))}
     shown = pictures(30)
-    latent, report = make(previous=previous, video=shown, seconds=1.5)
+    given = {"previous": previous, "video": shown}
+    latent, report = make(**given, seconds=1.5)
     assert latent.shape[2] == 3 + 6 and report["settings"]["pixel_frames"] == 9 + 24
     source = in_model_space(model, vae, torch.cat([shown[:1], shown[:24]]))[:, :, 1:]
     for chunk, (noise, start) in begun.items():
         assert (start - 0.2 * source[:, :, 3 * chunk : 3 * chunk + 3] - 0.8 * noise).abs().max() < 1e-5
+    make(**given, seconds=0.75, run_name="film")
+    assert torch.equal(make(**given, seconds=1.5, run_name="film")[0], latent)
 
 
 def test_where_the_source_ends_too_early_its_last_picture_stays(pack, make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -403,6 +415,26 @@ def test_scenes_and_recall_hold_over_a_video(pack, make, clip, labelled) -> None
     other, _ = make(**given, video=pictures(60).flip(0))
     assert len(report["segments"]) == 3 and report["recall"]["choices"] > 0
     assert torch.isfinite(latent).all() and not torch.equal(latent, other)
+
+
+def test_a_prompt_typed_on_the_way_makes_what_the_schedule_makes(pack, make, clip, monkeypatch) -> None:
+    def scenes(text: str) -> dict[str, object]:
+        schedule = pack.run("HeadForcingPromptSchedule", clip=clip, text=text)[0]
+        return {"positive": None, "schedule": schedule, "seconds": 2.0}
+
+    progress, live = pack.module("nodes.status.progress").StepProgress, pack.module("nodes.run.live_mailbox")
+    original = progress.step
+
+    def step(self, chunk: int, number: int, x0: Tensor) -> None:
+        if (chunk, number) == (0, 1):
+            live.mailbox_of("7").put("a hare", "flush")
+        original(self, chunk, number, x0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(progress, "step", step)
+        typed, report = make(**scenes("a fox"), unique_id="7")
+    assert [segment["live"] for segment in report["segments"]] == [False, True]
+    assert torch.equal(make(**scenes(report["schedule"]))[0], typed)
 
 
 BAD = {
