@@ -21,7 +21,7 @@ from tests.page.page import ComfyPage, Run
 SAMPLER, POLICY, SCHEDULE = "HeadForcingSampler", "HeadForcingCachePolicy", "HeadForcingPromptSchedule"
 FOX, RIVER = "a red fox in deep snow", "the fox finds a frozen river"
 # every widget that a test changes: the page keeps the values of a node that it had under the same id
-LENGTH = {"seconds": 20.0, "width": 832, "height": 480, "run_name": "", "seed": 0}
+LENGTH = {"seconds": 20.0, "width": 832, "height": 480, "run_name": "", "seed": 0, "strength": 0.8}
 GRAPH = {
     "1": {
         "class_type": "HeadForcingLoadARModel",
@@ -202,6 +202,21 @@ def test_the_line_knows_the_steps_of_a_scheduler(opened: Opened) -> None:
     opened.wait_for_cost("up to 12 passes more, and 4 for each")
     opened.page.set_widget("BasicScheduler", "steps", 2)
     opened.wait_for_cost("up to 9 passes more, and 3 for each")
+
+
+def test_the_line_knows_that_a_video_may_be_shorter(opened: Opened) -> None:
+    opened.page.set_widget(POLICY, "preset", "recall")
+    opened.page.tab.evaluate(
+        """() => {
+          const source = LiteGraph.createNode('EmptyImage');
+          app.graph.add(source);
+          const sampler = app.graph.getNodeById('5');
+          source.connect(0, sampler, sampler.inputs.findIndex((input) => input.name === 'video'));
+        }"""
+    )
+    opened.wait_for_cost("up to 27 chunks, 81 frames, 20.0 s")
+    opened.page.set_widget(SAMPLER, "strength", 0.6)
+    opened.wait_for_cost("up to 12 passes more, and 4 for each")
 
 
 def test_without_a_policy_it_is_paper(opened: Opened) -> None:
