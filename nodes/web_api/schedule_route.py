@@ -7,7 +7,7 @@ as it does of the node's own text box; `seconds` (null: no end is known), `fps` 
 Answered: {"scenes": [{"line", "asked_second", "start_second", "chunk", "transition", "soft_chunks", "prompt"}],
 "chunk_frames", "fps", "end_second", "notes": [text], "habits": [text]}, where habits are what of the text does nothing;
 or {"drawn": choice} when a choice that is still to be drawn decides about times; or {"error": {"line", "message"}} for
-a text that cannot be played, where line 0 is the whole text. `transition` is null for the first scene, `soft_chunks`
+a text that cannot be played, where line 0 is the whole text, or the loader's widgets. `transition` is null for the first scene, `soft_chunks`
 where the text gives none, `end_second` without `seconds`. A scene that begins at `end_second` or later is not shown.
 """
 
@@ -33,15 +33,18 @@ def answer(asked: Fields) -> dict[str, Json]:
     """Where the scenes fall, or the error of the text. ValueError for a field of the wrong type or range."""
     text, transition = asked.text("text"), asked.choice("transition", tuple(TRANSITIONS))
     is_drawn = asked.flag("is_drawn")
-    facts, _ = facts_for(
+    loader = (
         asked.text("model_name"),
         asked.choice("family", (AUTO, *FAMILIES)),
         asked.integer("chunk_frames", 0, most_chunk_frames()),
-        fingerprint="",
     )
-    record = facts.record
     endless = asked.values["seconds"] is None
     beginning = asked.choice("beginning", tuple(_PREFIX_FRAMES))
+    try:
+        facts, _ = facts_for(*loader, fingerprint="")
+    except ValueError as error:  # chunks that only another family can be given
+        return {"error": {"line": 0, "message": str(error)}}
+    record = facts.record
     video = VideoShape(
         MOST_SECONDS if endless else asked.number("seconds", 0, MOST_SECONDS),
         asked.number("fps", 0, MOST_FPS) or record.fps,

@@ -33,7 +33,7 @@ BEYOND_BOUNDS = {
     "a rate is true": {**QUESTION, "fps": True},
     "a rate is below zero": {**QUESTION, "fps": -1},
     "a family is unknown": {**QUESTION, "family": "vace"},
-    "a chunk is longer than what was trained": {**QUESTION, "chunk_frames": 21},
+    "a chunk is longer than what any family was trained on": {**QUESTION, "chunk_frames": 32},
     "it is a list": [QUESTION],
 }
 BODIES = {
@@ -117,6 +117,19 @@ def test_the_chunk_is_that_of_the_loader(comfyui: Server) -> None:
     assert ask(comfyui, QUESTION, **named, chunk_frames=4)["chunk_frames"] == 4
     assert ask(comfyui, QUESTION, **named, family="longlive")["chunk_frames"] == 3
     assert ask(comfyui, QUESTION, model_name="")["chunk_frames"] == 3
+
+
+@pytest.mark.parametrize(
+    ("family", "chunk_frames", "most"),
+    [("auto", 21, 20), ("memflow", 12, 11), ("lingbot_world_v2", 18, 17), ("longlive", 31, 20)],
+)
+def test_a_chunk_that_only_another_family_can_be_given_is_told_in_the_words_of_the_loader(
+    comfyui: Server, family: str, chunk_frames: int, most: int
+) -> None:
+    told = ask(comfyui, QUESTION, family=family, chunk_frames=chunk_frames)["error"]
+    assert told["line"] == 0 and told["message"].startswith(f"chunk_frames is {chunk_frames}. A chunk and its history")
+    assert f"Use 1 to {most};" in told["message"]
+    assert ask(comfyui, QUESTION, family="longlive2", chunk_frames=31)["chunk_frames"] == 31
 
 
 def test_without_a_length_no_scene_is_too_late(comfyui: Server) -> None:
