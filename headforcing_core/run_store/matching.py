@@ -8,7 +8,7 @@ from itertools import zip_longest
 
 from ..files.strict_json import Setting
 from ..policy.fitting import USUAL_SHARE
-from ..policy.head_types import Labels
+from ..policy.head_types import HEAD_TYPES, Labels
 from ..rollout.episodes import descriptor_layers
 from ..rollout.plan import Segment
 from ..rollout.transitions import TRANSITIONS
@@ -17,16 +17,27 @@ from .record_json import begin_record
 
 _LONGEST_SHOWN = 100
 _LONGEST_SCHEDULE = 4000
-# settings that no input is called by: what they are, and how to get the one of before
+_FAMILY = "Choose the family of that run in Load AR Model"
+# settings that no input is called by, or not one alone: what they are, and how to get the one of before
 _FROM_NODES = {
     "fingerprint": ("fingerprint (the checkpoint)", "Load the checkpoint of that run"),
     "weight_patches": ("weight_patches (LoRA)", "Connect the LoRA loaders of that run at their strengths"),
+    "chunk_frames": ("chunk_frames", "Choose the family and chunk_frames of that run in Load AR Model"),
+    "trained_frames": ("trained_frames", f"{_FAMILY}, and trained_frames in Head Cache Policy as it had it"),
+    "sigmas": ("sigmas", f"{_FAMILY}, and sigmas as it had them"),
     **{
-        name: (f"{name} (of the family)", "Choose the family of that run in Load AR Model, and sigmas as it had them")
+        name: (f"{name} (of the family)", f"{_FAMILY}, and sigmas as it had them")
         for name in ("timesteps", "first_sigmas", "first_timesteps", "solver")
     },
     "source": ("video", "Connect the video of that run"),
     "source_fps": ("fps (of the video that it was made of)", "Set fps back"),
+    **{
+        f"{OF_POLICY}{name}": (
+            f"{name} (Head Cache Policy)",
+            f"Set {name} back in Head Cache Policy, or choose the family of that run in Load AR Model",
+        )
+        for name in (*HEAD_TYPES, "compress_from_chunk")
+    },
     f"{OF_POLICY}fills": ("fills (of the preset)", "Choose the preset of that run in Head Cache Policy"),
 }
 _ANEW = "set on_existing_run to new (another folder) or replace (delete the run and begin anew)"

@@ -89,6 +89,24 @@ def test_a_kept_run_of_another_way_is_not_gone_on_with(runs: Path, run, vae) -> 
     assert torch.equal(longer, run("one_forcing", seconds=0.7, **{**begun, "run_name": ""})[0])
 
 
+def test_a_kept_run_is_not_gone_on_with_as_another_family_and_what_to_choose_is_told(runs: Path, pack, run) -> None:
+    policy = pack.run("HeadForcingCachePolicy", preset="uniform")[0]
+    run("memflow", policy=policy, run_name="film")
+    for family, setting in (
+        ("self_forcing", r"trained_frames 12, now trained_frames is 21\."),
+        ("aad_1", r"chunk_frames 3, now chunk_frames is 4\."),
+        ("streamdiffusion_v2", r"chunk_frames 3, now"),
+        ("krea_realtime", r"trained_frames 12, now"),
+    ):
+        with pytest.raises(ValueError, match=f"{setting}.* Choose the family .*of that run in Load AR Model"):
+            run(family, policy=policy, run_name="film")
+    run("self_forcing", policy=policy, run_name="other")
+    for family, setting in (("krea_realtime", "sigmas"), ("infinite_forcing", r"local \(Head Cache Policy\)")):
+        with pytest.raises(ValueError, match=f"{setting} .*hoose the family of that run in Load AR Model"):
+            run(family, policy=policy, run_name="other")
+    run("longlive", policy=policy, run_name="other")  # whose numbers are the same
+
+
 def test_a_kept_run_in_its_own_steps_goes_on_to_the_same_bits(runs: Path, run) -> None:
     for number, family in enumerate(("causal_forcing_1step", "causal_forcing_2step", "longlive2", "longlive2_2step")):
         file, seconds = (LIVE, (0.2, 0.5)) if "longlive2" in family else (FILE, (0.05, 0.3))
