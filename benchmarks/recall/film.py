@@ -15,7 +15,8 @@ from benchmarks.recall.telling import Look
 from benchmarks.shared.host_process import pack_module
 from benchmarks.shared.stage import Size
 from benchmarks.shared.tables import say
-from headforcing_core.geometry import WAN21
+from headforcing_core.families.family import CONCAT
+from headforcing_core.geometry import latent_size, tokens_per_frame
 from headforcing_core.kv_memory.memory import KVMemory
 from headforcing_core.policy.family_presets import for_family
 from headforcing_core.policy.fitting import fit_policy
@@ -68,10 +69,16 @@ class Film:
 def looks_of(model: ModelPatcher, clip: CLIP, film: Film) -> list[Look]:
     """Make a film and give what was seen in it: at every change, how alike the look is to each chunk that might be
     recalled, by the keys of every layer. What is recalled in the film itself goes by the prompts, so that a wrong
-    choice does not spoil what is measured after it."""
+    choice does not spoil what is measured after it. ValueError for a model that is given a picture beside every chunk."""
     host, of_host = pack_module("host.backbone"), pack_module("host.model")
     facts, layers = of_host.facts_of(model), range(len(film.labels))
-    n = facts.chunk_frames
+    n, family = facts.chunk_frames, facts.record
+    if family.image == CONCAT:
+        raise ValueError(
+            f"The model is of family {facts.family}, which is given a picture beside every chunk, and a film of "
+            "several places has no one picture. Measure another checkpoint."
+        )
+    size = latent_size(film.size.width, film.size.height, family.space)
     each = max(3, _STRETCH // n)
     chunks = each * len(film.prompts)
     texts = {prompt: clip.encode_from_tokens_scheduled(clip.tokenize(prompt)) for prompt in dict.fromkeys(film.prompts)}
@@ -80,13 +87,22 @@ def looks_of(model: ModelPatcher, clip: CLIP, film: Film) -> list[Look]:
         for stretch, prompt in enumerate(film.prompts)
         if stretch == 0 or prompt != film.prompts[stretch - 1]
     )
-    policy = for_family(replace(PRESETS["recall"], compress_from_chunk=1), n, facts.record)
+    policy = for_family(replace(PRESETS["recall"], compress_from_chunk=1), n, family)
     fitted = fit_policy(policy, n, facts.trained_frames, n * chunks).recalling(tuple(layers), None)
-    plan = RolloutPlan(fitted, chunks, *film.size.latent, facts.sigmas, segments)
+    plan = RolloutPlan(
+        fitted,
+        chunks,
+        *size,
+        family.steps.sigmas,
+        segments,
+        first=family.steps_of_first(0, continues=False),
+        timesteps=family.steps.timesteps,
+        solver=family.solver,
+    )
     backbone = host.HostBackbone(model, film.seed)
     memory = KVMemory(plan.memory_plan(film.labels), backbone.attention, host.rotate)
-    expected = memory.plan.expected_bytes(of_host.frame_of_head(model, film.size.tokens))
-    noise = PerChunkNoise(film.seed, (1, WAN21.channels, n, *film.size.latent))
+    expected = memory.plan.expected_bytes(of_host.frame_of_head(model, tokens_per_frame(*size)))
+    noise = PerChunkNoise(film.seed, (1, family.space.channels, n, *size))
     scenes = [scene for scene in film.scenes for _ in range(each)]
     with torch.inference_mode(), _recorded(scenes) as looks, backbone.reading(memory, expected):
         for chunk in rollout(backbone, memory, plan, noise):

@@ -9,8 +9,12 @@ import pytest
 import torch
 
 from benchmarks import recall_probe
+from benchmarks.recall import film
 from benchmarks.recall.telling import Look, recommend, tell
+from headforcing_core.families import causal_forcing, longlive2
 from headforcing_core.heads.profile_file import load_profile
+from headforcing_core.rollout.loop import rollout
+from headforcing_core.rollout.plan import RolloutPlan
 from testbed.head_profile import PROFILE_FILE
 from testbed.model_files import MODEL_FILE
 from testbed.prompts import Prompt
@@ -85,6 +89,31 @@ def test_any_checkpoint_gets_a_row_a_layer(pack, tmp_path: Path, monkeypatch: py
         made(pack, tmp_path, monkeypatch, **tiny, save=PROFILE_FILE)
     with pytest.raises(ValueError, match="has the scenes A B B, and returns to none of them"):
         made(pack, tmp_path, monkeypatch, **tiny, prompts=script(tmp_path, "a fox", "a river", "a river"))
+
+
+def test_the_film_is_made_as_the_family_of_the_checkpoint_makes_films(
+    pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = Path(pack.module("nodes.load_ar_model").folder_paths.models_dir)
+    one_step = models / "diffusion_models" / "framewise-1step.safetensors"
+    shutil.copy(models / "diffusion_models" / "self_forcing_dmd.safetensors", one_step)
+    plans: list[RolloutPlan] = []
+    monkeypatch.setattr(film, "rollout", lambda *given: plans.append(given[2]) or rollout(*given))
+    for checkpoint, family, counts in (
+        (one_step, causal_forcing.ONE_STEP, [4] + 26 * [1]),
+        (models / "diffusion_models" / "longlive2_5b_bf16.pt", longlive2.LONGLIVE2, 9 * [4]),
+    ):
+        encoder = models / "text_encoders" / "tiny_umt5.safetensors"
+        given = {"checkpoint": checkpoint, "text_encoder": encoder, "size": "64x32"}
+        told = made(pack, tmp_path, monkeypatch, **given, prompts=script(tmp_path, "a fox", "a river", "a fox"))[1]
+        assert len(told["tables"]["layers"]) == 4 and told["settings"]["looks"] > 0
+        plan = plans.pop()
+        assert (plan.solver, plan.timesteps) == (family.solver, family.steps.timesteps)
+        assert [plan.steps_of(chunk).count for chunk in range(plan.chunks)] == counts
+        assert (plan.latent_height, plan.latent_width) == (32 // family.space.stride, 64 // family.space.stride)
+    world = models / "diffusion_models" / "lingbot_world_v2_causal_fast.safetensors"
+    with pytest.raises(ValueError, match="lingbot_world_v2, which is given a picture beside every chunk"):
+        made(pack, tmp_path, monkeypatch, **{**given, "checkpoint": world})
 
 
 def look(same: str, *rows: list[float]) -> Look:
