@@ -8,10 +8,12 @@ folder of this pack with ComfyUI's Python. It needs as much main memory as the m
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -41,33 +43,48 @@ def parts_of(part: Path) -> list[Path]:
 
 
 def join(parts: Iterable[Path], target: Path) -> int:
-    """Write the tensors of all parts into one safetensors file, whole or not at all; how many there are. ValueError for
-    a target that is there, and for a tensor that two parts have."""
+    """Write the tensors of all parts into one safetensors file, whole or not at all; how many there are. What stands at
+    the head of the parts is kept. ValueError for a target that is there, for a part that cannot be read, for a tensor
+    that two parts have, and for heads that say different things."""
     if target.exists():
         raise ValueError(f"{target} is there already. Give another name, or delete it first.")
     tensors: dict[str, Tensor] = {}
+    header: dict[str, str] = {}
     for path in parts:
-        held = _tensors(path)
+        held, head = _read(path)
         twice = sorted(held.keys() & tensors.keys())
         if twice:
             raise ValueError(f"{path.name} holds {twice[0]}, as a part before it does. Download the parts anew.")
+        other = next((key for key in head if header.get(key, head[key]) != head[key]), None)
+        if other:
+            raise ValueError(
+                f"{path.name} says at its head of {other} what a part before it does not say. One file has one head. "
+                "Download the model as one file, or the parts anew."
+            )
         tensors |= held
+        header |= head
     temporary = temporary_of(target)
     try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, header)
         temporary.rename(target)
     finally:
         temporary.unlink(missing_ok=True)
     return len(tensors)
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    held = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+def _read(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
+    """The tensors of a part, and what stands at its head."""
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                head = file.metadata() or {}
+            return load_file(path), head
+        held = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{path.name} cannot be read as tensors alone. Download it again.") from error
     if not isinstance(held, dict) or not all(isinstance(value, Tensor) for value in held.values()):
         raise ValueError(f"{path.name} holds more than named tensors. Join the safetensors files of the same model.")
-    return held
+    return held, {}
 
 
 def main() -> None:
@@ -77,7 +94,7 @@ def main() -> None:
     target = Path(sys.argv[2])
     try:
         count = join(parts_of(Path(sys.argv[1])), target)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, SafetensorError) as error:  # the last of a full disk
         raise SystemExit(str(error)) from error
     print(f"{target}: {count} tensors")  # noqa: T201
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from headforcing_core.checkpoint.join_parts import join, parts_of
@@ -62,3 +63,24 @@ def test_what_cannot_be_joined_is_refused_and_leaves_nothing(folder: Path) -> No
     with pytest.raises(ValueError, match="is there already"):
         join([], folder / "whole.safetensors")
     assert sorted(path.name for path in folder.iterdir()) == sorted([NAMES[0], NAMES[2], "whole.safetensors"])
+
+
+def test_what_stands_at_the_head_of_the_parts_is_kept(folder: Path) -> None:
+    heads = ({"format": "pt", "_quantization_metadata": "{}"}, {"format": "pt"}, {"config": "{}"})
+    for number, head in enumerate(heads):
+        save_file({f"{number}.weight": torch.ones(1)}, folder / NAMES[number], head)
+    join(parts_of(folder / NAMES[0]), folder / "whole.safetensors")
+    with safe_open(folder / "whole.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt", "_quantization_metadata": "{}", "config": "{}"}
+    save_file({"2.weight": torch.ones(1)}, folder / NAMES[2], {"_quantization_metadata": "{1}"})
+    with pytest.raises(ValueError, match=f"{NAMES[2]} says at its head of _quantization_metadata what a part before"):
+        join(parts_of(folder / NAMES[0]), folder / "other.safetensors")
+
+
+@pytest.mark.parametrize("content", [b"", b"not tensors", b"PK\x03\x04 cut short", b"\x80\x02cos\nsystem\n."])
+@pytest.mark.parametrize("ending", ["safetensors", "pt"])
+def test_a_part_that_is_damaged_is_refused_by_its_name(tmp_path: Path, ending: str, content: bytes) -> None:
+    (tmp_path / f"x-00001-of-00001.{ending}").write_bytes(content)
+    with pytest.raises(ValueError, match=f"x-00001-of-00001.{ending} cannot be read as tensors alone"):
+        join(parts_of(tmp_path / f"x-00001-of-00001.{ending}"), tmp_path / "whole.safetensors")
+    assert len(list(tmp_path.iterdir())) == 1
