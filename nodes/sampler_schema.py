@@ -43,7 +43,7 @@ def sampler_schema() -> io.Schema:
                 optional=True,
                 tooltip="Length of the video. Time grows with it, memory does not. Typical: 20",
             ),
-            width_input("Width in pixels. The models are trained at 832 x 480. Typical: 832"),
+            width_input("Width in pixels. Most models are trained at 832 x 480. Typical: 832"),
             height_input("Height in pixels. Typical: 480"),
             seed_input("Another seed, another take. Typical: any", changes_by_itself=True),
             HeadProfileSocket.Input(
@@ -58,7 +58,10 @@ def sampler_schema() -> io.Schema:
                 tooltip="How much of the past each kind of head keeps, from Head Cache Policy. Unconnected: paper",
             ),
             io.Vae.Input(
-                "vae", optional=True, tooltip="The Wan 2.1 VAE; needed for the video output and for start_image."
+                "vae",
+                optional=True,
+                tooltip="The VAE of the model, wan_2.1_vae for most, wan2.2_vae for LongLive 2; needed for the video "
+                "output and for start_image.",
             ),
             io.Image.Input(
                 "start_image",
@@ -75,7 +78,7 @@ def sampler_schema() -> io.Schema:
                 "sigmas",
                 optional=True,
                 tooltip="Noise levels of every chunk, from 1 down to 0; more steps take longer. Unconnected: the "
-                "4 steps that the model was trained with.",
+                "steps that the model was trained with.",
             ),
             io.Conditioning.Input(
                 "positive", optional=True, tooltip="One prompt for the whole video, instead of a schedule."
