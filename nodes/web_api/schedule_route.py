@@ -7,8 +7,9 @@ as it does of the node's own text box; `seconds` (null: no end is known), `fps` 
 Answered: {"scenes": [{"line", "asked_second", "start_second", "chunk", "transition", "soft_chunks", "prompt"}],
 "chunk_frames", "fps", "end_second", "notes": [text], "habits": [text]}, where habits are what of the text does nothing;
 or {"drawn": choice} when a choice that is still to be drawn decides about times; or {"error": {"line", "message"}} for
-a text that cannot be played, where line 0 is the whole text, or the loader's widgets. `transition` is null for the first scene, `soft_chunks`
-where the text gives none, `end_second` without `seconds`. A scene that begins at `end_second` or later is not shown.
+a text that cannot be played, where line 0 is the whole text, or the loader's widgets. `transition` is null for the
+first scene, `soft_chunks` where the text gives none, `end_second` without `seconds`. A scene that begins at
+`end_second` or later is not shown.
 """
 
 from __future__ import annotations
