@@ -61,7 +61,7 @@ def sampler_schema() -> io.Schema:
                 "vae",
                 optional=True,
                 tooltip="The VAE of the model, wan_2.1_vae for most, wan2.2_vae for LongLive 2; needed for the video "
-                "output and for start_image.",
+                "output, start_image and video.",
             ),
             io.Image.Input(
                 "start_image",
