@@ -69,14 +69,16 @@ class Film:
 def looks_of(model: ModelPatcher, clip: CLIP, film: Film) -> list[Look]:
     """Make a film and give what was seen in it: at every change, how alike the look is to each chunk that might be
     recalled, by the keys of every layer. What is recalled in the film itself goes by the prompts, so that a wrong
-    choice does not spoil what is measured after it. ValueError for a model that is given a picture beside every chunk."""
+    choice does not spoil what is measured after it. ValueError for a model that is given a
+    picture beside every chunk, or makes videos of others alone."""
     host, of_host = pack_module("host.backbone"), pack_module("host.model")
     facts, layers = of_host.facts_of(model), range(len(film.labels))
     n, family = facts.chunk_frames, facts.record
-    if family.image == CONCAT:
+    if family.image == CONCAT or family.needs_video:
+        given = "a video to make another one of" if family.needs_video else "a picture beside every chunk"
         raise ValueError(
-            f"The model is of family {facts.family}, which is given a picture beside every chunk, and a film of "
-            "several places has no one picture. Measure another checkpoint."
+            f"The model is of family {facts.family}, which is given {given}. A film of several places is made of "
+            "prompts alone here. Measure another checkpoint."
         )
     size = latent_size(film.size.width, film.size.height, family.space)
     each = max(3, _STRETCH // n)

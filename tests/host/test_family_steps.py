@@ -95,7 +95,7 @@ def test_a_kept_run_is_not_gone_on_with_as_another_family_and_what_to_choose_is_
     for family, setting in (
         ("self_forcing", r"trained_frames 12, now trained_frames is 21\."),
         ("aad_1", r"chunk_frames 3, now chunk_frames is 4\."),
-        ("streamdiffusion_v2", r"chunk_frames 3, now"),
+        ("causal_forcing_framewise", r"chunk_frames 3, now"),
         ("krea_realtime", r"trained_frames 12, now"),
     ):
         with pytest.raises(ValueError, match=f"{setting}.* Choose the family .*of that run in Load AR Model"):

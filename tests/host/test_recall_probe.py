@@ -114,6 +114,9 @@ def test_the_film_is_made_as_the_family_of_the_checkpoint_makes_films(
     world = models / "diffusion_models" / "lingbot_world_v2_causal_fast.safetensors"
     with pytest.raises(ValueError, match="lingbot_world_v2, which is given a picture beside every chunk"):
         made(pack, tmp_path, monkeypatch, **{**given, "checkpoint": world})
+    of_videos = one_step.rename(one_step.with_name("streamdiffusion_v2.safetensors"))
+    with pytest.raises(ValueError, match="streamdiffusion_v2, which is given a video to make another one of"):
+        made(pack, tmp_path, monkeypatch, **{**given, "checkpoint": of_videos})
 
 
 def look(same: str, *rows: list[float]) -> Look:
