@@ -31,6 +31,14 @@ _MASK_CHANNELS = 4  # of those that a model of 36 channels is given
 _COLOURS = (3, 4)  # the fourth, how far a picture covers what is behind it, is never read
 
 
+def no_start_image() -> ValueError:
+    """The error where a model that is given a picture beside every chunk would be run without one."""
+    return ValueError(
+        "start_image is not connected. The model is given a picture beside every chunk, and without one it would be "
+        "given zeros, which it never saw. Connect the picture that the video begins with."
+    )
+
+
 @dataclass(frozen=True)
 class Beginning:
     """What a video goes on from: a start image, which a VAE encodes, another video's LATENT, or nothing."""
@@ -64,10 +72,7 @@ class Beginning:
         """ValueError for what cannot begin a video of this size, before anything is encoded."""
         is_beside = self.family.image == CONCAT
         if self.start_image is None and is_beside:
-            raise ValueError(
-                "start_image is not connected. The model is given a picture beside every chunk, and without one it "
-                "would be given zeros, which it never saw. Connect the picture that the video begins with."
-            )
+            raise no_start_image()
         if self.start_image is not None and self.previous is not None and not is_beside:
             raise ValueError(
                 "Both start_image and previous are connected. A video begins with one of them. Disconnect one."

@@ -9,7 +9,7 @@ import torch
 
 from ...headforcing_core.checkpoint.ar_facts import ARFacts
 from ...headforcing_core.checkpoint.wan_weights import HEAD_DIM
-from ...headforcing_core.families.family import PREFIX, Family, Steps
+from ...headforcing_core.families.family import CONCAT, PREFIX, Family, Steps
 from ...headforcing_core.families.self_forcing import SELF_FORCING
 from ...headforcing_core.files.byte_words import bytes_in_words
 from ...headforcing_core.files.disk_room import check_disk, free_on_disk
@@ -25,6 +25,7 @@ from ...headforcing_core.rollout.plan import RolloutPlan, Segment
 from ...headforcing_core.rollout.recall_bound import recall_bound
 from ..host.device_memory import free_bytes, total_bytes
 from ..keeping.output_folder import runs_folder
+from ..request.beginning import no_start_image
 from ..request.run_cost import RunCost, chunk_bytes, run_cost
 
 BEGINNINGS = ("none", "start_image", "previous")
@@ -60,6 +61,8 @@ def cost_parts(wanted: SamplerWidgets, facts: ARFacts | None, policy: CachePolic
     lasts = _is_known(wanted.seconds, wanted.fps, facts)
     is_sized = _is_known(wanted.width, wanted.height)
     video = _video(wanted, facts)
+    if facts is not None and facts.record.image == CONCAT and wanted.beginning == "none":
+        raise no_start_image()
     if wanted.run_name:
         check_plain_name("run_name", wanted.run_name)
     if lasts:

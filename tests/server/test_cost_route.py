@@ -217,6 +217,12 @@ def test_more_than_the_device_holds_is_a_warning_with_a_way_out(comfyui: Server)
     assert answer["sentence"].startswith("Keys and values alone take more than the ")
 
 
+@pytest.mark.parametrize("beginning", ["start_image", "previous"])
+def test_a_model_that_needs_a_picture_is_reckoned_where_one_may_be_there(comfyui: Server, beginning: str) -> None:
+    answer = ask(comfyui, model={**MODEL, "family": "lingbot_world"}, beginning=beginning)
+    assert answer["level"] != "error" and "memory for keys and values up to" in answer["line"]
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -230,6 +236,8 @@ def test_more_than_the_device_holds_is_a_warning_with_a_way_out(comfyui: Server)
         ({"policy": {**POLICY, "preset": "full"}}, "The policy full keeps all 81 frames"),
         ({"policy": {**POLICY, "preset": "full", "local_sink": 3}}, "The preset full keeps every frame"),
         ({"model": {**MODEL, "chunk_frames": 30}}, "chunk_frames is 30."),
+        ({"model": {**MODEL, "family": "lingbot_world"}}, "start_image is not connected. The model is given a picture"),
+        ({"model": {**MODEL, "model_name": "lingbot_fast_v2.safetensors"}}, "start_image is not connected."),
         ({"run_name": "long", "seconds": 36000, "width": 4096, "height": 4096}, "The 48001 chunks still to be made"),
     ],
 )
