@@ -90,9 +90,10 @@ def run_cost(
     for name, preset in PRESETS.items():
         if not preset.needs_profile:
             continue  # those that tell no heads apart are there for comparison
-        asked = for_family(replace(preset, trained_frames=fitted.trained_frames), video.chunk_frames, family)
+        asked = for_family(replace(preset, trained_frames=fitted.trained_range), video.chunk_frames, family)
         try:
-            other = fit_policy(asked, video.chunk_frames, fitted.trained_frames, video.frames, fitted.shots)
+            trained, n = fitted.trained_range, video.chunk_frames
+            other = fit_policy(asked, n, trained, video.frames, fitted.shots, fitted.ahead)
         except ValueError:
             continue  # it does not fit this model
         planned = plan_memory(other, labels, video.chunks, video.prefix_frames)

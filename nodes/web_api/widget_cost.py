@@ -114,7 +114,14 @@ def _length(video: VideoShape, wanted: SamplerWidgets) -> str:
 
 def _fitted(policy: CachePolicy, facts: ARFacts, video: VideoShape) -> FittedPolicy:
     asked = for_family(policy, facts.chunk_frames, facts.record)
-    return fit_policy(asked, facts.chunk_frames, facts.trained_frames, video.frames, facts.record.shots)
+    return fit_policy(
+        asked,
+        facts.chunk_frames,
+        facts.trained_frames,
+        video.frames,
+        facts.record.shots,
+        facts.record.ahead(facts.chunk_frames),
+    )
 
 
 def _recall(policy: CachePolicy, facts: ARFacts, video: VideoShape, wanted: SamplerWidgets) -> str:
