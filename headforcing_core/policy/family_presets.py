@@ -56,6 +56,9 @@ def for_family(policy: CachePolicy, chunk_frames: int, family: Family) -> CacheP
     shared = max(trained - family.ahead(chunk_frames), chunk_frames + 1)
     room = _Room(shared, chunk_frames, family.window, policy.episode_frames(chunk_frames))
     local, anchor, memory = sizes(room)  # for a range that holds no history too, which fitting refuses
+    if family.ahead(chunk_frames) and policy.memory.episodes and not memory.episodes:
+        old = room.whole(memory.sink)  # an old chunk that is chosen stands where the first one would
+        memory = replace(memory, sink=memory.sink - old, episodes=old)
     starts_early = policy.name in _START_EARLY and trained > SELF_FORCING.trained_frames
     start = 1 if starts_early and "compress_from_chunk" not in policy.by_hand else policy.compress_from_chunk
     asked = {f"{head}_{tier}": size for head in HEAD_TYPES for tier, size in asdict(policy.tiers(head)).items()}
