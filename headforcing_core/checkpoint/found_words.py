@@ -37,10 +37,9 @@ def facts_in_words(facts: ARFacts) -> tuple[str, ...]:
         told.append(f"{which} takes {_steps(family.first_steps)}.")
     told.append(
         f"{family.fps:g} pictures a second, width and height in multiples of {family.space.pixel_step}, VAE "
-        f"{family.space.vae_file}. {_IMAGES[family.image].format(channels=family.image_channels)}"
+        f"{family.space.vae_file}. {_IMAGES[family.image].format(channels=family.image_channels)} "
+        f"{family.terms}".rstrip()
     )
-    if family.terms:
-        told.append(family.terms)
     return tuple(told)
 
 

@@ -107,6 +107,7 @@ def run_spec(request: RunRequest) -> RunSpec:
         },
         older_prefix_hashes=beginning[1:],
         written=lambda segments: kept_schedule(segments, video.start_second),
+        window_frames=request.fitted.ahead,
     )
 
 

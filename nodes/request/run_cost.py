@@ -111,9 +111,9 @@ def _best_first(fitted: FittedPolicy, sizes: Mapping[str, int]) -> Callable[[str
     )
 
 
-def chunk_bytes(video: VideoShape) -> int:
-    """Bytes of the file of one chunk, at most."""
-    return most_bytes(video.chunk_shape)
+def chunk_bytes(video: VideoShape, ahead: int = 0) -> int:
+    """Bytes of the file of one chunk, at most, behind which stand so many noisy frames."""
+    return most_bytes(video.chunk_shape, ahead)
 
 
 def recall_in_words(bound: RecallBound) -> str:

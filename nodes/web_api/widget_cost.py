@@ -76,7 +76,8 @@ def cost_parts(wanted: SamplerWidgets, facts: ARFacts | None, policy: CachePolic
         if told:
             yield told, ""
     if lasts and is_sized and wanted.run_name and wanted.on_existing_run:
-        folder, each, most = runs_folder(), chunk_bytes(video), "up to " if wanted.has_video else ""
+        ahead = 0 if facts is None else facts.record.ahead(facts.chunk_frames)
+        folder, each, most = runs_folder(), chunk_bytes(video, ahead), "up to " if wanted.has_video else ""
         is_begun = wanted.on_existing_run != "new" and (folder / wanted.run_name).exists()
         if not is_begun and not wanted.has_video:
             check_disk(folder, video.chunks, each)
