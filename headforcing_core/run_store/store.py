@@ -173,8 +173,9 @@ class RunStore:
         choice: Choice | None = None,
         window: Tensor | None = None,
     ) -> None:
-        """Keep the next chunk, and the window behind it. RuntimeError for one that is not finite, or when it cannot be written, for example on a
-        full disk; the chunks before it stay. ValueError for another shape, or beyond the last chunk."""
+        """Keep the next chunk, and the window behind it. RuntimeError for one that is not finite, or when it cannot be
+        written, for example on a full disk; the chunks before it stay. ValueError for another shape, or beyond the last
+        chunk."""
         chunk = self.finished
         latent = latent.detach().to("cpu", torch.float32)
         check_chunk(self.name, chunk, self._spec, latent, window)
