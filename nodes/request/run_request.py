@@ -116,12 +116,12 @@ class RunRequest:
         """How chunks are denoised, of which video if of one; the first one too, where it has steps of its own."""
         first = self.rollout.first or Steps(())
         return {
+            "solver": self.rollout.solver,  # first, since it tells best that a family is another one
             **(NO_SOURCE if self.source is None else self.source.settings()),
             "sigmas": list(self.rollout.sigmas),
             "timesteps": list(self.rollout.timesteps),
             "first_sigmas": list(first.sigmas),
             "first_timesteps": list(first.timesteps),
-            "solver": self.rollout.solver,
         }
 
     def settings(self) -> dict[str, Setting]:

@@ -155,7 +155,12 @@ def test_what_cannot_roll_is_refused_in_words(run) -> None:
         run(1, noise="native")
 
 
-def test_the_loader_says_how_it_is_made_and_what_its_authors_allow(pack) -> None:
-    report = pack.run("HeadForcingLoadARModel", model_name=FILE, family=FAMILY)[1]
-    assert "5 steps (1, 0.952381, 0.882353, 0.769231, 0.555556, 0), a chunk at every step at once" in report
-    assert "Its authors allow academic use only." in report
+def test_a_run_that_an_earlier_version_began_otherwise_goes_on_under_its_family(runs: Path, load, run) -> None:
+    usual = load(FILE, family="self_forcing")
+    run(1, model=usual, run_name="film")
+    with pytest.raises(
+        ValueError, match=r"solver \(of the family\) 'renoise', now .* 'rolling'.*the family of that run"
+    ):
+        run(3, run_name="film")
+    longer, _ = run(3, model=usual, run_name="film")
+    assert torch.equal(longer, run(3, model=usual)[0])
