@@ -40,8 +40,8 @@ def _of_window(facts: ARFacts, sigmas: tuple[float, ...] | None) -> list[str]:
         )
     return [
         f"Steps: {own} (family {facts.family}).",
-        f"{count} chunks are made at once, one at each step, and a pass finishes the oldest: a new prompt or seed comes "
-        f"in over {count} chunks, but for a cut, which begins them anew.",
+        f"{count} chunks are made at once, one at each step, and a pass finishes the oldest: a new prompt or seed "
+        f"comes in over {count} chunks, but for a cut, which begins them anew.",
     ]
 
 

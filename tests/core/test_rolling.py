@@ -66,7 +66,7 @@ def test_single_frames_and_other_levels_roll_as_well() -> None:
     way = Way((1.0, 0.7, 0.4, 0.0), solver=ROLLING)
     policy = replace(PRESETS["low_vram"], trained_frames=21)
     rules = replace(rules_of(policy), trained_frames=19)
-    compare(Case(rules, policy, 1, 25, changes=((20, "cut", 1),), way=way, ahead=2, latent=LATENT))
+    compare(Case(rules, policy, 1, 14, changes=((11, "cut", 1),), way=way, ahead=2, latent=LATENT))
 
 
 # What a run is made of
@@ -121,12 +121,12 @@ def test_a_chunk_takes_two_passes_and_a_window_that_fills_four_more() -> None:
     assert steps == [*filling, (1, 0), (2, 0), (3, 0), (4, 0), *((5, step) for step in range(5)), (6, 0), (7, 0)]
 
 
-@pytest.mark.parametrize("policy", [met("paper"), met("recall")], ids=["paper", "recall"])
+@pytest.mark.parametrize("policy", [met("paper"), met("recall"), met("tiny")], ids=["paper", "recall", "tiny"])
 def test_a_run_goes_on_from_every_chunk_to_the_same_bits(policy: CachePolicy) -> None:
     whole = made(policy=policy)
     assert policy.memory == Tiers(0, 3, 3)
     assert not policy.recalls or any(chunk.choice and chunk.choice.frames for chunk in whole)
-    for done in range(1, 9):
+    for done in range(1, 9) if policy.kv_precision == "model" else (4, 7):
         assert same(whole, made(finished=first(whole, done), policy=policy)), done
 
 

@@ -151,6 +151,8 @@ def test_what_cannot_roll_is_refused_in_words(run) -> None:
         ValueError, match=r"makes 5 chunks at once, one at each of the levels 1, 0\.952381, .*unconnected"
     ):
         run(1, sigmas=torch.tensor([1.0, 0.5, 0.0]))
+    with pytest.raises(ValueError, match="video is connected, but the model makes 5 chunks at once"):
+        run(1, video=torch.zeros(9, 32, 48, 3))
     with pytest.raises(ValueError, match="does not know the steps of family rolling_forcing"):
         run(1, noise="native")
 
