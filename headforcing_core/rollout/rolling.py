@@ -70,7 +70,7 @@ class Roll:
             step = chunks - 1 - place
             done = not self.levels[step + 1]
             fresh.append(own if done else self.noise.fresh(self.chunk + place, step, own))
-        return torch.cat([(1.0 - levels) * clean + levels * torch.cat(fresh, dim=2)], dim=2)
+        return (1.0 - levels) * clean + levels * torch.cat(fresh, dim=2)
 
     def _levels(self, model: Model, window: Tensor, further: int) -> Tensor:
         """Level of each frame, so many steps further: the newest chunk is at the first, each older one a step on."""
