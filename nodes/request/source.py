@@ -101,8 +101,8 @@ def settle_source(
     if family.solver == ROLLING:
         raise ValueError(
             f"video is connected, but the model makes {family.steps.count} chunks at once, each out of noise of its "
-            "own level, and was never taught to begin with a picture in it. Load another checkpoint, such as Self-Forcing, "
-            "or connect a latent to previous to go on from it."
+            "own level, and was never taught to begin with a picture in it. Load another checkpoint, such as "
+            "Self-Forcing, or connect a latent to previous to go on from it."
         )
     if not 0 < strength <= 1:
         raise ValueError(
