@@ -57,7 +57,7 @@ def gigabytes(preset: str, family: Family, width: int, height: int) -> tuple[flo
     labels = label_heads(LabelRule("random"), family.size.layers, family.size.heads, None)
     n = family.chunk_frames
     policy = for_family(PRESETS[preset], n, family)
-    fitted = fit_policy(policy, n, family.trained_frames, n * CHUNKS, family.shots)
+    fitted = fit_policy(policy, n, family.trained_frames, n * CHUNKS, family.shots, family.ahead(n))
     frame = FrameOfHead(tokens_per_frame(*latent_size(width, height, family.space)), HEAD_DIM, NUMBER_BYTES)
     plan = plan_memory(fitted, labels, CHUNKS)
     later = replace(plan, warm_up_frames=0)
@@ -75,6 +75,8 @@ def _what_decides(family: Family) -> Family:
         usual,
         chunk_frames=family.chunk_frames,
         trained_frames=family.trained_frames,
+        solver=family.solver if family.ahead(1) else usual.solver,
+        steps=family.steps if family.ahead(1) else usual.steps,
         window=family.window,
         space=family.space,
         size=family.size,

@@ -86,10 +86,12 @@ def facts_for(
             f"{', '.join(fitting_families(channels))}."
         )
     chunk = chunk_frames or record.chunk_frames
-    if not 1 <= chunk < record.trained_frames:
+    if not 1 <= chunk <= record.most_chunk_frames:
+        ahead = record.ahead(chunk)
+        beside = f", the {ahead} frames of noise behind it" if ahead else ""
         raise ValueError(
-            f"chunk_frames is {chunk}. A chunk and its history share the {record.trained_frames} frames that the "
-            f"model was trained on. Use 1 to {record.trained_frames - 1}; {family} uses {record.chunk_frames}."
+            f"chunk_frames is {chunk}. A chunk{beside} and its history share the {record.trained_frames} frames that "
+            f"the model was trained on. Use 1 to {record.most_chunk_frames}; {family} uses {record.chunk_frames}."
         )
     return ARFacts(family, chunk, fingerprint, ar_trained=True, family_guessed=guessed), told
 

@@ -1,6 +1,6 @@
 """What Load AR Model found in a file, in the words of its report, and what of it changes the video."""
 
-from ..families.family import CLAMP, CONCAT, FIRST_FRAME, PREFIX, RENOISE, UNIPC2, Steps
+from ..families.family import CLAMP, CONCAT, FIRST_FRAME, PREFIX, RENOISE, ROLLING, UNIPC2, Steps
 from ..families.table import usual_family
 from .ar_facts import ARFacts
 from .wan_weights import Weights
@@ -8,6 +8,7 @@ from .wan_weights import Weights
 _SOLVERS = {
     RENOISE: "fresh noise between steps",
     UNIPC2: "UniPC of second order, without fresh noise",
+    ROLLING: "a chunk at every step at once, one behind the other",
 }
 _IMAGES = {
     PREFIX: "A start image is the first frame, before the first chunk.",
@@ -36,7 +37,8 @@ def facts_in_words(facts: ARFacts) -> tuple[str, ...]:
         told.append(f"{which} takes {_steps(family.first_steps)}.")
     told.append(
         f"{family.fps:g} pictures a second, width and height in multiples of {family.space.pixel_step}, VAE "
-        f"{family.space.vae_file}. {_IMAGES[family.image].format(channels=family.image_channels)}"
+        f"{family.space.vae_file}. {_IMAGES[family.image].format(channels=family.image_channels)} "
+        f"{family.terms}".rstrip()
     )
     return tuple(told)
 

@@ -7,8 +7,9 @@ from ..geometry import WAN21, LatentSpace
 
 MOST_STEPS = 63  # noise of a chunk is numbered up to 64
 
-RENOISE, UNIPC2 = "renoise", "unipc2"
-"""Solvers: noise of the next level on what was predicted; or deterministic, of second order."""
+RENOISE, UNIPC2, ROLLING = "renoise", "unipc2", "rolling"
+"""Solvers: noise of the next level on what was predicted; deterministic, of second order; or as the first, but with a
+chunk at every level at once, one behind the other."""
 PREFIX, CLAMP, CONCAT = "prefix", "clamp", "concat"
 """Where a start image goes: committed before the first chunk; the first frame of that chunk, held in place; or into
 channels of its own beside every chunk."""
@@ -79,7 +80,7 @@ class Family:
     included; `window` what of it the authors' sampler reads. `image_channels` come on top of those of the latent space.
     `ema_first` says which of two sets of weights in a file is the published one. With `needs_video` it makes a video
     only of another one. A chunk that is made of a video begins with more noise than its first step is told, by
-    `start_above`."""
+    `start_above`. `terms` is what its authors allow, in a sentence, where an artist should be told."""
 
     chunk_frames: int
     steps: Steps
@@ -97,11 +98,25 @@ class Family:
     ema_first: bool = True
     needs_video: bool = False
     start_above: float = 0.0
+    terms: str = ""
 
     @property
     def in_channels(self) -> int:
         """Channels that the model is given."""
         return self.space.channels + self.image_channels
+
+    @property
+    def most_chunk_frames(self) -> int:
+        """The longest chunk that leaves a frame of history within the trained range."""
+        return (self.trained_frames - 1) // (1 + self._chunks_ahead)
+
+    def ahead(self, chunk_frames: int) -> int:
+        """Frames of noise that stand behind a chunk of so many and are denoised with it."""
+        return self._chunks_ahead * chunk_frames
+
+    @property
+    def _chunks_ahead(self) -> int:
+        return self.steps.count - 1 if self.solver == ROLLING else 0
 
     def steps_of_first(self, frames_before: int, continues: bool) -> Steps | None:
         """How the first chunk that is made is denoised, after so many frames that are there before it; None: as all

@@ -12,6 +12,7 @@ from .longlive import LONGLIVE
 from .memflow import MEMFLOW
 from .one_forcing import ONE_FORCING
 from .reward_forcing import REWARD_FORCING
+from .rolling_forcing import ROLLING_FORCING
 from .self_forcing import SELF_FORCING
 from .streamdiffusion_v2 import STREAMDIFFUSION_V2
 
@@ -37,9 +38,15 @@ FAMILIES: Mapping[str, Family] = {
     "longlive2_2step": longlive2.TWO_STEP,
     "lingbot_world": lingbot_world.LINGBOT_WORLD,
     "lingbot_world_v2": lingbot_world.V2,
+    "rolling_forcing": ROLLING_FORCING,
+    "causal_forcing_longvideo": causal_forcing.LONGVIDEO,
 }
 # Words that all occur in a file's name and those of its folders, and what they tell; the first such row wins.
 _NAMES: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("rolling_forcing",), "rolling_forcing"),
+    (("rollingforcing",), "rolling_forcing"),
+    (("causal_forcing", "longvideo"), "causal_forcing_longvideo"),
+    (("causalforcing", "longvideo"), "causal_forcing_longvideo"),
     (("self_gradient", "framewise"), "self_gradient_forcing_framewise"),
     (("self_gradient",), "self_gradient_forcing"),
     (("framewise", "2step"), "causal_forcing_2step"),
@@ -70,6 +77,7 @@ _NAMES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("self_forcing",), "self_forcing"),
     (("selfforcing",), "self_forcing"),
     (("causal_fast",), "lingbot_world_v2"),
+    (("longvideo",), "causal_forcing_longvideo"),
 )
 
 

@@ -34,8 +34,8 @@ class MemoryPlan:
     """How much a KVMemory holds, and of which heads.
 
     `labels` gives each layer's head types; `capacity` the history frames of every head type that occurs;
-    `warm_up_frames` the most history that is read before compression; `chunk_frames` the longest chunk; `capture` the
-    layers whose raw keys are wanted. `precision` is that of what is kept: the model's own, or int8.
+    `warm_up_frames` the most history that is read before compression; `chunk_frames` those of the longest pass;
+    `capture` the layers whose raw keys are wanted. `precision` is that of what is kept: the model's own, or int8.
     """
 
     labels: Sequence[Sequence[str]]

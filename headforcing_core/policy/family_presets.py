@@ -16,7 +16,8 @@ _START_EARLY = ("paper", "enhanced", "max")
 
 @dataclass(frozen=True)
 class _Room:
-    """What tiers are shared out of: the trained range, a chunk of it, the family's window, frames of an episode."""
+    """What tiers are shared out of: the trained range but for what stands behind a chunk, a chunk of it, the family's
+    window, frames of an episode."""
 
     trained: int
     chunk: int
@@ -52,8 +53,12 @@ def for_family(policy: CachePolicy, chunk_frames: int, family: Family) -> CacheP
     sizes = _SIZES.get(policy.name)
     if (family.trained_frames, family.window) == usual or sizes is None:
         return policy
-    room = _Room(max(trained, chunk_frames + 1), chunk_frames, family.window, policy.episode_frames(chunk_frames))
+    shared = max(trained - family.ahead(chunk_frames), chunk_frames + 1)
+    room = _Room(shared, chunk_frames, family.window, policy.episode_frames(chunk_frames))
     local, anchor, memory = sizes(room)  # for a range that holds no history too, which fitting refuses
+    if family.ahead(chunk_frames) and policy.memory.episodes and not memory.episodes:
+        old = room.whole(memory.sink)  # an old chunk that is chosen stands where the first one would
+        memory = replace(memory, sink=memory.sink - old, episodes=old)
     starts_early = policy.name in _START_EARLY and trained > SELF_FORCING.trained_frames
     start = 1 if starts_early and "compress_from_chunk" not in policy.by_hand else policy.compress_from_chunk
     asked = {f"{head}_{tier}": size for head in HEAD_TYPES for tier, size in asdict(policy.tiers(head)).items()}

@@ -18,7 +18,8 @@ class FittedPolicy:
     """A policy that has met a model: every size resolved, in frames, and all that a rollout goes by. Made by
     `fit_policy`, which checks it. `asked` is what it was made from, for the report and run.json alone. `recall_layers`
     are those whose keys tell what is recalled; None are the usual ones. `shots` is how the model was taught a new one;
-    None: not at all."""
+    None: not at all. `trained_frames` are those that a chunk and its history share; `ahead` more are the noise that
+    stands behind the chunk."""
 
     asked: CachePolicy
     local: Tiers
@@ -38,6 +39,12 @@ class FittedPolicy:
     kv_precision: str
     fills: bool
     shots: Shots | None = None
+    ahead: int = 0
+
+    @property
+    def trained_range(self) -> int:
+        """All frames that a query sees in training."""
+        return self.trained_frames + self.ahead
 
     def tiers(self, head_type: str) -> Tiers:
         """Sizes of one head type."""
@@ -94,24 +101,30 @@ class FittedPolicy:
 
 
 def fit_policy(
-    policy: CachePolicy, chunk_frames: int, trained_frames: int, total_frames: int, shots: Shots | None = None
+    policy: CachePolicy,
+    chunk_frames: int,
+    trained_frames: int,
+    total_frames: int,
+    shots: Shots | None = None,
+    ahead: int = 0,
 ) -> FittedPolicy:
     """Resolve a policy for a model and a length in frames. Room for episodes that no whole one would fill is left out.
-    `shots` are those of the model's family.
+    `shots` are those of the model's family; `ahead` are the frames of noise that it has behind a chunk.
 
     ValueError, naming the tier to shrink, when a head type would read beyond the trained range.
     """
-    trained = policy.trained_frames or trained_frames
+    trained = (policy.trained_frames or trained_frames) - ahead
+    told = f"{trained + ahead}" + (f", of which {ahead} stand behind the chunk" if ahead else "")
     if policy.keep_everything:
         if total_frames > trained and policy.rope != "absolute":
             raise ValueError(
-                f"The policy full keeps all {total_frames} frames, but the model was trained on {trained}. Beyond that "
+                f"The policy full keeps all {total_frames} frames, but the model was trained on {told}. Beyond that "
                 f"only rope = absolute can place them (as a control; the picture will fall apart). Choose another "
                 f"preset, set rope to absolute, or make the video shorter."
             )
         everything = {head_type: Tiers(0, 0, total_frames) for head_type in HEAD_TYPES}
         never = total_frames // chunk_frames + 1
-        return replace(_fitted(policy, everything, chunk_frames, trained, never), shots=shots)
+        return replace(_fitted(policy, everything, chunk_frames, trained, never), shots=shots, ahead=ahead)
     unit = policy.episode_frames(chunk_frames)
     if 0 < policy.memory.episodes < unit:
         frame = "" if policy.recalls else ", or set episode to frame"
@@ -125,7 +138,7 @@ def fit_policy(
             raise ValueError(
                 f"{head_type} heads keep {tiers.frames} frames (sink {tiers.sink}, episodes {tiers.episodes}, recent "
                 f"{tiers.recent}) and read them with a chunk of {chunk_frames}: {tiers.frames + chunk_frames} frames, "
-                f"but the model was trained on {trained}. {_shrink(head_type, tiers, trained - chunk_frames, unit)}."
+                f"but the model was trained on {told}. {_shrink(head_type, tiers, trained - chunk_frames, unit)}."
             )
     latest = first_compressed_chunk(chunk_frames, trained)
     start = latest if policy.compress_from_chunk == AS_LATE_AS_POSSIBLE else policy.compress_from_chunk
@@ -134,7 +147,7 @@ def fit_policy(
             f"compress_from_chunk is {start}, but chunk {latest} of {chunk_frames} frames already reads past the "
             f"{trained} frames that the model was trained on. Use {latest} or less, or -1 for as late as possible."
         )
-    return replace(_fitted(policy, whole, chunk_frames, trained, start), shots=shots)
+    return replace(_fitted(policy, whole, chunk_frames, trained, start), shots=shots, ahead=ahead)
 
 
 def _fitted(

@@ -9,6 +9,7 @@ from typing import Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from ..families.family import ROLLING
 from ..geometry import PATCH, prefix_chunks
 from ..kv_memory.memory import KVMemory
 from ..kv_memory.memory_plan import MemoryPlan
@@ -17,10 +18,11 @@ from .episodes import Decision
 from .history import History
 from .layout import PREFIX, Layout
 from .noise import Noise
-from .passes import Commit, Denoise, Model, OnRecall, OnStep, Pass, Recall, not_finite
+from .passes import Commit, Denoise, Model, OnRecall, OnStep, Pass, Recall, finite
 from .plan import RolloutPlan, Segment, Text, check_transitions
 from .recall import Choice
 from .recaller import Recaller
+from .rolling import Window, check_rolling
 from .told import Predict
 from .transitions import NO_CHANGE, TRANSITIONS, Transition, recached_chunks
 
@@ -61,7 +63,7 @@ class Chunk:
 
     `seen` gives, per head type, (frame, position, tier) of the history in time order. `prefix_decisions`, of the first
     chunk alone, were made while the prefix was committed. `choice` says what is recalled from here on, if that was
-    chosen here.
+    chosen here. `window` are the noisy chunks that stand behind it, float32 on the CPU, where the solver leaves any.
     """
 
     index: int
@@ -74,6 +76,7 @@ class Chunk:
     seconds: float
     prefix_decisions: tuple[Decision, ...] = ()
     choice: Choice | None = None
+    window: Tensor | None = None
 
 
 def rollout(
@@ -88,10 +91,11 @@ def rollout(
 
     `memory` is one made by the plan's `memory_plan`, which the backbone's model reads; its buffers are dropped when the
     generator ends, for whatever reason. ValueError, before the first pass, for a memory that was planned for something
-    else, a cut with absolute positions, or a shot that the model was not taught; RuntimeError for a chunk with NaN or
-    infinity, which then is neither yielded nor remembered.
+    else, a cut with absolute positions, a shot that the model was not taught, or what cannot roll; RuntimeError for a
+    chunk with NaN or infinity, which then is neither yielded nor remembered.
     """
     check_transitions(plan.segments, plan.policy)
+    check_rolling(plan)
     _check_memory(memory.plan, plan.memory_plan(memory.plan.labels))
     run = _Rollout(backbone, memory, plan, noise, listeners, live)
     try:
@@ -132,6 +136,7 @@ class _Rollout(Generic[Text]):
         self._latents: deque[Tensor] = deque(maxlen=again)  # clean, of the last chunks
         self._made: list[Tensor] = []  # of all chunks, where nobody else can be asked for them
         self._grid = (plan.latent_height // PATCH, plan.latent_width // PATCH)
+        self._window = Window(noise)
         self._recaller = Recaller(self._history, plan, self._grid, self._made)
 
     def commit_prefix(self) -> None:
@@ -178,6 +183,7 @@ class _Rollout(Generic[Text]):
             0.0 if is_finished else perf_counter() - started,
             self._prefix_decisions if index == 0 else (),
             self._recaller.choice,
+            self._window.behind,
         )
         if self._policy.recalls and self._plan.read is None:
             self._made.append(made.latent)
@@ -205,23 +211,16 @@ class _Rollout(Generic[Text]):
 
     def _make(self, index: int, layout: Layout, recall: Recall | None, is_last: bool) -> Tensor:
         plan, noise = self._plan, self._noise.initial(index)
-        steps = plan.steps_of(index)
+        steps, context = plan.steps_of(index), None if is_last else self._policy.commit_context
+        if plan.solver == ROLLING:
+            roll = self._window.roll(plan, index, layout, context, recall)
+            made = self._run(roll, roll.like(noise), steps.sigmas)
+            return self._window.take(finite(made, index), layout)
+        start, image = plan.start_of(index, noise), plan.image if index == 0 else None
         work = Denoise(
-            index,
-            layout,
-            self._noise,
-            steps.sigmas,
-            None if is_last else self._policy.commit_context,
-            recall,
-            steps.timesteps,
-            plan.solver,
-            plan.start_of(index, noise),
-            plan.image if index == 0 else None,
+            index, layout, self._noise, steps.sigmas, context, recall, steps.timesteps, plan.solver, start, image
         )
-        latent = self._run(work, noise, steps.sigmas)
-        if not bool(torch.isfinite(latent).all()):
-            raise not_finite(index)
-        return latent
+        return finite(self._run(work, noise, steps.sigmas), index)
 
     def _commit(self, latent: Tensor, layout: Layout) -> Tensor:
         return self._run(Commit(latent, layout, self._policy.commit_context), latent)

@@ -19,7 +19,7 @@ def plan_memory(
     capacity = {head_type: policy.capacity(head_type) for head_type in HEAD_TYPES if head_type in used}
     warm_up = _warm_up_frames(policy, chunks, prefix_frames)
     capture = captured_layers(policy, len(labels)) if policy.episodes else ()
-    return MemoryPlan(labels, capacity, warm_up, policy.chunk_frames, capture, policy.kv_precision)
+    return MemoryPlan(labels, capacity, warm_up, policy.chunk_frames + policy.ahead, capture, policy.kv_precision)
 
 
 def _warm_up_frames(policy: FittedPolicy, chunks: int, prefix_frames: int) -> int:

@@ -54,13 +54,20 @@ class SplicedNoise:
         self._pins = pins
 
     def initial(self, chunk: int) -> Tensor:
-        return self._noise(chunk).initial(chunk)
+        return self.of(chunk).initial(chunk)
 
     def fresh(self, chunk: int, step: int, like: Tensor) -> Tensor:
-        return self._noise(chunk).fresh(chunk, step, like)
+        return self.of(chunk).fresh(chunk, step, like)
 
-    def _noise(self, chunk: int) -> PerChunkNoise:
+    def of(self, chunk: int) -> PerChunkNoise:
+        """Noise of any chunk by the seed of this one."""
         return PerChunkNoise(self._seed_for(chunk), self._shape, self._pins)
+
+
+def noise_of_pass(noise: Noise, chunk: int) -> Noise:
+    """The noise of a pass that makes a chunk and works on later ones beside it: all of it by that chunk's seed. So what
+    was done before a seed changed is not of the new one."""
+    return noise.of(chunk) if isinstance(noise, SplicedNoise) else noise
 
 
 class NativeNoise:

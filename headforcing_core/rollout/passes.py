@@ -83,9 +83,9 @@ class Denoise:
 
     def run(self, model: Model, x: Tensor) -> Tensor:
         x, layout = self._make(model, x if self.start is None else self.start.to(x))
-        _check_reached(model.memory)
+        check_reached(model.memory)
         if self.commit_context is not None:
-            _commit(model, x, layout, self.commit_context)
+            see_clean(model, x, layout, self.commit_context)
         return x
 
     def _make(self, model: Model, x: Tensor) -> tuple[Tensor, Layout]:
@@ -131,7 +131,7 @@ class Commit:
 
     def run(self, model: Model, x: Tensor) -> Tensor:
         clean = self.latent.to(x)  # not x itself, which a host may have scaled by the first noise level
-        _commit(model, clean, self.layout, self.context)
+        see_clean(model, clean, self.layout, self.context)
         return clean
 
 
@@ -172,7 +172,7 @@ class Recall:
     def run(self, model: Model, x0: Tensor, layout: Layout) -> Recalled:
         """`x0`: the clean chunk after the first step, which read `layout`."""
         if self.looks:
-            _commit(model, x0, layout, "full")
+            see_clean(model, x0, layout, "full")
         recalled = self.choose(model.memory)
         recalled.again.run(model, x0)
         return recalled
@@ -187,10 +187,18 @@ def not_finite(chunk: int) -> RuntimeError:
     )
 
 
-def _commit(model: Model, clean: Tensor, layout: Layout, context: str) -> None:
+def finite(made: Tensor, chunk: int) -> Tensor:
+    """What was made, if all of it is finite; else the error of `not_finite`."""
+    if not bool(torch.isfinite(made).all()):
+        raise not_finite(chunk)
+    return made
+
+
+def see_clean(model: Model, clean: Tensor, layout: Layout, context: str) -> None:
+    """Let the model see a clean chunk that reads what `context` says; its K and V can be kept then."""
     layout.begin(model.memory, context)
     model.see(clean, CLEAN, layout.own_frames)
-    _check_reached(model.memory)
+    check_reached(model.memory)
 
 
 def _held(x: Tensor, image: Tensor | None) -> Tensor:
@@ -198,7 +206,8 @@ def _held(x: Tensor, image: Tensor | None) -> Tensor:
     return x if image is None else torch.cat([image, x[:, :, image.shape[2] :]], dim=2)
 
 
-def _check_reached(memory: KVMemory) -> None:
+def check_reached(memory: KVMemory) -> None:
+    """RuntimeError where a layer's attention did not come by in the last pass."""
     missed = memory.missed_layers
     if missed:
         layers = f"{len(missed)} of {len(memory.plan.labels)} layers, the first is layer {missed[0]}"

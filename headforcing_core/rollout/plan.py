@@ -7,7 +7,7 @@ from typing import Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
-from ..families.family import RENOISE, Steps
+from ..families.family import RENOISE, ROLLING, Steps
 from ..kv_memory.memory_plan import MemoryPlan
 from ..policy.fitting import FittedPolicy
 from .episodes import Decision
@@ -44,12 +44,14 @@ class Segment(Generic[Text]):
 class FinishedChunks:
     """The first chunks of the same run, made before: how many, `read` for the latent of one (model space, float32), and
     what was decided about episodes, by frame, and chosen of the past, by chunk. They are committed again and not made
-    again (method.md section 8). Without `choices` they were made otherwise, and recall nothing."""
+    again (method.md section 8). Without `choices` they were made otherwise, and recall nothing. `window` reads the
+    noisy chunks that stood behind one, where the solver leaves any."""
 
     chunks: int = 0
     read: Callable[[int], Tensor] = lambda chunk: torch.empty(0)
     decisions: Mapping[int, Decision] = field(default_factory=dict)
     choices: Mapping[int, Choice] | None = None
+    window: Callable[[int], Tensor] = lambda chunk: torch.empty(0)
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,16 @@ class RolloutPlan(Generic[Text]):
     def steps_of(self, chunk: int) -> Steps:
         """How a chunk is denoised."""
         return self.first if chunk == 0 and self.first is not None else Steps(self.sigmas, self.timesteps)
+
+    def begins_anew(self, chunk: int) -> bool:
+        """Whether nothing of a chunk is begun before it is its turn: of the first one, and of one after a cut."""
+        segment = self.change(chunk)
+        return chunk == 0 or (segment is not None and TRANSITIONS[segment.transition].is_far)
+
+    def passes_of(self, chunk: int) -> int:
+        """Passes over noise that it takes to make a chunk."""
+        rolls = self.solver == ROLLING and not self.begins_anew(chunk)
+        return 1 if rolls else self.steps_of(chunk).count
 
     def start_of(self, chunk: int, noise: Tensor) -> Tensor | None:
         """What a chunk begins as, of its noise; None: as the host scales that."""

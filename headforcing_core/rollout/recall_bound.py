@@ -98,5 +98,5 @@ def _made_anyway(plan: RolloutPlan[Any]) -> int:
     prefix = len(prefix_chunks(plan.prefix_frames, plan.policy.chunk_frames))
     again = recached_chunks(plan.policy.memory.recent, plan.policy.chunk_frames)
     recached = [s.first_chunk for s in plan.segments[1:] if s.transition == "recache" and s.first_chunk < plan.chunks]
-    steps = sum(plan.steps_of(chunk).count for chunk in range(plan.chunks))
+    steps = sum(plan.passes_of(chunk) for chunk in range(plan.chunks))
     return prefix + steps + plan.chunks - 1 + sum(min(again, prefix + chunk) for chunk in recached)

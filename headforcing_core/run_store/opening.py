@@ -107,7 +107,7 @@ def _go_on(folder: Path, spec: RunSpec, files: Mapping[str, int], from_chunk: in
         raise differing(name, listed, difference, from_chunk, schedule)
     if difference is not None:
         shared = difference.chunk
-    finished, damage = _good_chunks(ledger, folder, spec.chunk_shape, shared, on_check)
+    finished, damage = _good_chunks(ledger, folder, spec, shared, on_check)
     notes += damage
     is_complete = finished == spec.chunks
     record = kept if is_complete else wanted
@@ -135,13 +135,12 @@ def _seeds(ledger: Ledger, spec: RunSpec, from_chunk: int, notes: list[str]) -> 
     return kept.seeds
 
 
-def _good_chunks(
-    ledger: Ledger, folder: Path, shape: tuple[int, ...], chunks: int, on_check: OnCheck
-) -> tuple[int, list[str]]:
+def _good_chunks(ledger: Ledger, folder: Path, spec: RunSpec, chunks: int, on_check: OnCheck) -> tuple[int, list[str]]:
     """How many of the first `chunks` chunks are as they were written, and a sentence when one is not."""
     for chunk in range(chunks):
+        path, sha256 = folder / chunk_file(chunk), ledger.chunks[chunk].sha256
         try:
-            read_chunk(folder / chunk_file(chunk), ledger.chunks[chunk].sha256, shape)
+            read_chunk(path, sha256, spec.chunk_shape, spec.window_frames)
         except ValueError as error:
             after = chunks - chunk - 1
             also = f", and the {after} chunks after it are made again" if after else ""
@@ -160,7 +159,7 @@ def _cut(folder: Path, ledger: Ledger, record: RunRecord, finished: int, files: 
 
 def _check_disk(folder: Path, spec: RunSpec, finished: int, files: Mapping[str, int]) -> None:
     again = sum(files[name] for name in chunks_from(finished, files))
-    check_disk(folder, spec.chunks - finished, most_bytes(spec.chunk_shape), again)
+    check_disk(folder, spec.chunks - finished, most_bytes(spec.chunk_shape, spec.window_frames), again)
 
 
 def _clean_up(folder: Path) -> None:

@@ -39,7 +39,8 @@ class RunSpec:
     `settings` are the values that must be the same for the chunks to be of one run - so not the length; the text of a
     segment is the SHA-256 of what its prompt is encoded to; `seed` is that of the chunks still to be made;
     `prefix_hash` the SHA-256 of what is committed before chunk 0, or None; `chunks` how many the video has;
-    `chunk_shape` (1, channels, frames, height, width) of each, in model space.
+    `chunk_shape` (1, channels, frames, height, width) of each, in model space, `window_frames` those that are kept with
+    each of the noisy ones behind it.
 
     `written` gives the text for Prompt Schedule of the segments of a kept run, empty if they are from none.
 
@@ -58,6 +59,7 @@ class RunSpec:
     older_settings: Mapping[str, Collection[Setting]] = field(default_factory=dict)
     older_prefix_hashes: tuple[str, ...] = ()
     written: Callable[[tuple[Segment[str], ...]], str] | None = None
+    window_frames: int = 0
 
 
 @dataclass(frozen=True)

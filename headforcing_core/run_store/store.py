@@ -13,7 +13,7 @@ before the line that lists it. Killed at any moment, a run stands as it was afte
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +30,8 @@ from ..files.strict_json import Setting, parse_json
 from ..rollout.episodes import Decision
 from ..rollout.plan import Segment
 from ..rollout.recall import Choice
-from .chunk_file import most_bytes, pack_chunk, read_chunk
+from .chunk_checks import check_chunk
+from .chunk_file import most_bytes, pack_chunk, read_chunk, read_window
 from .chunk_json import dump_chunk
 from .folder import NEXT_VIDEO_FILE, REPORT_FILE, TIMELINE_FILE, VIDEO_FILE, chunk_file, place_for
 from .lock import lock_folder
@@ -78,7 +79,7 @@ class RunStore:
         is_there = (root / name).exists()
         check_choice(name, on_existing, from_chunk, is_there)
         if on_existing == "new" or not is_there:
-            check_disk(root, spec.chunks, most_bytes(spec.chunk_shape))
+            check_disk(root, spec.chunks, most_bytes(spec.chunk_shape, spec.window_frames))
         with disk_errors(root, f"The run {name!r} could not be opened", "Nothing of it was lost."):
             folder = place_for(root, name, on_existing)
             lock = lock_folder(folder)
@@ -149,22 +150,36 @@ class RunStore:
     def read(self, chunk: int) -> Tensor:
         """A finished chunk (1, channels, frames, height, width): float32, model space, on the CPU. RuntimeError when
         its file was changed since the run was opened."""
-        sha256 = self.finished_chunk(chunk).sha256
+        return self._read(chunk, read_chunk)
+
+    def read_window(self, chunk: int) -> Tensor:
+        """The noisy chunks that stood behind a finished one, likewise. Errors as there."""
+        return self._read(chunk, read_window)
+
+    def _read(self, chunk: int, part: Callable[[Path, str, tuple[int, ...], int], Tensor]) -> Tensor:
+        sha256, spec = self.finished_chunk(chunk).sha256, self._spec
         try:
-            return read_chunk(self.folder / chunk_file(chunk), sha256, self._spec.chunk_shape)
+            return part(self.folder / chunk_file(chunk), sha256, spec.chunk_shape, spec.window_frames)
         except (ValueError, OSError) as error:
             raise RuntimeError(
                 f"{chunk_file(chunk)} of the run {self.name!r} was changed while the run was open ({error}). The "
                 "chunks after it depend on it. Run again: the run goes on from the last good chunk."
             ) from error
 
-    def append(self, latent: Tensor, decisions: Sequence[Decision], choice: Choice | None = None) -> None:
-        """Keep the next chunk. RuntimeError for one that is not finite, or when it cannot be written, for example on a
-        full disk; the chunks before it stay. ValueError for another shape, or beyond the last chunk."""
+    def append(
+        self,
+        latent: Tensor,
+        decisions: Sequence[Decision],
+        choice: Choice | None = None,
+        window: Tensor | None = None,
+    ) -> None:
+        """Keep the next chunk, and the window behind it. RuntimeError for one that is not finite, or when it cannot be
+        written, for example on a full disk; the chunks before it stay. ValueError for another shape, or beyond the last
+        chunk."""
         chunk = self.finished
         latent = latent.detach().to("cpu", torch.float32)
-        self._check_chunk(latent)
-        data = pack_chunk(latent)
+        check_chunk(self.name, chunk, self._spec, latent, window)
+        data = pack_chunk(latent, window)
         entry = ChunkRecord(hashlib.sha256(data).hexdigest(), tuple(decisions), choice)
         failed = f"Chunk {chunk} of the run {self.name!r} could not be kept"
         safe = f"The finished chunks ({chunk}) are safe: run again with on_existing_run resume to go on from there."
@@ -228,21 +243,3 @@ class RunStore:
         with disk_errors(self.folder, failed, "The finished chunks are safe: run again to go on from there."):
             self._ledger.settle(record, self.finished)
         self._record = record
-
-    def _check_chunk(self, latent: Tensor) -> None:
-        chunk, chunks = self.finished, self.chunks
-        if chunk >= chunks:
-            raise ValueError(
-                f"The run {self.name!r} has all of its {chunks} chunks. There is no further one to keep. Open it with "
-                "more chunks."
-            )
-        if tuple(latent.shape) != self._spec.chunk_shape:
-            raise ValueError(
-                f"Chunk {chunk} has shape {tuple(latent.shape)}, those of the run {self.name!r} have "
-                f"{self._spec.chunk_shape}. They would not make one video. Open the run with that shape."
-            )
-        if not torch.isfinite(latent).all():
-            raise RuntimeError(
-                f"Chunk {chunk} of the run {self.name!r} holds numbers that are not finite, so it was not kept. The "
-                f"model overflowed; the finished chunks ({chunk}) are safe. Use another weight_dtype or seed."
-            )

@@ -125,7 +125,7 @@ class KeptRun:
         listed = [store.finished_chunk(chunk) for chunk in range(store.finished)]
         decisions = {decision.frame: decision for chunk in listed for decision in chunk.decisions}
         choices = {number: chunk.choice for number, chunk in enumerate(listed) if chunk.choice is not None}
-        self.finished = FinishedChunks(store.finished, store.read, decisions, choices)
+        self.finished = FinishedChunks(store.finished, store.read, decisions, choices, store.read_window)
         self.notes = store.notes
         self._store = store
         self._least_pictures = video.pixel_frames_after(store.finished)
@@ -152,7 +152,7 @@ class KeptRun:
     def add_chunk(self, chunk: Chunk) -> None:
         decisions = (*chunk.prefix_decisions, *chunk.decisions)
         if chunk.index >= self.finished.chunks:
-            self._store.append(chunk.latent, decisions, chunk.choice)
+            self._store.append(chunk.latent, decisions, chunk.choice, chunk.window)
         elif decisions:
             self._store.add_decisions(chunk.index, decisions)
 

@@ -107,6 +107,7 @@ def run_spec(request: RunRequest) -> RunSpec:
         },
         older_prefix_hashes=beginning[1:],
         written=lambda segments: kept_schedule(segments, video.start_second),
+        window_frames=request.fitted.ahead,
     )
 
 
@@ -126,7 +127,7 @@ def _settings(request: RunRequest) -> dict[str, Setting]:
         "fingerprint": request.facts.fingerprint,
         "weight_patches": request.weight_patches[0],
         "chunk_frames": request.fitted.chunk_frames,
-        "trained_frames": request.fitted.trained_frames,
+        "trained_frames": request.fitted.trained_range,
         **request.steps(),
         "width": request.video.width,
         "height": request.video.height,

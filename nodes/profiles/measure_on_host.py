@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ...headforcing_core.families.family import Family
+from ...headforcing_core.families.family import RENOISE, ROLLING, Family
 from ...headforcing_core.geometry import latent_size, tokens_per_frame
 from ...headforcing_core.heads.attention_masses import MassRecorder
 from ...headforcing_core.heads.measuring import Watch, measure, profiling_policy, watched_chunks
@@ -136,7 +136,7 @@ def _watch(
             (Segment(0, text),),
             first=record.steps_of_first(0, continues=False),
             timesteps=record.steps.timesteps,
-            solver=record.solver,
+            solver=RENOISE if record.solver == ROLLING else record.solver,  # a chunk by itself is measured
             concat=beside,
         )
         for text, chunks in zip(texts, watched, strict=True)

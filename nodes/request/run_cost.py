@@ -90,9 +90,10 @@ def run_cost(
     for name, preset in PRESETS.items():
         if not preset.needs_profile:
             continue  # those that tell no heads apart are there for comparison
-        asked = for_family(replace(preset, trained_frames=fitted.trained_frames), video.chunk_frames, family)
+        asked = for_family(replace(preset, trained_frames=fitted.trained_range), video.chunk_frames, family)
         try:
-            other = fit_policy(asked, video.chunk_frames, fitted.trained_frames, video.frames, fitted.shots)
+            trained, n = fitted.trained_range, video.chunk_frames
+            other = fit_policy(asked, n, trained, video.frames, fitted.shots, fitted.ahead)
         except ValueError:
             continue  # it does not fit this model
         planned = plan_memory(other, labels, video.chunks, video.prefix_frames)
@@ -110,9 +111,9 @@ def _best_first(fitted: FittedPolicy, sizes: Mapping[str, int]) -> Callable[[str
     )
 
 
-def chunk_bytes(video: VideoShape) -> int:
-    """Bytes of the file of one chunk, at most."""
-    return most_bytes(video.chunk_shape)
+def chunk_bytes(video: VideoShape, ahead: int = 0) -> int:
+    """Bytes of the file of one chunk, at most, behind which stand so many noisy frames."""
+    return most_bytes(video.chunk_shape, ahead)
 
 
 def recall_in_words(bound: RecallBound) -> str:

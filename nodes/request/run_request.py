@@ -116,12 +116,12 @@ class RunRequest:
         """How chunks are denoised, of which video if of one; the first one too, where it has steps of its own."""
         first = self.rollout.first or Steps(())
         return {
+            "solver": self.rollout.solver,  # first, since it tells best that a family is another one
             **(NO_SOURCE if self.source is None else self.source.settings()),
             "sigmas": list(self.rollout.sigmas),
             "timesteps": list(self.rollout.timesteps),
             "first_sigmas": list(first.sigmas),
             "first_timesteps": list(first.timesteps),
-            "solver": self.rollout.solver,
         }
 
     def settings(self) -> dict[str, Setting]:
@@ -130,7 +130,7 @@ class RunRequest:
         return {
             "family": self.facts.family,
             "chunk_frames": self.fitted.chunk_frames,
-            "trained_frames": self.fitted.trained_frames,
+            "trained_frames": self.fitted.trained_range,
             "fingerprint": self.facts.fingerprint,
             "weight_patches": self.weight_patches[0],
             "ar_trained": self.facts.ar_trained,
@@ -174,7 +174,8 @@ def settle_run(inputs: RunInputs, carried: CarriedOver) -> RunRequest:
     notes.extend(told)
     asked, policy = policy, for_family(policy, video.chunk_frames, facts.record)
     notes.extend(told_of_family(asked, policy, video.chunk_frames, facts.family))
-    fitted = fit_policy(policy, video.chunk_frames, facts.trained_frames, video.frames, facts.record.shots)
+    ahead = facts.record.ahead(video.chunk_frames)
+    fitted = fit_policy(policy, video.chunk_frames, facts.trained_frames, video.frames, facts.record.shots, ahead)
     check_transitions(segments, fitted)
     continues = inputs.beginning.previous is not None
     steps, first, told = settled_steps(facts, inputs.sigmas, inputs.source, video.prefix_frames, continues)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import Input
 from torch import Tensor
 
-from ...headforcing_core.families.family import CONCAT
+from ...headforcing_core.families.family import CONCAT, ROLLING
 from ...headforcing_core.files.strict_json import Setting
 from ...headforcing_core.geometry import VideoShape, pixel_frames_for
 from ..host.chunk_encoder import ChunkEncoder
@@ -98,6 +98,12 @@ def settle_source(
                 "alone. Connect Load Video, or load another checkpoint, such as Self-Forcing."
             )
         return None
+    if family.solver == ROLLING:
+        raise ValueError(
+            f"video is connected, but the model makes {family.steps.count} chunks at once, each out of noise of its "
+            "own level, and was never taught to begin with a picture in it. Load another checkpoint, such as "
+            "Self-Forcing, or connect a latent to previous to go on from it."
+        )
     if not 0 < strength <= 1:
         raise ValueError(
             f"strength is {strength:g}. It is how much noise is laid over video: from just above 0, which keeps it, to "

@@ -22,10 +22,11 @@ def announce_cost(job: VideoJob, cost: RunCost) -> tuple[RunCost, str]:
     """Say on its node what a run will take that is about to begin; the cost with all that lies beside the KV memory,
     and what was said, for the report."""
     model, video, stream = job.request.model, job.request.video, job.stream
+    ahead = job.request.fitted.ahead
     cost = replace(
         cost,
         weights_bytes=weights_bytes(model),
-        pass_bytes=pass_bytes(model, video.chunk_frames, video.latent_size),
+        pass_bytes=pass_bytes(model, video.chunk_frames + ahead, video.latent_size),
         vae_bytes=0 if stream is None else stream.expected_bytes(video.width, video.height, model),
     )
     total = total_bytes(model)
@@ -34,7 +35,7 @@ def announce_cost(job: VideoJob, cost: RunCost) -> tuple[RunCost, str]:
     if bound is not None:
         parts.append(recall_in_words(bound))
     if isinstance(job.run, KeptRun):
-        kept = bytes_in_words((video.chunks - job.run.finished.chunks) * chunk_bytes(video))
+        kept = bytes_in_words((video.chunks - job.run.finished.chunks) * chunk_bytes(video, ahead))
         parts.append(f"Disk: {kept} for the chunks; {bytes_in_words(free_on_disk(runs_folder()))} are free.")
     said = " ".join(filter(None, parts))
     job.status.say(said)

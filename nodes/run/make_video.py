@@ -117,7 +117,7 @@ def _make_chunks(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes,
     wanted = replace(request.rollout, finished=run.finished, read=of_chunk)
     backbone = HostBackbone(request.model, run.seed_for(0))
     memory = KVMemory(heads.memory, backbone.attention, rotate)
-    steps = [wanted.steps_of(chunk).count for chunk in range(wanted.chunks)]
+    steps = [wanted.passes_of(chunk) for chunk in range(wanted.chunks)]
     progress = RunProgress(request.model, request.video, steps, job.status, request.fitted, live.prompt_of)
     chunks: list[Chunk] = []
     beside = 0
@@ -142,7 +142,7 @@ def _make_chunks(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes,
                 else:
                     progress.rebuilt(chunk.index + 1, run.finished.chunks)
                 beside = max(beside, memory.chunk_bytes)
-                chunks.append(replace(chunk, latent=_NO_LATENT))
+                chunks.append(replace(chunk, latent=_NO_LATENT, window=None))
         if stream is not None:
             stream.settle()
     for frames in map(of_chunk, range(len(chunks))):

@@ -79,7 +79,8 @@ def cost_parts(wanted: SamplerWidgets, facts: ARFacts | None, policy: CachePolic
         if told:
             yield told, ""
     if lasts and is_sized and wanted.run_name and wanted.on_existing_run:
-        folder, each, most = runs_folder(), chunk_bytes(video), "up to " if wanted.has_video else ""
+        ahead = 0 if facts is None else facts.record.ahead(facts.chunk_frames)
+        folder, each, most = runs_folder(), chunk_bytes(video, ahead), "up to " if wanted.has_video else ""
         is_begun = wanted.on_existing_run != "new" and (folder / wanted.run_name).exists()
         if not is_begun and not wanted.has_video:
             check_disk(folder, video.chunks, each)
@@ -117,7 +118,14 @@ def _length(video: VideoShape, wanted: SamplerWidgets) -> str:
 
 def _fitted(policy: CachePolicy, facts: ARFacts, video: VideoShape) -> FittedPolicy:
     asked = for_family(policy, facts.chunk_frames, facts.record)
-    return fit_policy(asked, facts.chunk_frames, facts.trained_frames, video.frames, facts.record.shots)
+    return fit_policy(
+        asked,
+        facts.chunk_frames,
+        facts.trained_frames,
+        video.frames,
+        facts.record.shots,
+        facts.record.ahead(facts.chunk_frames),
+    )
 
 
 def _recall(policy: CachePolicy, facts: ARFacts, video: VideoShape, wanted: SamplerWidgets) -> str:

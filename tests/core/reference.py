@@ -14,6 +14,7 @@ import torch
 from reference_attention import History, Model, Pass
 from reference_episodes import Bank, Verdict, describe, descriptor_layers, is_candidate
 from reference_recall import Choice, Recall, describe_chunk
+from reference_rolling import Window, roll
 from reference_solvers import Way
 from reference_texts import Segment, is_first_whole, text_at
 from reference_tiers import (
@@ -106,6 +107,7 @@ class Run:
         self.committed: list[tuple[int, Tensor]] = []
         "(first frame, clean latent) of every committed chunk."
         self.recall = Recall(rules, chunk_frames, self.history, recorded_choices)
+        self.window = Window()
 
     def first(self) -> int:
         """The frame that the next chunk starts at."""
@@ -161,6 +163,8 @@ class Run:
         return self.model.clean(x, sigma, text, one.attend, **beside), one
 
     def denoise(self, number: int, text: Tensor, draw: Draw) -> tuple[Tensor, Mapping[str, Seen], Choice | None]:
+        if self.way.solver == "rolling":
+            return roll(self, number, text, draw)
         first, choice = self.first(), None
         seen = self.seen(first)
         way, (sigmas, timesteps) = self.way, self.way.steps(number)
@@ -175,11 +179,8 @@ class Run:
             tells = timesteps or (number == 0 and way.image is not None)
             times = way.times(number, step, x.shape[2]) if tells else None
             x0 = way.held(number, self.forward(x, sigmas[step], text, first, seen, times)[0])
-            everything = self.past.warm or fits(self.rules, "memory", self.past, first, self.chunk_frames)
-            if step == 0 and self.recall.due and not everything:
-                clean = partial(self.clean, text)
-                choice = self.recall.choose(number, x0, self.committed, self.past, seen, clean)
-                self.past.held["memory"] |= self.episodic_frames()
+            if step == 0 and self.recall.due and not self.holds_all():
+                choice = self.choose(number, x0, text, seen)
                 seen = self.seen(first)
                 if len(sigmas) == 2 and choice.candidates > 0:
                     x0 = way.held(number, self.forward(x, sigmas[0], text, first, seen, times)[0])
@@ -188,6 +189,17 @@ class Run:
             x = way.after(number, start, predicted, fresh)
         x = way.held(number, x)
         return x, seen, choice
+
+    def holds_all(self) -> bool:
+        """Whether memory heads have dropped nothing yet."""
+        return self.past.warm or fits(self.rules, "memory", self.past, self.first(), self.chunk_frames)
+
+    def choose(self, number: int, x0: Tensor, text: Tensor, seen: Mapping[str, Seen]) -> Choice:
+        """What is read as episodes from now on, by what a chunk is to be."""
+        clean = partial(self.clean, text)
+        choice = self.recall.choose(number, x0, self.committed, self.past, seen, clean)
+        self.past.held["memory"] |= self.episodic_frames()
+        return choice
 
     def clean(self, text: Tensor, x0: Tensor, first: int, seen: Mapping[str, Seen]) -> Pass:
         return self.forward(x0, 0.0, text, first, seen)[1]

@@ -56,6 +56,7 @@ class Case:
     way: Way | None = None
     trained: int = TRAINED
     shots: Shots | None = None
+    ahead: int = 0
 
     @property
     def chunk_shape(self) -> tuple[int, ...]:
@@ -99,7 +100,7 @@ def core(case: Case, model: TinyModel) -> list[Chunk]:
         for i, (first, how, k) in enumerate(case.changes)
     ]
     frames = case.prefix_frames + case.chunks * case.chunk_frames
-    fitted = fit_policy(case.policy, case.chunk_frames, case.trained, frames, case.shots)
+    fitted = fit_policy(case.policy, case.chunk_frames, case.trained, frames, case.shots, case.ahead)
     plan = RolloutPlan(fitted, case.chunks, *case.latent, case.sigmas, tuple(segments), blend, case.prefix())
     if case.way is not None:
         plan = going(plan, case.way)

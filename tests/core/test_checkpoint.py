@@ -45,6 +45,10 @@ from headforcing_core.families.table import FAMILIES, Channels
         ("lingbot-world-fast/lingbot_world_fast.safetensors", "lingbot_world"),
         ("lingbot-world-v2/transformers/14b-causal-fast.safetensors", "lingbot_world_v2"),
         ("1.3b-causal-fast.safetensors", "lingbot_world_v2"),
+        ("rolling_forcing_dmd.pt", "rolling_forcing"),
+        ("RollingForcing/checkpoints/model.pt", "rolling_forcing"),
+        ("Causal-Forcing/chunkwise/longvideo.pt", "causal_forcing_longvideo"),
+        ("longvideo.pt", "causal_forcing_longvideo"),
     ],
 )
 def test_the_family_is_told_by_name_and_folder(name: str, family: str) -> None:
@@ -103,6 +107,7 @@ def test_frame_wise_checkpoints_make_one_frame_at_a_time() -> None:
         ("wan", 0, "family is 'wan'"),
         ("auto", 21, "chunk_frames is 21.*Use 1 to 20"),
         ("auto", -1, "chunk_frames is -1"),
+        ("rolling_forcing", 5, "chunk_frames is 5.*20 frames of noise behind it.*Use 1 to 4; rolling_forcing uses 3"),
     ],
 )
 def test_unknown_families_and_chunks_are_refused(family: str, chunk: int, message: str) -> None:

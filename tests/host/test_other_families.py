@@ -142,6 +142,14 @@ DROP_INS = {  # file with its folder: (outer key, what stands before names, fami
     "Infinite-Forcing/model.pt": (("generator_ema", "model.", "infinite_forcing", 3), "trained on 21 frames"),
     "MemFlow/base.pt": (("generator", "model.", "memflow", 3), "trained on 12 frames"),
     "wan_causal_dmd_v2v/model.pt": (("generator", "model.", "streamdiffusion_v2", 1), "2 steps (0.7, 0.5, 0)"),
+    "RollingForcing/checkpoints/rolling_forcing_dmd.pt": (
+        ("generator_ema", "model.", "rolling_forcing", 3),
+        "a chunk at every step at once, one behind the other, trained on 21 frames",
+    ),
+    "Causal-Forcing/chunkwise/longvideo.pt": (
+        ("generator_ema", "model._fsdp_wrapped_module.", "causal_forcing_longvideo", 3),
+        "Its authors allow academic use only.",
+    ),
     "AAD-1/14b_i2v_1step_transformer.pt": (("", "", "aad_1", 4), "4 frames a chunk, 1 step (1, 0)"),
 }
 
