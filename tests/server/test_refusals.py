@@ -71,7 +71,7 @@ SIZES = {  # what is wrong: (the sampler's input, its value, message)
     "negative width": ("width", -16, "width is -16. " + NOT_A_MULTIPLE.format("width", 16, 32)),
     "odd height": ("height", 90, "height is 90. " + NOT_A_MULTIPLE.format("height", 80, 96)),
 }
-LENGTHS = [("seconds", 0.0), ("seconds", -1.0), ("seconds", "inf"), ("fps", 0.0), ("fps", -16.0), ("fps", "inf")]
+LENGTHS = [("seconds", 0.0), ("seconds", -1.0), ("seconds", "inf"), ("fps", -1.0), ("fps", -16.0), ("fps", "inf")]
 BEYOND = {"seconds": 36001.0, "width": 4112, "height": 4112, "fps": 121.0}  # just beyond what the widgets allow
 NAMES = ["../fox", "a/fox", "a\\fox", ".fox", "C:fox", "con", "x" * 121]
 LAYERS = {"first": "first", "0, 3-1": "3-1", "0;1": "0;1", "-1": "-1"}  # protect_layers: the piece that is shown
@@ -215,7 +215,7 @@ def test_protected_layers_that_are_no_numbers_are_rejected(rejection: Rejection,
     )
 
 
-@pytest.mark.parametrize("name, value", [("anchor_fraction", 1.5), ("local_fraction", -0.1), ("sink_frames", 0)])
+@pytest.mark.parametrize("name, value", [("anchor_fraction", 1.5), ("local_fraction", -0.1), ("sink_frames", -1)])
 def test_a_number_that_profile_heads_cannot_use_is_rejected(rejection: Rejection, name: str, value: float) -> None:
     assert list(rejection(profiling(**{name: value}), "profile")) == [name]
 
