@@ -16,7 +16,7 @@ channels of its own beside every chunk."""
 FIRST_CHUNK, FIRST_FRAME = "chunk", "frame"
 """When `first_steps` hold: for the first chunk that is made; or only if it begins at frame 0, with nothing before."""
 _SAME_LEVEL = 1e-3  # nearer than anybody means two steps to be
-_TIMESTEPS = 1000  # the noise levels 0 to 1 as a model is told them
+TIMESTEPS = 1000  # the noise levels 0 to 1 as a model is told them
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Steps:
             if abs(own - level) < _SAME_LEVEL:
                 return Steps(self.sigmas[number:], self.timesteps[number:])
         above = sum(own > level for own in self.sigmas)
-        told = (_TIMESTEPS * level, *self.timesteps[above:]) if self.timesteps else ()
+        told = (TIMESTEPS * level, *self.timesteps[above:]) if self.timesteps else ()
         return Steps((level, *self.sigmas[above:]), told)
 
 

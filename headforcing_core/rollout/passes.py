@@ -12,14 +12,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..families.family import RENOISE
+from ..families.family import RENOISE, TIMESTEPS
 from ..kv_memory.memory import KVMemory
 from .layout import Layout
 from .noise import Noise
 from .solvers import SOLVERS
 from .told import Predict, Told
 
-TIMESTEPS = 1000  # the noise levels 0 to 1 as a model is told them
 CLEAN = torch.zeros(())
 """The noise level under which a finished chunk is seen. It is always this tensor, so that a backbone can tell such a
 pass without asking the device."""

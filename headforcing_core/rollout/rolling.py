@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..families.family import ROLLING
+from ..families.family import ROLLING, TIMESTEPS
 from .layout import Layout
 from .noise import Noise, noise_of_pass
-from .passes import TIMESTEPS, Model, Recall, check_reached, see_clean
+from .passes import Model, Recall, check_reached, see_clean
 from .plan import RolloutPlan
 
 
