@@ -62,7 +62,7 @@ def draw(page: ComfyPage, name: str) -> None:
     target.write_text(json.dumps(opened_at_its_beginning(form), indent=1) + "\n", encoding="ascii")
     page.keep_screenshot(f"workflow_{name}")
     with Image.open(io.BytesIO(page.tab.screenshot())) as shot:
-        thumbnail(shot.convert("RGB")).save(target.with_suffix(".jpg"), quality=85)
+        thumbnail(shot.convert("RGB")).save(target.with_suffix(".jpg"), quality=80)
 
 
 def opened_at_its_beginning(form: dict[str, Json]) -> dict[str, Json]:

@@ -456,7 +456,7 @@ def test_a_warning_stays_on_the_node_until_it_runs_again(opened: Opened) -> None
     assert opened.colour(shown) not in (opened.theme("--input-text"), opened.theme("--descrip-text"))
     opened.screenshot("warning")
     saved = page.tab.evaluate("() => app.graph.serialize().nodes.find((node) => node.id === 5).widgets_values")
-    assert len(saved) == 10  # those of the schema alone
+    assert len(saved) == 11  # those of the schema alone
     run(opened)  # nothing has changed, so the host takes the node from its cache
     expect(shown).to_have_text(warning)
     page.set_widget(SAMPLER, "seed", 73)
