@@ -25,8 +25,7 @@ from .setup.newer import ensure_newer, install_newest, versions_in
 
 _HOST_PACKAGES = ("torch", "aiohttp")
 _TEST_PACKAGES = (*_HOST_PACKAGES, "pytest", "xdist", "hypothesis", "playwright", "ruff", "basedpyright")
-# one more than two cores: a worker that drives a page waits most of the time; a ComfyUI takes 2 GB in each
-_WORKERS = ("-n", str(min(max(os.cpu_count() or 1, 3), 4)), "--no-loadscope-reorder")
+_ON_ALL_CORES = ("-n", "logical", "--maxprocesses", "4", "--no-loadscope-reorder")  # a ComfyUI takes 2 GB in each
 _SERVED = f"""\
 ComfyUI runs until Ctrl+C; nothing that is made there is kept. It has two kinds of models. For both, put Load Tiny
 UMT5 (test) in place of Load CLIP, and set the size in the sampler and in Profile Heads.
@@ -84,7 +83,7 @@ def _run(given: argparse.Namespace, rest: list[str]) -> int:
         rest = ["tests/newer", *rest] if newest else rest
         variables.update(_for_tests(installation.python, newest))
         has_place = any(Path(argument.partition("::")[0]).exists() for argument in rest)
-        return _become([python, "-P", "-m", "pytest", *(() if has_place else _WORKERS), *rest], variables)
+        return _become([python, "-P", "-m", "pytest", *(() if has_place else _ON_ALL_CORES), *rest], variables)
     minute = ["--minute"] if given.minute else []
     return _become([python, "-c", _DEMO, str(REPOSITORY), *minute], variables)
 
