@@ -8,7 +8,7 @@ from comfy_api.latest import Input, InputImpl, io
 from torch import Tensor
 from typing_extensions import override
 
-from ..headforcing_core.families.family import check_sigmas
+from ..headforcing_core.families.family import CONCAT, check_sigmas
 from ..headforcing_core.files.disk_room import reason_of
 from ..headforcing_core.geometry import VideoShape
 from ..headforcing_core.heads.profile import HeadProfile
@@ -24,7 +24,7 @@ from .input_checks import name_error, size_error
 from .inputs import DEFAULT_HEIGHT, DEFAULT_WIDTH
 from .keeping.kept_run import open_run
 from .keeping.wanted_run import FolderRequest, carried_over
-from .request.beginning import Beginning
+from .request.beginning import ENCODING, Beginning
 from .request.lora_warnings import lora_warnings
 from .request.noise_choice import check_noise, make_noise
 from .request.run_request import RunInputs, settle_run
@@ -106,6 +106,8 @@ class HeadForcedSampler(io.ComfyNode):
         has_image = start_image is not None and previous is None
         shape = (seconds, fps, width, height, facts.chunk_frames)
         length = VideoShape(*shape, beginning.frames, has_image, family.space)
+        if video is not None:
+            status.say("reading the video")
         source = settle_source(video, strength, beginning, length)
         length = length if source is None else source.shortened(length)
         folder = FolderRequest(run_name, on_existing_run, from_chunk)
@@ -123,6 +125,8 @@ class HeadForcedSampler(io.ComfyNode):
         inputs = RunInputs(
             model, schedule, positive, beginning, length, levels, policy, profile, seed, noise, warnings, source
         )
+        if family.image == CONCAT:
+            status.say(ENCODING)
         request = settle_run(inputs, carried)
         replaces = run_name and on_existing_run == "replace"  # then measured before the old run is deleted
         heads = run_heads(request, status) if replaces else None

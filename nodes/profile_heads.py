@@ -26,7 +26,7 @@ from .profiles.library import (
     with_recall_of_saved,
 )
 from .profiles.measure_on_host import Measurement, describe_profile, make_profile, profile_picture
-from .request.beginning import Beginning, beside_chunks
+from .request.beginning import ENCODING, Beginning, beside_chunks
 from .sockets import CATEGORY, HeadProfileSocket, PromptSchedule, PromptScheduleSocket
 from .status.node_status import NodeStatus
 
@@ -217,6 +217,7 @@ class ProfileHeads(io.ComfyNode):
             if facts.record.image == CONCAT and texts:
                 beginning = Beginning(start_image, None, vae, facts.record)
                 beginning.check(width, height)
+                status.say(ENCODING)
                 beside = beside_chunks(model, beginning.beside(width, height))
             profile = with_recall_of_saved(make_profile(model, texts, measurement, status, beside))
         if save_as and profile_file(save_as) != name:

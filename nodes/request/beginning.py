@@ -27,6 +27,8 @@ NO_CAMERA = (
     "The model was made to be led by a camera, which this pack leaves out: what the picture is like without is not "
     "known."
 )
+ENCODING = "encoding the picture and what comes after it"
+"""What a node says while it makes `Beginning.beside`, the encoding of seconds of video."""
 _MASK_CHANNELS = 4  # of those that a model of 36 channels is given
 _COLOURS = (3, 4)  # the fourth, how far a picture covers what is behind it, is never read
 

@@ -43,3 +43,6 @@ def test_a_family_makes_a_video_by_its_own_steps(client: Client, name: str) -> N
     first, other = (family.first_steps or family.steps).count, family.steps.count
     passes = CHUNKS + family.steps.count - 1 if family.solver == ROLLING else first + other
     assert max(steps(result, "sampler")) == passes
+    said = [event.text("text") for event in result.events if event.kind == "progress_text"]
+    assert ("encoding the picture and what comes after it" in said) == (family.image == CONCAT)
+    assert ("reading the video" in said) == family.needs_video
