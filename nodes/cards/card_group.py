@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from threading import RLock, Thread, Timer
 from time import monotonic
@@ -16,7 +16,7 @@ from ..host.held_elsewhere import HeldElsewhere
 from .job import Arrived, Job
 from .local_ray import LOCAL
 from .model_recipe import ModelRecipe
-from .rank_actors import RankActors, Turn
+from .rank_actors import RankActors, Turn, silent
 from .rank_talk import CardError, RankTalk
 
 
@@ -119,7 +119,7 @@ class CardGroup:
                     talk.take(rank, message)
                     heard = monotonic()
             if monotonic() - heard > limit:
-                raise CardError(None, f"No card has said a word for {limit:.0f} s, so one of them hangs.")
+                raise silent(limit)
         return made
 
     def _await_another(self) -> None:
@@ -137,7 +137,7 @@ class CardGroup:
                 self._actors.end()
 
 
-def _weakly(group: CardGroup):
+def _weakly(group: CardGroup) -> Callable[[], None]:
     weak = weakref.ref(group)
 
     def let_go() -> None:

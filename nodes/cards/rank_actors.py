@@ -23,6 +23,7 @@ _TOGETHER = 600.0  # seconds that one rank waits for another; a rank that is gon
 _AFTERMATH = 3.0  # within which it shows whose error was the first
 _DYING = 10.0
 _POLL = 0.1
+_KILLED = "Its process ended: it was killed, by somebody or for want of main memory."
 
 Ref = Any  # what Ray gives for a call
 
@@ -48,7 +49,7 @@ class RankActors:
         return tuple(process.pid for process in self._processes)
 
     def begin(self, seconds: float) -> None:
-        """Begin the processes, and let them meet. TimeoutError when that takes longer."""
+        """Begin the processes, and let them meet. CardError when that takes longer."""
         self._ray = SHARED_RAY.enter(self._address)
         ray = self._ray.module
         ray.cloudpickle.register_pickle_by_value(rank_process)
@@ -69,6 +70,10 @@ class RankActors:
         meeting = str(self._ray.folder / f"ranks-{self.pids[0]}")
         self.gather(self.call("join", meeting, _TOGETHER), seconds)
 
+    def call_one(self, rank: int, method: str, *arguments: object) -> Ref:
+        """Call a method on one rank."""
+        return getattr(self._actors[rank], method).remote(*arguments)
+
     def call(self, method: str, *arguments: object) -> list[Ref]:
         """Call a method on every rank; arguments travel once."""
         given = [self.put(argument) for argument in arguments]
@@ -80,8 +85,8 @@ class RankActors:
         return self._ray.module.put(value)
 
     def gather(self, refs: Sequence[Ref], seconds: float = float("inf")) -> list[Any]:
-        """What the calls return, one of each rank. CardError when one fails, TimeoutError when it takes longer. Raises
-        the host's interrupt."""
+        """What the calls return, one of each rank. CardError when one fails or it takes longer. Raises the host's
+        interrupt."""
         assert self._ray is not None
         ends, pending = monotonic() + seconds, list(refs)
         while pending:
@@ -89,7 +94,7 @@ class RankActors:
             done, pending = self._ray.module.wait(pending, num_returns=1, timeout=_POLL)
             self.results(done, refs)
             if pending and monotonic() > ends:
-                raise TimeoutError(f"nothing was heard for {seconds:.0f} s")
+                raise silent(seconds)
         return self._ray.module.get(list(refs))
 
     def results(self, done: Sequence[Ref], refs: Sequence[Ref]) -> list[Any]:
@@ -141,17 +146,17 @@ class RankActors:
             errors = self.errors(refs, _POLL)
             for rank, error in enumerate(errors):
                 if isinstance(error, exceptions.RayActorError):
-                    return CardError(rank, "Its process ended: it was killed, by somebody or for want of main memory.")
+                    return CardError(_KILLED, rank)
                 if isinstance(error, RankError) and error.is_oom:
-                    return CardError(rank, error.sentence, is_oom=True)
+                    return CardError(error.sentence, rank, is_oom=True)
             said = {rank: error for rank, error in enumerate(errors) if isinstance(error, RankError)}
             if len(said) < len(errors) and monotonic() < ends:
                 continue
             if not said:
-                return CardError(None, f"Ray: {first}")
+                return CardError(f"Ray says: {first}")
             rank, error = next(iter(said.items()))
             is_of_all = len({each.sentence for each in said.values()}) == 1 and len(said) == len(errors)
-            return CardError(None if is_of_all else rank, error.sentence)
+            return CardError(error.sentence, None if is_of_all else rank)
 
 
 class Turn:
@@ -187,10 +192,19 @@ class Turn:
 
     def cancel(self, seconds: float) -> bool:
         """Whether all ranks have ended within so many seconds, and can make another run."""
-        self._actors.call("cancel")
-        errors = self._actors.errors(self._runs, seconds)
+        ends = monotonic() + seconds
+        while True:  # again and again, since a run that is about to begin would not hear of it
+            self._actors.call("cancel")
+            errors = self._actors.errors(self._runs, 1.0)
+            if monotonic() > ends or not any(isinstance(error, TimeoutError) for error in errors):
+                break
         self._actors.errors(self._hears, seconds)
         return all(error is None or (isinstance(error, RankError) and error.is_cancel) for error in errors)
+
+
+def silent(seconds: float) -> CardError:
+    """The error for ranks of which none says anything."""
+    return CardError(f"No card has said a word for {seconds:.0f} s, so one of them hangs.")
 
 
 def _pid(process: object) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -18,12 +18,20 @@ if TYPE_CHECKING:
 
 
 class CardError(RuntimeError):
-    """What ended a run on the cards: on which of them, from 0, if on one alone; in which chunk; why, as a sentence; and
-    whether memory ran out there."""
+    """What ended the work of several cards: why, as a sentence; on which of them, from 0, if on one alone; and whether
+    memory ran out there."""
 
-    def __init__(self, card: int | None, chunk: int, why: str, is_oom: bool = False) -> None:
+    def __init__(self, why: str, card: int | None = None, is_oom: bool = False) -> None:
         super().__init__(why)
-        self.card, self.chunk, self.why, self.is_oom = card, chunk, why, is_oom
+        self.why, self.card, self.is_oom = why, card, is_oom
+
+
+class Pace(NamedTuple):
+    """Seconds that a chunk took, and how many of them a card waited for others on average."""
+
+    chunk: int
+    seconds: float
+    waited: float
 
 
 class RankTalk:
@@ -35,6 +43,7 @@ class RankTalk:
         self.chunk = 0
         self.peak_bytes = [0] * ranks  # by rank, the most that keys and values took
         self.beside_bytes = 0
+        self.paces: list[Pace] = []
         self.attentions: list[str] = []
         self._plan, self._listeners, self._live = plan, listeners, live
         self._open: dict[int, Asked] = {}
@@ -63,7 +72,7 @@ class RankTalk:
                 self._answers[number] = asked, put(self._answer(asked))
             known, answer = self._answers[number]
             if known != asked:
-                raise self._parted(rank, f"asked for {asked} in place of {known}")
+                raise _parted(rank, f"asked for {asked} in place of {known}")
             if min(self._asked) > number:
                 del self._answers[number]
             yield rank, answer
@@ -75,10 +84,12 @@ class RankTalk:
         made, self._made = self._made, {}
         for rank, other in made.items():
             if _decided(other.chunk) != _decided(made[0].chunk):
-                raise self._parted(rank, f"decided {_decided(other.chunk)} in place of {_decided(made[0].chunk)}")
+                raise _parted(rank, f"decided {_decided(other.chunk)} in place of {_decided(made[0].chunk)}")
             self.peak_bytes[rank] = max(self.peak_bytes[rank], other.chunk.kv_bytes)
         self.beside_bytes = sum(each.chunk_bytes for each in made.values())
         self.attentions = list(made[0].attentions)
+        waited = sum(each.waited for each in made.values()) / len(made)
+        self.paces.append(Pace(self.chunk, made[0].chunk.seconds, waited))
         return replace(made[0].chunk, kv_bytes=sum(each.chunk.kv_bytes for each in made.values()))
 
     def _tell(self, message: Message) -> None:
@@ -93,12 +104,10 @@ class RankTalk:
     def _answer(self, asked: Asked) -> object:
         return self._live(asked.number) if asked.what == LIVE else answer_of(self._plan, asked)
 
-    def _parted(self, rank: int, what: str) -> CardError:
-        why = (
-            f"It {what}, which must not happen: the cards would make two videos. Set cards to 1, and report this with "
-            "the console's log."
-        )
-        return CardError(rank, self.chunk, why)
+
+def _parted(rank: int, what: str) -> CardError:
+    why = f"It {what}, and the cards would make two videos. This must not happen: set cards to 1, and report it."
+    return CardError(why, rank)
 
 
 def _decided(chunk: Chunk) -> tuple[object, ...]:
