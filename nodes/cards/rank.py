@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...headforcing_core.cards.head_shares import deal
 from ...headforcing_core.cards.sharded_memory import ShardedMemory
-from ...headforcing_core.cards.torch_exchange import TorchExchange
+from ...headforcing_core.cards.torch_exchange import TorchExchange, join
 from ...headforcing_core.geometry import tokens_per_frame
 from ...headforcing_core.rollout.loop import Chunk, Listeners, rollout
 from ...headforcing_core.rollout.noise import SplicedNoise
@@ -49,7 +49,7 @@ class Rank:
         """Meet the others, by a file that does not exist yet; none of them waits longer than so many seconds for
         another in what they do together from now on."""
         device = comfy.model_management.get_torch_device()
-        self._exchange = TorchExchange.joined(store_file, self._number, self._ranks, device, seconds)
+        self._exchange = join(store_file, self._number, self._ranks, device, seconds)
 
     @torch.inference_mode()
     def load(self, recipe: ModelRecipe) -> Arrived:

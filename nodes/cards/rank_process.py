@@ -4,9 +4,9 @@ pack is there: `ray.cloudpickle.register_pickle_by_value` of this module."""
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, NamedTuple
 
 
@@ -125,10 +125,8 @@ def _enter_dynamic_memory() -> None:
 
 
 def _enter_pack(page: Page) -> None:
-    """Under the name that it has in the page's process, so that what it makes is known there."""
-    spec = importlib.util.spec_from_file_location(
-        page.pack, f"{page.folder}/__init__.py", submodule_search_locations=[page.folder]
-    )
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[page.pack] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    """Under the name that it has in the page's process, so that what either makes is known to the other; without its
+    nodes, which nobody asks for here."""
+    for name, folder in ((page.pack, page.folder), (f"{page.pack}.nodes", f"{page.folder}/nodes")):
+        module = sys.modules[name] = ModuleType(name)
+        module.__path__ = [folder]
