@@ -6,15 +6,14 @@ import importlib
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from tests.host.conftest import PACK, Pack, conditioning, load, pack
+from tests.host.conftest import PACK, Pack, load, pack
 
 __all__ = ["load", "pack"]
 SEED, SIZE = 3, (2, 6)  # three tokens a frame, which two ranks cannot share evenly

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-import torch
-
 from tests.cards.conftest import SIZE, Film, Ranks, conditioning, module
 
 FILE = "self_forcing_dmd.safetensors"
@@ -23,9 +20,16 @@ def film(family: str = "self_forcing", preset: str = "paper", chunks: int = 4, l
     fitted = fitting.fit_policy(policy, n, record.trained_frames, chunks * n, record.shots, record.ahead(n))
     plans = module("headforcing_core.rollout.plan")
     plan = plans.RolloutPlan(
-        fitted, chunks, *SIZE, record.steps.sigmas, (plans.Segment(0, conditioning(11)),),
-        module("nodes.host.conditioning").mix_conditioning, first=record.steps_of_first(0, continues=False),
-        timesteps=record.steps.timesteps, solver=record.solver, **given,
+        fitted,
+        chunks,
+        *SIZE,
+        record.steps.sigmas,
+        (plans.Segment(0, conditioning(11)),),
+        module("nodes.host.conditioning").mix_conditioning,
+        first=record.steps_of_first(0, continues=False),
+        timesteps=record.steps.timesteps,
+        solver=record.solver,
+        **given,
     )
     return Film(plan, labels(layers), record.space.channels)
 
@@ -34,6 +38,7 @@ def test_exact(load, ranks: Ranks) -> None:
     model = load(FILE)
     print(ranks.load(model)[0])
     import time
+
     for preset in ("paper", "recall", "tiny"):
         made = film(preset=preset, chunks=10)
         began = time.time()
@@ -43,5 +48,8 @@ def test_exact(load, ranks: Ranks) -> None:
             began = time.time()
             two = ranks.make(made, exact)
             worst = max(float((a.latent - b.chunk.latent).abs().max()) for a, b in zip(one, two[0], strict=True))
-            same = [[(m.chunk.decisions, m.chunk.choice) for m in each] == [(c.decisions, c.choice) for c in one] for each in two]
+            same = [
+                [(m.chunk.decisions, m.chunk.choice) for m in each] == [(c.decisions, c.choice) for c in one]
+                for each in two
+            ]
             print(preset, exact, worst, same, time.time() - began)
