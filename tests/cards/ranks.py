@@ -78,7 +78,7 @@ class Film:
 
 
 def film(
-    family: str = "self_forcing", preset: str = "paper", chunks: int = 3, layers: int = LAYERS, **plan: Any
+    family: str = "self_forcing", preset: str = "paper", chunks: int = 2, layers: int = LAYERS, **plan: Any
 ) -> Film:
     """A short video of a family, compressed from its second chunk on, with whatever else of the plan is told."""
     record, plans = module("headforcing_core.families.table").FAMILIES[family], module("headforcing_core.rollout.plan")
