@@ -25,7 +25,7 @@ NODES_FLOORS = (
     ("sampler_schema",),
     ("inputs", "input_checks"),
     ("run",),
-    ("keeping",),
+    ("keeping", "cards"),
     ("request",),
     ("profiles",),
     ("video",),
