@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
+import comfy.model_management
 from torch import Tensor
 
 from ...headforcing_core.kv_memory.memory_plan import MemoryPlan
@@ -90,7 +91,7 @@ Message: TypeAlias = Step | Prefix | Recalls | Asked | Made
 @dataclass(frozen=True)
 class Arrived:
     """A rank that has loaded the model: its device by name, the bytes there, free and in all, and what decides about
-    bits in its process by name, as `deciding.deciding_about_bits` has it."""
+    bits in its process by name, as `deciding_about_bits` has it."""
 
     device: str
     free_bytes: int
@@ -113,6 +114,12 @@ class RankError(RuntimeError):
     def is_cancel(self) -> bool:
         """Whether the rank ended because it was cancelled."""
         return self.kind == InterruptedError.__name__
+
+
+def told(error: Exception) -> RankError:
+    """An error of this process as another one can read it."""
+    sentence = str(error) or type(error).__name__
+    return RankError(type(error).__name__, sentence, bool(comfy.model_management.is_oom(error)))
 
 
 def job_for(
