@@ -20,7 +20,7 @@ NODES_FLOORS = (
     ("web_api",),
     (
         *("load_ar_model", "prompt_schedule", "profile_heads", "load_head_profile", "head_cache_policy"),
-        *("head_forced_sampler", "drift_report"),
+        *("head_forced_sampler", "drift_report", "spread_over_cards"),
     ),
     ("sampler_schema",),
     ("inputs", "input_checks"),
