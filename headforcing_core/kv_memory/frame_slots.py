@@ -56,13 +56,12 @@ class FrameSlots(ABC):
 
     def pick(self, x: Tensor) -> Tensor:
         """The heads of this buffer from a tensor of all heads, on the dimension before the last."""
-        return x if self.heads is None else _in_words(x)[0].index_select(-2, self.heads).view(x.dtype)
+        return x if self.heads is None else pick_heads(x, self.heads)
 
     def put_back(self, x: Tensor, out: Tensor) -> None:
         """The opposite of `pick`: this buffer's heads to their places among all heads of `out`."""
         assert self.heads is not None
-        source, target = _in_words(x, out)
-        target.index_copy_(out.ndim - 2, self.heads, source)
+        put_heads_back(x, self.heads, out)
 
     def arrange(self, slots: Sequence[int]) -> None:
         """Let the first slots hold what these held. Frames that only move down are moved where they lie, of others a
@@ -88,6 +87,17 @@ class FrameSlots(ABC):
         else:
             source, target = _in_words(x, place)
             torch.index_select(source, -2, self.heads, out=target)
+
+
+def pick_heads(x: Tensor, heads: Tensor) -> Tensor:
+    """These heads from a tensor of all heads, on the dimension before the last."""
+    return _in_words(x)[0].index_select(-2, heads).view(x.dtype)
+
+
+def put_heads_back(x: Tensor, heads: Tensor, out: Tensor) -> None:
+    """The opposite of `pick_heads`: heads to these places among all heads of `out`."""
+    source, target = _in_words(x, out)
+    target.index_copy_(out.ndim - 2, heads, source)
 
 
 def pieces_of(place: Tensor, slots: Sequence[int]) -> Tensor:

@@ -156,6 +156,10 @@ class KVMemory:
         (batch, frames, tokens, heads, head_dim)."""
         return self._captured[layer]
 
+    def agreed(self, x: Tensor) -> Tensor:
+        """What all ranks go on with in place of what each computed; here there is one."""
+        return x
+
     def release(self) -> None:
         """Drop every buffer."""
         self._workspaces.clear()
@@ -186,7 +190,7 @@ class KVMemory:
         if plan.precision == MODEL:
             return HeadBuffer(heads, slots, like)
         if group not in self._workspaces:
-            most_heads = like.shape[3] if every else plan.most_heads(group)
+            most_heads = max(map(len, plan.labels)) if every else plan.most_heads(group)
             self._workspaces[group] = Workspace(like, slots, most_heads)
         return CodedBuffer(heads, slots, like, self._workspaces[group])
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..kv_memory.memory import EVERY_HEAD, KVMemory
+from ..kv_memory.memory import EVERY_HEAD
+from ..kv_memory.rollout_memory import RolloutMemory
 from ..policy.fitting import FittedPolicy
 from ..policy.head_types import HEAD_TYPES
 from ..policy.positions import chunk_position, moved_on
@@ -88,7 +89,7 @@ class History:
         over = {group: replace(kept, frames=held[group]) for group, kept in there.items()}
         return self._layout(own.start, len(own), over, far=False)
 
-    def observe(self, memory: KVMemory, own: range, grid: tuple[int, int]) -> None:
+    def observe(self, memory: RolloutMemory, own: range, grid: tuple[int, int]) -> None:
         """Describe a chunk, or its sink frames and candidates, from the keys that its first commit pass computed."""
         if self.recall is not None:
             self.recall.remembered.add(self.describe(memory, grid))
@@ -104,13 +105,13 @@ class History:
                     describe(self._memory_heads(memory.captured_keys(layer)[0, place : place + 1], layer), *grid)[0]
                     for layer in descriptor_layers(len(self.labels))
                 ]
-                self.episodic.observe(frame, torch.stack(described))
+                self.episodic.observe(frame, memory.agreed(torch.stack(described)))
 
-    def describe(self, memory: KVMemory, grid: tuple[int, int]) -> Tensor:
+    def describe(self, memory: RolloutMemory, grid: tuple[int, int]) -> Tensor:
         """Descriptor of the chunk that the last pass saw: (layers, ROWS, head_dim)."""
         layers = captured_layers(self.policy, len(self.labels))
         keys = [self._memory_heads(memory.captured_keys(layer)[0], layer) for layer in layers]
-        return torch.stack([describe_chunk(each, *grid) for each in keys])
+        return memory.agreed(torch.stack([describe_chunk(each, *grid) for each in keys]))
 
     def candidates(self, chunk: int) -> Sequence[int]:
         """Numbers of the committed chunks that may be recalled for a chunk: whole ones after the sink, and after what

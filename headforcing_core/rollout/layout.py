@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..kv_memory.memory import KVMemory
+from ..kv_memory.rollout_memory import RolloutMemory
 from ..policy.positions import history_positions, moved_on
 from ..policy.tiers import KeptFrames
 
@@ -30,7 +30,7 @@ class Layout:
         """Ids of the chunk's frames."""
         return range(self.first_frame, self.first_frame + self.chunk_frames)
 
-    def begin(self, memory: KVMemory, context: str, keeps: bool = True) -> None:
+    def begin(self, memory: RolloutMemory, context: str, keeps: bool = True) -> None:
         """Let the next passes read this: everything, or with context `recent` the recent tier alone. Without `keeps`
         nothing of their chunk is kept."""
         history = {}

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..families.family import ROLLING
 from ..geometry import PATCH, prefix_chunks
-from ..kv_memory.memory import KVMemory
 from ..kv_memory.memory_plan import MemoryPlan
+from ..kv_memory.rollout_memory import RolloutMemory
 from ..policy.head_types import HEAD_TYPES
 from .episodes import Decision
 from .history import History
@@ -49,7 +49,7 @@ NOBODY = Listeners()
 
 
 class Backbone(Protocol[TextIn]):
-    """A diffusion model whose self-attention reads the rollout's KVMemory."""
+    """A diffusion model whose self-attention reads the rollout's memory."""
 
     def sample(self, recipe: Recipe, noise: Tensor, sigmas: Tensor, text: TextIn) -> Tensor:
         """Run a recipe with the model in place. Returns what the recipe returns, in model space."""
@@ -81,7 +81,7 @@ class Chunk:
 
 def rollout(
     backbone: Backbone[Text],
-    memory: KVMemory,
+    memory: RolloutMemory,
     plan: RolloutPlan[Text],
     noise: Noise,
     listeners: Listeners = NOBODY,
@@ -120,7 +120,7 @@ class _Rollout(Generic[Text]):
     def __init__(
         self,
         backbone: Backbone[Text],
-        memory: KVMemory,
+        memory: RolloutMemory,
         plan: RolloutPlan[Text],
         noise: Noise,
         listeners: Listeners,

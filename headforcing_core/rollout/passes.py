@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..families.family import RENOISE, TIMESTEPS
-from ..kv_memory.memory import KVMemory
+from ..kv_memory.rollout_memory import RolloutMemory
 from .layout import Layout
 from .noise import Noise
 from .solvers import SOLVERS
@@ -38,7 +38,7 @@ class Model:
     levels on its device, who hears of its steps and of what it recalls, and what it is given beside every chunk."""
 
     predict: Predict
-    memory: KVMemory
+    memory: RolloutMemory
     sigmas: Tensor
     on_step: OnStep
     on_recall: OnRecall
@@ -48,8 +48,8 @@ class Model:
         """The clean chunk as the model sees it in these frames, told `timesteps` if there are any."""
         concat = None if self.concat is None else self.concat(frames)
         if timesteps is None and concat is None:
-            return self.predict(x, sigma)
-        return self.predict(x, sigma, Told(timesteps, concat))
+            return self.memory.agreed(self.predict(x, sigma))
+        return self.memory.agreed(self.predict(x, sigma, Told(timesteps, concat)))
 
 
 class Pass(Protocol):
@@ -166,7 +166,7 @@ class Recall:
     the clean chunk that it has in mind; from the keys of that pass, which the memory has captured, `choose` tells."""
 
     looks: bool
-    choose: Callable[[KVMemory], Recalled]
+    choose: Callable[[RolloutMemory], Recalled]
 
     def run(self, model: Model, x0: Tensor, layout: Layout) -> Recalled:
         """`x0`: the clean chunk after the first step, which read `layout`."""
@@ -205,7 +205,7 @@ def _held(x: Tensor, image: Tensor | None) -> Tensor:
     return x if image is None else torch.cat([image, x[:, :, image.shape[2] :]], dim=2)
 
 
-def check_reached(memory: KVMemory) -> None:
+def check_reached(memory: RolloutMemory) -> None:
     """RuntimeError where a layer's attention did not come by in the last pass."""
     missed = memory.missed_layers
     if missed:

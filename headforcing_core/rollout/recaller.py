@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..kv_memory.memory import KVMemory
+from ..kv_memory.rollout_memory import RolloutMemory
 from .history import History
 from .passes import Recall, Recalled, not_finite
 from .plan import RolloutPlan
@@ -57,7 +57,7 @@ class Recaller:
                 "run anew."
             )
 
-    def _recalled(self, chunk: int, far: bool, looks: bool, memory: KVMemory) -> Recalled:
+    def _recalled(self, chunk: int, far: bool, looks: bool, memory: RolloutMemory) -> Recalled:
         history = self._history
         recorded = (self._recorded or {}).get(chunk) if chunk < self._finished else None
         candidates = history.candidates(chunk)

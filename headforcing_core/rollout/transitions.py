@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..kv_memory.memory import KVMemory
+from ..kv_memory.rollout_memory import RolloutMemory
 from ..policy.fitting import FittedPolicy
 from ..policy.head_types import HEAD_TYPES
 from .history import History
@@ -17,15 +17,15 @@ from .passes import Commit, Recache
 
 RECACHE_FRAMES = 6
 
-Before = Callable[[KVMemory, History, int, Sequence[Tensor]], Recache | None]
+Before = Callable[[RolloutMemory, History, int, Sequence[Tensor]], Recache | None]
 """(memory, history, chunk, clean latents of the last chunks) -> what the model has to go through under the new text."""
 
 
-def leave(memory: KVMemory, history: History, chunk: int, latents: Sequence[Tensor]) -> None:
+def leave(memory: RolloutMemory, history: History, chunk: int, latents: Sequence[Tensor]) -> None:
     """Memory and history stay as they are."""
 
 
-def recache(memory: KVMemory, history: History, chunk: int, latents: Sequence[Tensor]) -> Recache:
+def recache(memory: RolloutMemory, history: History, chunk: int, latents: Sequence[Tensor]) -> Recache:
     """The last chunks are committed again, but for those of which nothing would stay, as of what lies before a cut.
     Frame ids, episodes and their clock do not move."""
     again = history.chunks[-len(latents) :]
@@ -45,19 +45,19 @@ def recache(memory: KVMemory, history: History, chunk: int, latents: Sequence[Te
     return Recache(tuple(commits), tuple(held))
 
 
-def flush(memory: KVMemory, history: History, chunk: int, latents: Sequence[Tensor]) -> None:
+def flush(memory: RolloutMemory, history: History, chunk: int, latents: Sequence[Tensor]) -> None:
     """All but the sink and the last frame is dropped, episodes too."""
     history.flush()
     memory.keep(history.frames(chunk))
 
 
-def cut(memory: KVMemory, history: History, chunk: int, latents: Sequence[Tensor]) -> None:
+def cut(memory: RolloutMemory, history: History, chunk: int, latents: Sequence[Tensor]) -> None:
     """`flush`, and the sink is to begin with the new segment."""
     flush(memory, history, chunk, latents)
     history.episodic.move_sink(history.committed)
 
 
-def shot(memory: KVMemory, history: History, chunk: int, latents: Sequence[Tensor]) -> None:
+def shot(memory: RolloutMemory, history: History, chunk: int, latents: Sequence[Tensor]) -> None:
     """Nothing is dropped; the chunk stands a gap away from what was before it."""
     history.begin_shot()
 

@@ -93,7 +93,8 @@ def first_text(how: str, change: int, model: TinyModel) -> Tensor | None:
     return torch.cat([model.text(99), model.text(change + 1)]) if how == "shot" else None
 
 
-def core(case: Case, model: TinyModel) -> list[Chunk]:
+def planned(case: Case, model: TinyModel) -> RolloutPlan[Tensor]:
+    """What the core is to make."""
     segments = [Segment(0, model.text(0))]
     segments += [
         Segment(first, model.text(i + 1), how, k, first_text=first_text(how, i, model))
@@ -102,8 +103,11 @@ def core(case: Case, model: TinyModel) -> list[Chunk]:
     frames = case.prefix_frames + case.chunks * case.chunk_frames
     fitted = fit_policy(case.policy, case.chunk_frames, case.trained, frames, case.shots, case.ahead)
     plan = RolloutPlan(fitted, case.chunks, *case.latent, case.sigmas, tuple(segments), blend, case.prefix())
-    if case.way is not None:
-        plan = going(plan, case.way)
+    return plan if case.way is None else going(plan, case.way)
+
+
+def core(case: Case, model: TinyModel) -> list[Chunk]:
+    plan = planned(case, model)
     memory = KVMemory(plan.memory_plan(case.labels), dense_attention, rotate)
     noise = PerChunkNoise(case.seed, case.chunk_shape)
     if case.noise == "native":

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, layer_norm, pad, rms_norm
 
-from headforcing_core.kv_memory.memory import KVMemory
+from headforcing_core.kv_memory.rollout_memory import RolloutMemory
 from headforcing_core.rollout.loop import Recipe
 from headforcing_core.rollout.told import NOTHING, Told
 
@@ -94,6 +94,14 @@ class TinyModel:
         tokens = _patches(x) @ self.embed
         if concat is not None:
             tokens = tokens + _patches(concat.to(self.dtype)) @ self.beside
+        tokens = self.through(tokens, condition, attend)
+        picture = (layer_norm(tokens, (self.width,)) + 0.3 * condition) @ self.head  # (batch, tokens, patch)
+        picture = picture.unflatten(1, grid).unflatten(4, (channels, PATCH, PATCH))
+        picture = picture.permute(0, 4, 1, 2, 5, 3, 6).flatten(3, 4).flatten(4, 5)
+        return x - sigma * (x - picture)
+
+    def through(self, tokens: Tensor, condition: Tensor, attend: Attend) -> Tensor:
+        """Tokens through all blocks; `condition` (width,), or (tokens, width) where each has its own."""
         for layer, block in enumerate(self.blocks):
             shift, scale = (condition @ block["modulation"]).chunk(2, dim=-1)
             normal = layer_norm(tokens, (self.width,)) * (1 + scale) + shift
@@ -103,10 +111,7 @@ class TinyModel:
             out = attend(layer, q.unflatten(2, split), k.unflatten(2, split), (normal @ block["v"]).unflatten(2, split))
             tokens = tokens + out @ block["out"]
             tokens = tokens + gelu(layer_norm(tokens, (self.width,)) @ block["up"]) @ block["down"]
-        picture = (layer_norm(tokens, (self.width,)) + 0.3 * condition) @ self.head  # (batch, tokens, patch)
-        picture = picture.unflatten(1, grid).unflatten(4, (channels, PATCH, PATCH))
-        picture = picture.permute(0, 4, 1, 2, 5, 3, 6).flatten(3, 4).flatten(4, 5)
-        return x - sigma * (x - picture)
+        return tokens
 
 
 def _patches(x: Tensor) -> Tensor:
@@ -124,7 +129,7 @@ def blend(old: Tensor, new: Tensor, share: float) -> Tensor:
 class CoreBackbone:
     """The tiny model with the core's KVMemory as its self-attention; counts forward passes."""
 
-    def __init__(self, model: TinyModel, memory: KVMemory) -> None:
+    def __init__(self, model: TinyModel, memory: RolloutMemory) -> None:
         self.model, self.memory = model, memory
         self.passes = 0
 

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = ("headforcing_core", "nodes")
 CORE_FLOORS = (
     ("report",),
-    ("run_store", "heads", "drift"),
+    ("run_store", "heads", "drift", "cards"),
     ("rollout",),
     ("policy", "checkpoint", "schedule"),
     ("families",),
