@@ -10,6 +10,7 @@ from .load_ar_model import LoadARModel
 from .load_head_profile import LoadHeadProfile
 from .profile_heads import ProfileHeads
 from .prompt_schedule import PromptScheduleNode
+from .spread_over_cards import SpreadOverCards
 from .web_api.routes import register_routes
 
 WEB_DIRECTORY = "./web"
@@ -30,6 +31,7 @@ class HeadForcingExtension(ComfyExtension):
             HeadCachePolicy,
             HeadForcedSampler,
             DriftReport,
+            SpreadOverCards,
         ]
 
 

@@ -14,10 +14,11 @@ from ..headforcing_core.geometry import VideoShape
 from ..headforcing_core.heads.profile import HeadProfile
 from ..headforcing_core.policy.cache_policy import CachePolicy
 from ..headforcing_core.policy.presets import PRESETS
+from .cards.spread import settle_spread
 from .host.backbone import check_backbone
 from .host.chunk_decoder import can_stream
 from .host.conditioning import told_of_unread
-from .host.device_memory import explaining_out_of_memory, free_bytes
+from .host.device_memory import explaining_out_of_memory
 from .host.guidance import told_of_nodes_between
 from .host.model import facts_of
 from .input_checks import name_error, size_error
@@ -30,6 +31,7 @@ from .request.noise_choice import check_noise, make_noise
 from .request.run_request import RunInputs, settle_run
 from .request.source import USUAL_STRENGTH, settle_source, told_of_strength
 from .run.announce_cost import announce_cost
+from .run.chunk_makers import opened_maker
 from .run.head_labels import RunHeads, run_heads
 from .run.live_scenes import LiveScenes
 from .run.make_video import RunOutputs, VideoJob, kept_outputs, make_outputs
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from comfy.sd import VAE
     from comfy_execution.graph import DynamicPrompt
 
+    from .cards.card_group import CardGroup
     from .sockets import Conditioning
 
 _VIDEO = 1
@@ -87,6 +90,7 @@ class HeadForcedSampler(io.ComfyNode):
         from_chunk: int = -1,
         video: Tensor | Input.Video | None = None,
         strength: float = USUAL_STRENGTH,
+        cards: CardGroup | None = None,
     ) -> io.NodeOutput:
         check_backbone(model)
         facts = facts_of(model)
@@ -128,6 +132,7 @@ class HeadForcedSampler(io.ComfyNode):
         if family.image == CONCAT:
             status.say(ENCODING)
         request = settle_run(inputs, carried)
+        spread = settle_spread(cards, request)
         replaces = run_name and on_existing_run == "replace"  # then measured before the old run is deleted
         heads = run_heads(request, status) if replaces else None
         with open_run(request, folder, status) as run:
@@ -141,7 +146,7 @@ class HeadForcedSampler(io.ComfyNode):
                         f"The video could not be begun in ComfyUI's temp folder ({reason_of(error)}), so the video "
                         "output decodes the latent. Check that folder."
                     )
-            made = _outputs(VideoJob(request, run, stream, status), heads)
+            made = _outputs(VideoJob(request, run, stream, status, spread), heads)
         shown: Input.Video = LatentVideo(made.latent, vae, length.pixel_frames, fps, family.space)
         if run.has_video:
             shown = InputImpl.VideoFromFile(str(run.video_path))
@@ -155,13 +160,13 @@ def _outputs(job: VideoJob, heads: RunHeads | None) -> RunOutputs:
     heads = heads or run_heads(request, job.status)
     run.note_profile(heads.profile)
     noise = make_noise(request.noise, request.video, request.seed, run.seed_for)
-    cost, said = announce_cost(job, heads.cost)
-    run.notes.append(said)
-    live = LiveScenes(request, run, job.status)
-    return explaining_out_of_memory(
-        lambda: make_outputs(job, heads, noise, live),
-        lambda: cost.out_of_memory(free_bytes(request.model)),
-    )
+    with opened_maker(job, heads, noise) as maker:
+        cost, said = announce_cost(job, maker)
+        run.notes.append(said)
+        live = LiveScenes(request, run, job.status)
+        return explaining_out_of_memory(
+            lambda: make_outputs(job, heads, maker, live), lambda: maker.out_of_memory(cost)
+        )
 
 
 def _is_consumed(dynprompt: DynamicPrompt | None, node_id: str | None, output: int) -> bool:

@@ -10,7 +10,7 @@ from ..headforcing_core.run_store.folder import ON_EXISTING
 from ..headforcing_core.run_store.record import MOST_CHUNKS
 from .inputs import fps_input, height_input, seed_input, width_input
 from .request.source import USUAL_STRENGTH
-from .sockets import CATEGORY, CachePolicySocket, HeadProfileSocket, PromptScheduleSocket
+from .sockets import CATEGORY, CachePolicySocket, CardsSocket, HeadProfileSocket, PromptScheduleSocket
 
 DEFAULT_SECONDS = 20.0
 
@@ -140,6 +140,12 @@ def sampler_schema() -> io.Schema:
                 step=0.05,
                 optional=True,
                 tooltip="How far from video: low values keep it, 1 ignores it. Nothing without a video. Typical: 0.8",
+            ),
+            CardsSocket.Input(
+                "cards",
+                optional=True,
+                tooltip="Several cards of this machine that make the video together, from Spread over Cards. "
+                "Unconnected: one card",
             ),
         ],
         outputs=[

@@ -21,6 +21,7 @@ CATEGORY = "Head Forcing"
 
 HeadProfileSocket = io.Custom("HEAD_PROFILE")  # headforcing_core.profile.HeadProfile
 CachePolicySocket = io.Custom("HEAD_CACHE_POLICY")  # headforcing_core.policy.CachePolicy
+CardsSocket = io.Custom("HEAD_FORCING_CARDS")  # cards.card_group.CardGroup
 PromptScheduleSocket = io.Custom("PROMPT_SCHEDULE")  # PromptSchedule
 
 

@@ -31,7 +31,7 @@ class HeadShares:
 
     def plan_of(self, plan: MemoryPlan, rank: int) -> MemoryPlan:
         """What a rank holds of what is held in all."""
-        return replace(plan, labels=self.labels_of(rank))
+        return replace(plan, labels=self.labels_of(rank), of=self.labels)
 
     def evenness(self) -> float:
         """The share of time in which all ranks attend: what a rank costs on average over what the slowest one does,

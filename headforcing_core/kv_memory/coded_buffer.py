@@ -55,9 +55,12 @@ class Workspace:
 
 class CodedBuffer(FrameSlots):
     """K and V of some heads of one layer, `k` and `v` in codes, their two `scales` beside them. What is read, and the
-    chunk while it is made, lies in the workspace."""
+    chunk while it is made, lies in the workspace. A single head that is `one_of_several`, whose others lie elsewhere,
+    comes out as it would among them."""
 
-    def __init__(self, heads: Tensor | None, slots: int, like: Tensor, workspace: Workspace) -> None:
+    def __init__(
+        self, heads: Tensor | None, slots: int, like: Tensor, workspace: Workspace, one_of_several: bool
+    ) -> None:
         self.heads = heads
         batch, _, tokens, all_heads, head_dim = like.shape
         count = all_heads if heads is None else len(heads)
@@ -65,6 +68,7 @@ class CodedBuffer(FrameSlots):
         self.v = torch.empty_like(self.k)
         self.scales = like.new_empty((batch, slots, tokens, count, 2), dtype=torch.float32)
         self._workspace = workspace
+        self._twice = count == 1 and one_of_several
         self._chunk_at = 0
 
     @property
@@ -114,5 +118,7 @@ class CodedBuffer(FrameSlots):
         codes = self.k[:, own]
         torch.mul(codes[..., turned:], k_scale, out=k[..., turned:])
         pairs = codes[..., :turned] * k_scale
+        if self._twice:  # a processor turns the pairs of one head by itself in longer runs, to other last bits
+            pairs = torch.cat((pairs, pairs), dim=3)
         rotate_in_place(pairs.flatten(1, 2), in_time)
-        k[..., :turned] = pairs
+        k[..., :turned] = pairs[..., : k.shape[3], :]

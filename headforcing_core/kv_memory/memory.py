@@ -181,10 +181,10 @@ class KVMemory:
 
     def _buffers_of(self, layer: int, like: Tensor) -> dict[str, FrameSlots]:
         if not self._layers[layer]:
-            self._layers[layer] = {EVERY_HEAD: self._new_buffer(EVERY_HEAD, None, like)}
+            self._layers[layer] = {EVERY_HEAD: self._new_buffer(layer, EVERY_HEAD, None, like)}
         return self._layers[layer]
 
-    def _new_buffer(self, group: str, heads: Tensor | None, like: Tensor) -> FrameSlots:
+    def _new_buffer(self, layer: int, group: str, heads: Tensor | None, like: Tensor) -> FrameSlots:
         every, plan = group == EVERY_HEAD, self.plan
         slots = plan.chunk_frames + (plan.warm_up_frames if every else plan.capacity[group])
         if plan.precision == MODEL:
@@ -192,7 +192,8 @@ class KVMemory:
         if group not in self._workspaces:
             most_heads = max(map(len, plan.labels)) if every else plan.most_heads(group)
             self._workspaces[group] = Workspace(like, slots, most_heads)
-        return CodedBuffer(heads, slots, like, self._workspaces[group])
+        in_all = [label for label in (plan.of or plan.labels)[layer] if every or label == group]
+        return CodedBuffer(heads, slots, like, self._workspaces[group], len(in_all) > 1)
 
     def _rotation_of_chunk(self, rotation: Tensor) -> Tensor:
         """The host's rotation of the chunk with its own positions in time, (1, tokens, 1, pairs, 2, 2)."""
@@ -229,7 +230,7 @@ class KVMemory:
                 if heads:
                     every = len(heads) == len(self.plan.labels[number])
                     index = None if every else torch.tensor(heads, device=whole.like.device)
-                    buffer = self._new_buffer(group, index, whole.like)
+                    buffer = self._new_buffer(number, group, index, whole.like)
                     buffer.fill(whole, slots[group])
                     regrouped[group] = buffer
             self._layers[number] = regrouped

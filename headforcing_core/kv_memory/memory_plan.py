@@ -36,6 +36,7 @@ class MemoryPlan:
     `labels` gives each layer's head types; `capacity` the history frames of every head type that occurs;
     `warm_up_frames` the most history that is read before compression; `chunk_frames` those of the longest pass;
     `capture` the layers whose raw keys are wanted. `precision` is that of what is kept: the model's own, or int8.
+    `of` gives the types of all heads of a model, where these are some of them.
     """
 
     labels: Sequence[Sequence[str]]
@@ -44,6 +45,7 @@ class MemoryPlan:
     chunk_frames: int
     capture: tuple[int, ...] = ()
     precision: str = MODEL
+    of: Sequence[Sequence[str]] | None = None
 
     def most_heads(self, head_type: str) -> int:
         """Heads of a type in the layer that has most of them."""

@@ -83,6 +83,11 @@ def attention_for(
     return f"override {_name(override)}" + (f" ({', '.join(inside)})" if inside else ""), None
 
 
+def host_attention() -> str:
+    """The name of what the host computes attention with, where nothing else was chosen."""
+    return _name(kernels.optimized_attention)
+
+
 def attention_cudnn_first(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """The host's plain attention in PyTorch's own order of kernels: what cuDNN cannot do, the next one does."""
     with sdpa_kernel(_ORDER, set_priority=True):

@@ -7,8 +7,9 @@ in `transformer_options` and reads the run's KVMemory; without one it does what 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import comfy.model_management
@@ -20,6 +21,7 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.ldm.wan.ar_model import CausalWanModel
 from comfy.ldm.wan.model import WanModel, WanSelfAttention
 from torch import Tensor
+from torch.nn import Module
 
 from ...headforcing_core.families.table import fitting_families
 from ...headforcing_core.kv_memory.memory import KVMemory
@@ -90,10 +92,16 @@ class HostBackbone:
         self.preferred: dict[str, Any] = {}  # what the layer that is running adds for the host's attention
         self.attentions: list[str] = []  # the names of those that have computed
         self.memory: KVMemory | None = None
+        self._patched: dict[str, Module] = {}
         for layer, self_attn in enumerate(self_attention_of(model)):
-            name = _FORWARD.format(layer)
-            original = cast("Callable[..., Tensor]", self._model.get_model_object(name))
-            self._model.add_object_patch(name, _patched_forward(layer, self_attn, original))
+            self.wrap(_FORWARD.format(layer), self_attn, partial(_patched_forward, layer, self_attn))
+
+    def wrap(
+        self, name: str, module: Module, wrapped: Callable[[Callable[..., Tensor]], Callable[..., Tensor]]
+    ) -> None:
+        """Put another forward around that of a module, by the forward's name in the model, until `reading` ends."""
+        self._patched[name] = module
+        self._model.add_object_patch(name, wrapped(self._model.get_model_object(name)))
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
         """The host's attention, with whatever kernel or override the artist chose; where nothing was chosen, by the
@@ -172,14 +180,19 @@ class HostBackbone:
 
     def _take_out(self) -> None:
         """Put the model's own forwards back at once, rather than when the host next loads it."""
-        modules = self_attention_of(self._model)
-        ours = [self._model.object_patches[_FORWARD.format(layer)] for layer in range(len(modules))]
-        if any(module.__dict__.get("forward") in ours for module in modules):
+        patches = self._model.object_patches
+        if any(module.__dict__.get("forward") is patches[name] for name, module in self._patched.items()):
             self._model.unpatch_model(unpatch_weights=False)
-        for module in modules:
+        for module in self._patched.values():
             left = module.__dict__.get("forward")
             if getattr(left, "__func__", None) is type(module).forward:
                 del module.forward  # the class's own method, left behind as an attribute
+
+
+def run_in(options: Mapping[str, object]) -> HostBackbone | None:
+    """The run that a pass under these transformer_options is of, if it is of one."""
+    run = options.get(_RUN)
+    return run if isinstance(run, HostBackbone) else None
 
 
 def _patched_forward(layer: int, self_attn: WanSelfAttention, original: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -193,8 +206,8 @@ def _patched_forward(layer: int, self_attn: WanSelfAttention, original: Callable
         **kwargs: object,
     ) -> Tensor:
         options = transformer_options or {}
-        run = options.get(_RUN)
-        if not isinstance(run, HostBackbone) or run.memory is None:
+        run = run_in(options)
+        if run is None or run.memory is None:
             return original(x, freqs, *args, transformer_options=options, **kwargs)
         run.options, run.preferred = options, preferred_by(self_attn)
         per_head = (self_attn.num_heads, self_attn.head_dim)
@@ -213,10 +226,9 @@ def _patched_forward(layer: int, self_attn: WanSelfAttention, original: Callable
 
 
 # What a memory does changes from chunk to chunk; the layers around it do not, and those are worth compiling.
-_attend = cast(
-    "Callable[[KVMemory, int, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]",
-    torch.compiler.disable(KVMemory.attend),
-)
+@torch.compiler.disable
+def _attend(memory: KVMemory, layer: int, q: Tensor, k: Tensor, v: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:
+    return memory.attend(layer, q, k, v, rotation)
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:

@@ -129,6 +129,10 @@ def patcher_from(weights: Weights, path: str, weight_dtype: str, disable_dynamic
     return patcher
 
 
+LOADERS = {each.__name__: each for each in (load_ar_patcher, comfy.sd.load_diffusion_model)}
+"""What loads a MODEL that runs can be made of, this pack's own and the host's, by name."""
+
+
 def _described(weights: Weights) -> dict[str, str]:
     """The head of the file, with the two things that the host does not read from the weights for a config: it builds
     the model from whatever stands there."""

@@ -124,20 +124,24 @@ class Beginning:
         return samples
 
 
-def beside_chunks(model: ModelPatcher, samples: Tensor | None) -> Concat | None:
-    """What a model of 36 channels is given beside the frames of a pass, of a picture and grey as `Beginning.beside` has
-    them: whether a frame is that of the picture, four times, and the frame itself; the last one from there on."""
-    if samples is None:
-        return None
-    latents = latent_in(model, samples)
-    last, size = latents.shape[2] - 1, latents.shape[3:]
+@dataclass(frozen=True)
+class BesideChunks:
+    """What a model of 36 channels is given beside the frames of a pass: whether a frame is that of the picture, four
+    times, and the frame itself, of `latents` in model space; the last one from there on."""
 
-    def beside(frames: range) -> Tensor:
+    latents: Tensor
+
+    def __call__(self, frames: range) -> Tensor:
+        latents = self.latents
+        last, size = latents.shape[2] - 1, latents.shape[3:]
         is_picture = torch.tensor([float(frame == 0) for frame in frames]).to(latents)
         mask = is_picture.view(1, 1, -1, 1, 1).expand(1, _MASK_CHANNELS, -1, *size)
         return torch.cat([mask, latents[:, :, [min(frame, last) for frame in frames]]], dim=1)
 
-    return beside
+
+def beside_chunks(model: ModelPatcher, samples: Tensor | None) -> Concat | None:
+    """What a model is given beside its chunks, of a picture and grey as `Beginning.beside` has them."""
+    return None if samples is None else BesideChunks(latent_in(model, samples))
 
 
 def _sha256(tensor: Tensor) -> str:

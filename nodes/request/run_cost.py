@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...headforcing_core.families.family import Family
@@ -21,7 +21,8 @@ from ...headforcing_core.run_store.chunk_file import most_bytes
 @dataclass(frozen=True)
 class RunCost:
     """The most bytes that the KV memory of a run takes, and those of the presets that take less, the next best first;
-    beside it the model's weights, one pass of it, and what the VAE remembers of a video that is made meanwhile."""
+    beside it the model's weights, one pass of it, and what the VAE remembers of a video that is made meanwhile. On
+    several cards it is what that one takes which takes most."""
 
     policy: str
     video: VideoShape
@@ -36,16 +37,29 @@ class RunCost:
         """All of it together."""
         return self.memory_bytes + self.weights_bytes + self.pass_bytes + self.vae_bytes
 
+    def over(self, most: int) -> RunCost:
+        """The same on several cards, of which none holds more of the KV memory than this; presets are reckoned to come
+        out as even."""
+        smaller = {name: round(size * most / self.memory_bytes) for name, size in self.smaller.items()}
+        return replace(self, memory_bytes=most, smaller=smaller)
+
     def told(self, free_bytes: int, total_bytes: int) -> str:
         """What the run will take, beside what is there."""
+        return self._told("", f"{bytes_in_words(free_bytes)} of {bytes_in_words(total_bytes)}")
+
+    def told_of_cards(self, rooms: Sequence[tuple[int, int]]) -> str:
+        """What the run will take, beside what is there on each card: bytes that are free, and all."""
+        there = (f"{bytes_in_words(room[0])} of {bytes_in_words(room[1])} on card {n}" for n, room in enumerate(rooms, 1))
+        return self._told(f" on each of {len(rooms)} cards", ", ".join(there))
+
+    def _told(self, where: str, there: str) -> str:
         parts = [f"the model ({bytes_in_words(self.weights_bytes)})"]
         parts.append(f"its pass over a chunk ({bytes_in_words(self.pass_bytes)})")
         parts += [f"the VAE ({bytes_in_words(self.vae_bytes)})"] if self.vae_bytes else []
         return (
-            f"{self.video.chunks} chunks, {self.video.frames} frames. Memory: up to "
+            f"{self.video.chunks} chunks, {self.video.frames} frames. Memory{where}: up to "
             f"{bytes_in_words(self.memory_bytes)} for keys and values, {bytes_in_words(self.peak_bytes)} in all with "
-            f"{', '.join(parts[:-1])} and {parts[-1]}; {bytes_in_words(free_bytes)} of "
-            f"{bytes_in_words(total_bytes)} are free."
+            f"{', '.join(parts[:-1])} and {parts[-1]}; {there} are free."
         )
 
     def warning(self, total_bytes: int) -> str:

@@ -8,29 +8,28 @@ from typing import TYPE_CHECKING
 from ...headforcing_core.files.byte_words import bytes_in_words
 from ...headforcing_core.files.disk_room import free_on_disk
 from ...headforcing_core.rollout.recall_bound import recall_bound
-from ..host.device_memory import free_bytes, total_bytes
 from ..host.model import pass_bytes, weights_bytes
 from ..keeping.kept_run import KeptRun
 from ..keeping.output_folder import runs_folder
 from ..request.run_cost import RunCost, chunk_bytes, recall_in_words
 
 if TYPE_CHECKING:
+    from .chunk_makers import ChunkMaker
     from .make_video import VideoJob
 
 
-def announce_cost(job: VideoJob, cost: RunCost) -> tuple[RunCost, str]:
+def announce_cost(job: VideoJob, maker: ChunkMaker) -> tuple[RunCost, str]:
     """Say on its node what a run will take that is about to begin; the cost with all that lies beside the KV memory,
     and what was said, for the report."""
     model, video, stream = job.request.model, job.request.video, job.stream
     ahead = job.request.fitted.ahead
     cost = replace(
-        cost,
+        maker.cost,
         weights_bytes=weights_bytes(model),
         pass_bytes=pass_bytes(model, video.chunk_frames + ahead, video.latent_size),
         vae_bytes=0 if stream is None else stream.expected_bytes(video.width, video.height, model),
     )
-    total = total_bytes(model)
-    parts = [cost.told(free_bytes(model), total), cost.warning(total)]
+    parts = [maker.told(cost)]
     bound = recall_bound(job.request.rollout)
     if bound is not None:
         parts.append(recall_in_words(bound))

@@ -17,22 +17,21 @@ from PIL import Image
 from torch import Tensor
 
 from ...headforcing_core.files.disk_room import reason_of
-from ...headforcing_core.kv_memory.memory import KVMemory
 from ...headforcing_core.report.run_report import RunReport, with_notes
 from ...headforcing_core.report.timeline import draw_timeline
-from ...headforcing_core.rollout.loop import Chunk, Listeners, rollout
-from ...headforcing_core.rollout.noise import Noise
-from ..host.backbone import HostBackbone, rotate
+from ...headforcing_core.rollout.loop import Chunk, Listeners
 from ..host.model import latent_out
 from ..keeping.kept_run import RunSummary
 from ..status.progress import RunProgress
 from .source_chunks import SourceChunks, opened_source
 
 if TYPE_CHECKING:
+    from ..cards.spread import Spread
     from ..keeping.kept_run import Run
     from ..request.run_request import RunRequest
     from ..status.node_status import NodeStatus
     from ..video.growing_video import OnPictures, VideoStream
+    from .chunk_makers import ChunkMaker
     from .head_labels import RunHeads
     from .live_scenes import LiveScenes
 
@@ -57,22 +56,24 @@ class RunOutputs(NamedTuple):
 
 @dataclass(frozen=True)
 class VideoJob:
-    """A run on its way: what is wanted, what it is made into, the video that grows with it, and where it is shown."""
+    """A run on its way: what is wanted, what it is made into, the video that grows with it, where it is shown, and
+    which cards make it, if not one alone."""
 
     request: RunRequest
     run: Run
     stream: VideoStream | None
     status: NodeStatus
+    spread: Spread | None = None
 
 
-def make_outputs(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes) -> RunOutputs:
+def make_outputs(job: VideoJob, heads: RunHeads, maker: ChunkMaker, live: LiveScenes) -> RunOutputs:
     """Make the chunks that are not there yet. Whatever ends it early, every finished chunk is in its run and in its
     video, and the model is as it was found."""
     request, run = job.request, job.run
     started = perf_counter()
     latent = _empty_latent(request)
     with _closing(job) as failures:
-        chunks, beside, attention = _make_chunks(job, heads, noise, live, latent)
+        chunks, beside, attention = _make_chunks(job, maker, live, latent)
     taken = perf_counter() - started
     log.info("Head forcing: %d chunks in %.1f s, history %.2f GB", len(chunks), taken, chunks[-1].kv_bytes / 1e9)
     report = RunReport(
@@ -111,12 +112,10 @@ def kept_outputs(job: VideoJob, told: RunSummary) -> RunOutputs:
     return RunOutputs(latent, told.timeline, with_notes(told.report, [*run.notes, *failures]))
 
 
-def _make_chunks(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes, latent: Tensor) -> _Made:
+def _make_chunks(job: VideoJob, maker: ChunkMaker, live: LiveScenes, latent: Tensor) -> _Made:
     request, run, stream = job.request, job.run, job.stream
     of_chunk = partial(_of_chunk, job, latent)
     wanted = replace(request.rollout, finished=run.finished, read=of_chunk)
-    backbone = HostBackbone(request.model, run.seed_for(0))
-    memory = KVMemory(heads.memory, backbone.attention, rotate)
     steps = [wanted.passes_of(chunk) for chunk in range(wanted.chunks)]
     progress = RunProgress(request.model, request.video, steps, job.status, request.fitted, live.prompt_of)
     chunks: list[Chunk] = []
@@ -127,9 +126,9 @@ def _make_chunks(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes,
         _put_prefix(job, latent)
         if stream is not None:
             run.notes += stream.decode_beside(request.model)
-        with backbone.reading(memory, heads.cost.memory_bytes), live.listening(stream):
-            listeners = Listeners(progress.step, progress.prefix, progress.recall)
-            for chunk in rollout(backbone, memory, wanted, noise, listeners, live.segment_for):
+        listeners = Listeners(progress.step, progress.prefix, progress.recall)
+        with maker.making(wanted, listeners, live.segment_for) as made, live.listening(stream):
+            for chunk in made:
                 is_new = chunk.index >= run.finished.chunks
                 kept = disk.submit(run.add_chunk, chunk)
                 try:
@@ -141,13 +140,13 @@ def _make_chunks(job: VideoJob, heads: RunHeads, noise: Noise, live: LiveScenes,
                     progress.made(chunk, is_seen)
                 else:
                     progress.rebuilt(chunk.index + 1, run.finished.chunks)
-                beside = max(beside, memory.chunk_bytes)
+                beside = max(beside, maker.beside_bytes)
                 chunks.append(replace(chunk, latent=_NO_LATENT, window=None))
         if stream is not None:
             stream.settle()
     for frames in map(of_chunk, range(len(chunks))):
         frames[:] = latent_out(request.model, frames)
-    return _Made(chunks, beside, backbone.attentions)
+    return _Made(chunks, beside, maker.attentions)
 
 
 def _append(

@@ -1,0 +1,176 @@
+"""Ray in ComfyUI's process: on this machine alone, begun when it is first used, and ended without a trace."""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import re
+import secrets
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from threading import Event, Lock, Thread
+from typing import Any
+
+import torch
+
+LOCAL = "local"
+HOW_TO_INSTALL = 'Install it with the Python that runs ComfyUI: pip install "ray>=2.59,<3"'
+_OLDEST = (2, 59)
+_OF_CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # off, Ray listens on 127.0.0.1 and nowhere else
+_PLACE = Path("/tmp")  # the path of a socket may have 107 characters, and Ray adds 65
+_NAME = re.compile(r"headforcing-(\d+)-\w+")
+_MOST_SHARED = 128 * 2**20  # what is larger goes by files in the folder
+_ENDING = 20.0
+
+Ray = Any  # the module, which has no types of its own
+
+
+def check_ray() -> None:
+    """RuntimeError where Ray is not to be had, without importing it."""
+    if sys.platform != "linux":
+        raise RuntimeError(
+            f"This system is {sys.platform}, where cards cannot exchange tensors: that needs Linux with NCCL. Set cards "
+            "to 1, or take out Spread over Cards."
+        )
+    why = "Spread over Cards starts a process for each card by Ray"
+    try:
+        version = importlib.metadata.version("ray") if importlib.util.find_spec("ray") is not None else ""
+    except importlib.metadata.PackageNotFoundError:  # a folder by that name
+        version = ""
+    if not version:
+        raise RuntimeError(f"Ray is not installed. {why}. {HOW_TO_INSTALL}")
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < _OLDEST:
+        raise RuntimeError(f"Ray {version} is too old. {why}, guarded by a token. {HOW_TO_INSTALL}")
+
+
+class LocalRay:
+    """Ray, from now until `end`. `address` is "local", or that of a cluster which this machine belongs to. Where another
+    pack has begun it before, it is used as it is, and not ended. `folder` is for files of this process, and goes."""
+
+    def __init__(self, address: str) -> None:
+        remove_left_behind()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"headforcing-{os.getpid()}-", dir=_PLACE))
+        self.module: Ray = None
+        self.is_ours = True
+        self._address = address
+        self._error: BaseException | None = None
+        self._begun, self._over = Event(), Event()
+        # One thread from beginning to end: Linux ends Ray's processes with the thread that began them, and a thread
+        # that is not the main one leaves ComfyUI's signal handlers alone.
+        self._thread = Thread(target=self._live, name="head-forcing-ray", daemon=True)
+        self._thread.start()
+        self._begun.wait()
+        if self._error is not None:
+            self.end()
+            raise self._error
+        atexit.register(self.end)
+
+    def end(self) -> None:
+        """End it, and wait until its processes are gone."""
+        atexit.unregister(self.end)
+        self._over.set()
+        self._thread.join(_ENDING)
+
+    def _live(self) -> None:
+        try:
+            self._begin()
+        except BaseException as error:
+            self._error = error
+        self._begun.set()
+        self._over.wait()
+        if self.is_ours and self._error is None:
+            self.module.shutdown()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _begin(self) -> None:
+        known = sys.modules.get("ray")
+        if known is not None and known.is_initialized():
+            self.module, self.is_ours = known, False
+            return
+        _set_environment(self._address)
+        self.module = importlib.import_module("ray")
+        _check_reach(self._address)
+        if self._address != LOCAL:
+            self.module.init(address=self._address, log_to_driver=False, logging_level="ERROR")
+            return
+        self.module.init(
+            address=LOCAL,
+            num_cpus=0,
+            num_gpus=torch.cuda.device_count(),
+            object_store_memory=_MOST_SHARED,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            _temp_dir=str(self.folder / "ray"),  # which Ray opens to everybody; the folder around it is ours alone
+        )
+
+
+class SharedRay:
+    """One Ray for all groups of this process: begun for the first, ended with the last."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._ray: LocalRay | None = None
+        self._address = ""
+        self._users = 0
+
+    def enter(self, address: str) -> LocalRay:
+        """Ray at an address; `leave` once for each call. RuntimeError while it is at another one."""
+        with self._lock:
+            if self._ray is None:
+                self._ray, self._address = LocalRay(address), address
+            if address != self._address:
+                raise RuntimeError(
+                    f"address is {address}, and another Spread over Cards is at {self._address}. One ComfyUI can be at "
+                    "one address. Set both to the same."
+                )
+            self._users += 1
+            return self._ray
+
+    def leave(self) -> None:
+        """One user less."""
+        with self._lock:
+            self._users -= 1
+            if self._users == 0 and self._ray is not None:
+                self._ray.end()
+                self._ray = None
+
+
+def remove_left_behind() -> None:
+    """Remove the folders of processes that ended without doing so."""
+    for folder in _PLACE.iterdir():
+        named = _NAME.fullmatch(folder.name)
+        if named and not Path("/proc", named[1]).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _set_environment(address: str) -> None:
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_memory_monitor_refresh_ms"] = "0"  # ComfyUI fills the main memory on purpose
+    if address == LOCAL:
+        os.environ[_OF_CLUSTERS] = "0"  # read where Ray is imported, in this process and in those that it begins
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray reads it once, so it stays
+
+
+def _check_reach(address: str) -> None:
+    """RuntimeError where Ray has been imported before with another reach than it needs."""
+    reaches_out = bool(importlib.import_module("ray._private.ray_constants").ENABLE_RAY_CLUSTER)
+    if reaches_out and address == LOCAL:
+        raise RuntimeError(
+            "Another custom node has imported Ray before, in such a way that it would listen on the network. Set "
+            f"{_OF_CLUSTERS}=0 in the environment that ComfyUI is started in, or take that node out."
+        )
+    if not reaches_out and address != LOCAL:
+        raise RuntimeError(
+            f"Ray was imported for this machine alone, so it does not reach {address}. Unset {_OF_CLUSTERS} if it is "
+            "set, and restart ComfyUI."
+        )
+
+
+SHARED_RAY = SharedRay()
