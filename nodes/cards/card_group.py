@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from threading import RLock, Thread, Timer
+from threading import RLock, Timer
 from time import monotonic
 from typing import NamedTuple
 
@@ -22,34 +22,35 @@ from .rank_talk import CardError, RankTalk
 
 class Patience(NamedTuple):
     """Seconds that are waited: for processes to begin; for the first word of a run, before which the model is put on
-    the cards; for any other, unless ten times the slowest chunk is more; for an interrupt to be heeded; and for another
-    run, before the processes end."""
+    the cards; for any other, unless ten times the slowest chunk is more; for an interrupt to be heeded; for another
+    run; and, once the node's output is dropped, for another output of the same cards."""
 
     begin: float = 180.0
     first: float = 900.0
     word: float = 60.0
     cancel: float = 10.0
     idle: float = 600.0
+    orphan: float = 15.0
 
 
 PATIENCE = Patience()
+_ORPHANS: dict[tuple[int, str], RankActors] = {}
 
 
 class CardGroup:
-    """So many cards that make a video together; `exact`: by the arithmetic of one card. Its processes belong to it and
-    end with it. They end as well when ComfyUI unloads models, when nothing is made for a while, and after an error."""
+    """So many cards that make a video together; `exact`: by the arithmetic of one card. Its processes end with it,
+    unless another of as many cards is made at once. They end as well when ComfyUI unloads models, when nothing is made
+    for a while, and after an error."""
 
     def __init__(self, cards: int, exact: bool, address: str = LOCAL, patience: Patience = PATIENCE) -> None:
         self.cards, self.exact = cards, exact
         self._patience = patience
-        self._actors = RankActors(cards, address)
-        self._recipe: ModelRecipe | None = None
-        self._arrived: tuple[Arrived, ...] = ()
+        self._actors = _ORPHANS.pop((cards, address), None) or RankActors(cards, address)
         self._lock = RLock()
         self._is_at_work = False
         self._held: HeldElsewhere | None = None
         self._idle: Timer | None = None
-        weakref.finalize(self, _end_beside, self._actors).atexit = False  # Ray's end is seen to there
+        weakref.finalize(self, _orphaned, self._actors, patience.orphan).atexit = False  # Ray's end is seen to there
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -74,18 +75,7 @@ class CardGroup:
 
     def load(self, recipe: ModelRecipe) -> tuple[Arrived, ...]:
         """Have the model on all cards, whose processes are begun if need be. CardError for what fails there."""
-        is_there = self._actors.are_there
-        if is_there and self._recipe is not None and self._recipe.is_same(recipe):
-            return self._arrived
-        try:
-            if not is_there:
-                self._actors.begin(self._patience.begin)
-            self._arrived = tuple(self._actors.gather(self._actors.call("load", recipe)))
-        except BaseException:
-            self._actors.end()
-            raise
-        self._recipe = recipe
-        return self._arrived
+        return self._actors.load(recipe, self._patience.begin)
 
     def chunks(self, job: Job, talk: RankTalk) -> Generator[Chunk, None, None]:
         """The chunks of a job. CardError for what fails there; the processes are gone then. Whatever else ends it, they
@@ -126,9 +116,7 @@ class CardGroup:
         if self._held is None:
             self._held = HeldElsewhere(_weakly(self))
         self._held.show()
-        self._idle = Timer(self._patience.idle, _weakly(self))
-        self._idle.daemon = True
-        self._idle.start()
+        self._idle = _later(self._patience.idle, _weakly(self))
 
     def let_go(self) -> None:
         """End the processes, unless they are at work."""
@@ -148,6 +136,22 @@ def _weakly(group: CardGroup) -> Callable[[], None]:
     return let_go
 
 
-def _end_beside(actors: RankActors) -> None:
-    """End them in a thread of its own, since Python may drop a group wherever it likes."""
-    Thread(target=actors.end, name="head-forcing-cards-end", daemon=True).start()
+def _orphaned(actors: RankActors, seconds: float) -> None:
+    if not actors.are_there:
+        return
+    key = (actors.ranks, actors.address)
+    _ORPHANS[key] = actors
+
+    def end() -> None:
+        if _ORPHANS.get(key) is actors:
+            del _ORPHANS[key]
+            actors.end()
+
+    _later(seconds, end)
+
+
+def _later(seconds: float, work: Callable[[], None]) -> Timer:
+    timer = Timer(seconds, work)
+    timer.daemon = True
+    timer.start()
+    return timer

@@ -78,11 +78,13 @@ class Asked:
 @dataclass(frozen=True)
 class Made:
     """A chunk is finished; its latent and window are those of rank 0, empty and None from others. `chunk_bytes` is what
-    this rank's memory takes beside the history, `attentions` the names of what has computed there."""
+    this rank's memory takes beside the history, `attentions` the names of what has computed there, `waited` the seconds
+    in which it exchanged tensors with others, or waited for that."""
 
     chunk: Chunk
     chunk_bytes: int
     attentions: tuple[str, ...]
+    waited: float = 0.0
 
 
 Message: TypeAlias = Step | Prefix | Recalls | Asked | Made

@@ -22,6 +22,7 @@ LOCAL = "local"
 HOW_TO_INSTALL = 'Install it with the Python that runs ComfyUI: pip install "ray>=2.59,<3"'
 _OLDEST = (2, 59)
 _OF_CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # off, Ray listens on 127.0.0.1 and nowhere else
+_MEMORY_MONITOR = "RAY_memory_monitor_refresh_ms"
 _PLACE = Path("/tmp")  # the path of a socket may have 107 characters, and Ray adds 65
 _NAME = re.compile(r"headforcing-(\d+)-\w+")
 _MOST_SHARED = 128 * 2**20  # what is larger goes by files in the folder
@@ -34,8 +35,8 @@ def check_ray() -> None:
     """RuntimeError where Ray is not to be had, without importing it."""
     if sys.platform != "linux":
         raise RuntimeError(
-            f"This system is {sys.platform}, where cards cannot exchange tensors: that needs Linux with NCCL. Set cards "
-            "to 1, or take out Spread over Cards."
+            f"This system is {sys.platform}, where cards cannot exchange tensors: that needs Linux with NCCL. Set "
+            "cards to 1, or take out Spread over Cards."
         )
     why = "Spread over Cards starts a process for each card by Ray"
     try:
@@ -49,8 +50,8 @@ def check_ray() -> None:
 
 
 class LocalRay:
-    """Ray, from now until `end`. `address` is "local", or that of a cluster which this machine belongs to. Where another
-    pack has begun it before, it is used as it is, and not ended. `folder` is for files of this process, and goes."""
+    """Ray, from now until `end`. `address` is "local", or that of a cluster which this machine belongs to. Where
+    another pack has begun it before, it is used as it is, and not ended. `folder` is for files of this process."""
 
     def __init__(self, address: str) -> None:
         remove_left_behind()
@@ -151,7 +152,7 @@ def remove_left_behind() -> None:
 
 def _set_environment(address: str) -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_memory_monitor_refresh_ms"] = "0"  # ComfyUI fills the main memory on purpose
+    os.environ[_MEMORY_MONITOR] = "0"  # ComfyUI fills the main memory on purpose
     if address == LOCAL:
         os.environ[_OF_CLUSTERS] = "0"  # read where Ray is imported, in this process and in those that it begins
         os.environ["RAY_AUTH_MODE"] = "token"

@@ -6,12 +6,12 @@ import hashlib
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 from ..host.checkpoint_file import LOADERS, load_ar_patcher, patcher_from, read_checkpoint
 from ..host.lora_hash import weight_patches_hashes
 from ..host.model import facts_of
-from .travelling import MODEL_SAMPLING, check_model_travels
+from .travelling import MODEL_SAMPLING, check_model_travels, loader_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ class ModelRecipe:
     included."""
 
     loader: str
-    arguments: tuple[object, ...]
+    arguments: tuple[Any, ...]
     patches: dict[str, Sequence[Patch]]
     model_sampling: object | None
     fingerprint: str
@@ -44,12 +44,12 @@ class ModelRecipe:
 def recipe_of(model: ModelPatcher) -> ModelRecipe:
     """The recipe of a MODEL. ValueError, by name, for what of it cannot travel."""
     check_model_travels(model)
-    function, arguments = model.cached_patcher_init
+    loader, arguments = loader_of(model)
     added, fingerprint = weight_patches_hashes(model)[0], facts_of(model).fingerprint
     stat = Path(arguments[0]).stat()
-    named = (function.__name__, arguments, added, fingerprint, stat.st_mtime_ns, stat.st_size)
+    named = (loader, arguments, added, fingerprint, stat.st_mtime_ns, stat.st_size)
     return ModelRecipe(
-        function.__name__,
+        loader,
         arguments,
         {name: list(each) for name, each in model.patches.items()},
         model.object_patches.get(MODEL_SAMPLING),
@@ -66,11 +66,11 @@ def model_from(recipe: ModelRecipe) -> ModelPatcher:
     model.patches_uuid = uuid.uuid4()
     if recipe.model_sampling is not None:
         model.add_object_patch(MODEL_SAMPLING, recipe.model_sampling)
-    name = Path(cast("str", recipe.arguments[0])).name
+    name = Path(recipe.arguments[0]).name
     if recipe.fingerprint not in fingerprints:
         raise RuntimeError(
-            f"{name} is another file by now than the one that this ComfyUI has loaded. Load it anew: change an input of "
-            "its loader, or restart ComfyUI."
+            f"{name} is another file by now than the one that this ComfyUI has loaded. Restart ComfyUI, or change an "
+            "input of the loader, so that it is loaded anew."
         )
     if weight_patches_hashes(model)[0] != recipe.weight_patches:
         raise RuntimeError(
@@ -86,7 +86,7 @@ def _loaded(recipe: ModelRecipe) -> tuple[ModelPatcher, set[str]]:
     if recipe.loader != load_ar_patcher.__name__:
         model = LOADERS[recipe.loader](*recipe.arguments)
         return model, {facts_of(model).fingerprint}
-    path, weight_dtype = cast("tuple[str, str]", recipe.arguments)
+    path, weight_dtype = recipe.arguments
     weights = read_checkpoint(path)
     of_weights = weights.fingerprints()[0]
     model = patcher_from(weights, path, weight_dtype)

@@ -53,7 +53,7 @@ class Rank:
 
     @torch.inference_mode()
     def load(self, recipe: ModelRecipe) -> Arrived:
-        """Make the MODEL of a recipe, in place of the one before. RuntimeError for another one than that of the page."""
+        """Make the MODEL of a recipe, in place of the one before. RuntimeError if it is not that of the page."""
         self._model = None
         comfy.model_management.unload_all_models()
         model = self._model = model_from(recipe)

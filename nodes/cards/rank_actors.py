@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from threading import RLock
@@ -13,15 +14,18 @@ import psutil
 import torch
 
 from . import rank_process
-from .job import Job, Message, RankError
+from .job import Arrived, Job, Message, RankError
 from .local_ray import SHARED_RAY, LocalRay
+from .model_recipe import ModelRecipe
 from .rank_process import RankProcess, this_page
 from .rank_talk import CardError
+
+log = logging.getLogger(__name__)
 
 _AT_ONCE = 8  # calls of one process: a run, and what is heard and answered beside it
 _TOGETHER = 600.0  # seconds that one rank waits for another; a rank that is gone is noticed sooner
 _AFTERMATH = 3.0  # within which it shows whose error was the first
-_DYING = 10.0
+_GOING, _DYING = 2.0, 10.0
 _POLL = 0.1
 _KILLED = "Its process ended: it was killed, by somebody or for want of main memory."
 
@@ -32,11 +36,13 @@ class RankActors:
     """So many processes of this machine, each with a card of its own, where there are cards."""
 
     def __init__(self, ranks: int, address: str) -> None:
-        self._ranks, self._address = ranks, address
+        self.ranks, self.address = ranks, address
         self._lock = RLock()
         self._ray: LocalRay | None = None
         self._actors: list[Any] = []
         self._processes: list[psutil.Process] = []
+        self._recipe: ModelRecipe | None = None
+        self._arrived: tuple[Arrived, ...] = ()
 
     @property
     def are_there(self) -> bool:
@@ -48,27 +54,39 @@ class RankActors:
         """The ids of their processes."""
         return tuple(process.pid for process in self._processes)
 
-    def begin(self, seconds: float) -> None:
-        """Begin the processes, and let them meet. CardError when that takes longer."""
-        self._ray = SHARED_RAY.enter(self._address)
+    def load(self, recipe: ModelRecipe, seconds: float) -> tuple[Arrived, ...]:
+        """Have a model on all, which begin if need be, in so many seconds. CardError for what fails; they are gone
+        then."""
+        if self._recipe is not None and self._recipe.is_same(recipe):
+            return self._arrived
+        try:
+            if not self.are_there:
+                self._begin(seconds)
+            self._arrived = tuple(self.gather(self.call("load", recipe)))
+        except BaseException:
+            self.end()
+            raise
+        self._recipe = recipe
+        log.info("Head forcing: %d cards, processes %s", self.ranks, self.pids)
+        return self._arrived
+
+    def _begin(self, seconds: float) -> None:
+        self._ray = SHARED_RAY.enter(self.address)
         ray = self._ray.module
         ray.cloudpickle.register_pickle_by_value(rank_process)
+        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
         made = ray.remote(RankProcess).options(
             num_cpus=0,
             num_gpus=int(comfy.model_management.get_torch_device().type == "cuda"),
             max_restarts=0,
             max_concurrency=_AT_ONCE,
-            scheduling_strategy=ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-                ray.get_runtime_context().get_node_id(), soft=False
-            ),
+            scheduling_strategy=here(ray.get_runtime_context().get_node_id(), soft=False),
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(torch.get_num_threads())}},
         )
-        for rank in range(self._ranks):  # one after the other, so that rank 0 has the first card
-            self._actors.append(made.remote(rank, self._ranks, this_page()))
-            (pid,) = self.gather([self._actors[rank].__ray_call__.remote(_pid)], seconds)
-            self._processes.append(psutil.Process(pid))
-        meeting = str(self._ray.folder / f"ranks-{self.pids[0]}")
-        self.gather(self.call("join", meeting, _TOGETHER), seconds)
+        self._actors = [made.remote(rank, self.ranks, this_page()) for rank in range(self.ranks)]
+        pids = self.gather([actor.__ray_call__.remote(_pid) for actor in self._actors], seconds)
+        self._processes = [psutil.Process(pid) for pid in pids]
+        self.gather(self.call("join", str(self._ray.folder / f"ranks-{pids[0]}"), _TOGETHER), seconds)
 
     def call_one(self, rank: int, method: str, *arguments: object) -> Ref:
         """Call a method on one rank."""
@@ -132,11 +150,11 @@ class RankActors:
                 return
             for actor in self._actors:
                 self._ray.module.kill(actor)
-            for process in self._processes:  # also one that is stopped
-                if process.is_running():
-                    process.kill()
-            psutil.wait_procs(self._processes, timeout=_DYING)
-            self._actors, self._processes, self._ray = [], [], None
+            _, left = psutil.wait_procs(self._processes, timeout=_GOING)
+            for process in left:  # as one that is stopped
+                process.kill()
+            psutil.wait_procs(left, timeout=_DYING)
+            self._actors, self._processes, self._ray, self._recipe = [], [], None, None
             SHARED_RAY.leave()
 
     def _cause(self, refs: Sequence[Ref], first: Exception) -> CardError:

@@ -35,7 +35,7 @@ class Pace(NamedTuple):
 
 
 class RankTalk:
-    """The ranks of one run. `plan` is complete, `chunk` the one that is made now: those before it are kept and shown."""
+    """The ranks of one run. `plan` is complete; `chunk` is the one that is made, those before are kept and shown."""
 
     def __init__(
         self, ranks: int, plan: RolloutPlan[Conditioning], listeners: Listeners, live: Live[Conditioning]
@@ -102,7 +102,7 @@ class RankTalk:
             hear.on_recall(message.chunk)
 
     def _answer(self, asked: Asked) -> object:
-        return self._live(asked.number) if asked.what == LIVE else answer_of(self._plan, asked)
+        return self._live(asked.number) if asked.what == LIVE else answer_of(self._plan, asked).cpu()
 
 
 def _parted(rank: int, what: str) -> CardError:

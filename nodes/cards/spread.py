@@ -50,8 +50,8 @@ class Spread:
 
 
 def settle_spread(group: CardGroup | None, request: RunRequest) -> Spread | None:
-    """The cards of a run; None for one card, on which it is made as ever. ValueError for a run that several cards cannot
-    make."""
+    """The cards of a run; None for one card, on which it is made as ever. ValueError for a run that several cards
+    cannot make."""
     if group is None or group.cards == 1:
         return None
     device = comfy.model_management.get_torch_device().type

@@ -32,16 +32,21 @@ def check_model_travels(model: ModelPatcher) -> None:
     found = [*_held(model), *_options(model.model_options), *_weights(model)]
     if found:
         raise ValueError(
-            f"The model carries {', '.join(dict.fromkeys(found))}. That is code of a node before the sampler, and lives "
+            f"The model carries {', '.join(dict.fromkeys(found))}. That is code of a node before the sampler and lives "
             f"in this process alone, while every card has a process of its own. Take that node out. {_ALONE}"
         )
-    loader = model.cached_patcher_init
-    plain = loader is not None and len(loader) == len(("function", "arguments")) and _is_plain(loader[1])
-    if loader is None or loader[0] not in LOADERS.values() or not plain:
+    loader_of(model)
+
+
+def loader_of(model: ModelPatcher) -> tuple[str, tuple[Any, ...]]:
+    """Which of `LOADERS` a MODEL comes from, and with which arguments. ValueError for one that comes from elsewhere."""
+    function, arguments, *more = model.cached_patcher_init or (None, ())
+    if function is None or function not in LOADERS.values() or more or not _is_plain(arguments):
         raise ValueError(
             "The model was loaded in a way that the processes of other cards cannot repeat. Connect Load AR Model, or "
             f"Load Diffusion Model. {_ALONE}"
         )
+    return cast("str", function.__name__), arguments
 
 
 def check_texts_travel(texts: Sequence[Conditioning], name: str) -> None:

@@ -1,7 +1,7 @@
-"""The seam: a Wan MODEL whose self-attention reads a KVMemory.
+"""The seam: a Wan MODEL whose self-attention reads a memory.
 
 The seam is `blocks.{i}.self_attn.forward` as an object patch on a clone of the MODEL. A patched forward finds the run
-in `transformer_options` and reads the run's KVMemory; without one it does what it did before.
+in `transformer_options` and reads the run's memory; without one it does what it did before.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from ...headforcing_core.families.table import fitting_families
-from ...headforcing_core.kv_memory.memory import KVMemory
+from ...headforcing_core.kv_memory.rollout_memory import RolloutMemory
 from ...headforcing_core.rollout.loop import Recipe
 from ...headforcing_core.rollout.passes import CLEAN
 from ...headforcing_core.rollout.told import NOTHING, Told
@@ -82,7 +82,7 @@ def foreign_patches(model: ModelPatcher) -> bool:
 
 
 class HostBackbone:
-    """A Wan MODEL whose self-attention reads a KVMemory, as the core's Backbone. One guider call a chunk."""
+    """A Wan MODEL whose self-attention reads a memory, as the core's Backbone. One guider call a chunk."""
 
     def __init__(self, model: ModelPatcher, seed: int) -> None:
         check_backbone(model)
@@ -91,7 +91,7 @@ class HostBackbone:
         self.options: dict[str, object] = {}  # the transformer_options of the pass that is running
         self.preferred: dict[str, Any] = {}  # what the layer that is running adds for the host's attention
         self.attentions: list[str] = []  # the names of those that have computed
-        self.memory: KVMemory | None = None
+        self.memory: RolloutMemory | None = None
         self._patched: dict[str, Module] = {}
         for layer, self_attn in enumerate(self_attention_of(model)):
             self.wrap(_FORWARD.format(layer), self_attn, partial(_patched_forward, layer, self_attn))
@@ -114,7 +114,7 @@ class HostBackbone:
         return optimized_attention(q, k, v, heads=heads, transformer_options=self.options, **self.preferred)
 
     @contextmanager
-    def reading(self, memory: KVMemory, expected_bytes: int) -> Iterator[None]:
+    def reading(self, memory: RolloutMemory, expected_bytes: int) -> Iterator[None]:
         """Let the model read `memory` and tell the host's memory management what it will take; on leaving, take every
         patch out of the model."""
         self.memory = memory
@@ -226,9 +226,10 @@ def _patched_forward(layer: int, self_attn: WanSelfAttention, original: Callable
 
 
 # What a memory does changes from chunk to chunk; the layers around it do not, and those are worth compiling.
-@torch.compiler.disable
-def _attend(memory: KVMemory, layer: int, q: Tensor, k: Tensor, v: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:
-    return memory.attend(layer, q, k, v, rotation)
+_attend = cast(
+    "Callable[[RolloutMemory, int, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]",
+    torch.compiler.disable(lambda memory, *given: memory.attend(*given)),
+)
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 class HeldElsewhere:
-    """Stands among the host's loaded models, without weights of its own, once it is `shown`. `let_go` is called when the
-    host unloads it: when it needs memory for another model, or is told to unload all."""
+    """Stands among the host's loaded models, without weights of its own, once it was shown. `let_go` is called when
+    the host unloads it: when it needs memory for another model, or is told to unload all."""
 
     def __init__(self, let_go: Callable[[], None]) -> None:
         here, beside = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()

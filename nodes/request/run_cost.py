@@ -49,8 +49,9 @@ class RunCost:
 
     def told_of_cards(self, rooms: Sequence[tuple[int, int]]) -> str:
         """What the run will take, beside what is there on each card: bytes that are free, and all."""
-        there = (f"{bytes_in_words(room[0])} of {bytes_in_words(room[1])} on card {n}" for n, room in enumerate(rooms, 1))
-        return self._told(f" on each of {len(rooms)} cards", ", ".join(there))
+        there = [f"{bytes_in_words(free)} of {bytes_in_words(total)}" for free, total in rooms]
+        on_cards = (f"{room} on card {number}" for number, room in enumerate(there, 1))
+        return self._told(f" on each of {len(rooms)} cards", ", ".join(on_cards))
 
     def _told(self, where: str, there: str) -> str:
         parts = [f"the model ({bytes_in_words(self.weights_bytes)})"]

@@ -42,7 +42,9 @@ class ChunkMaker(Protocol):
     the history, `attentions` the names of what has computed."""
 
     cost: RunCost
-    attentions: list[str]
+
+    @property
+    def attentions(self) -> list[str]: ...
 
     @property
     def beside_bytes(self) -> int: ...
@@ -132,7 +134,9 @@ class SeveralCards:
 
     def _fail(self, error: CardError, chunk: int) -> NoReturn:
         safe = _safe(chunk, isinstance(self._job.run, KeptRun))
-        lost = "" if error.card is None else f"Card {error.card + 1} of {self._group.cards} was lost in chunk {chunk + 1}. "
+        lost, cards, chunks = "", self._group.cards, self._job.request.video.chunks
+        if error.card is not None:
+            lost = f"Card {error.card + 1} of {cards} was lost in chunk {chunk + 1} of {chunks}. "
         if error.is_oom:
             self._failed = f"{lost}{safe} "
             raise comfy.model_management.OOM_EXCEPTION(error.why)
@@ -164,8 +168,8 @@ def told_of_pace(paces: Sequence[Pace], cards: int) -> list[str]:
     waited = sum(pace.waited for pace in usual) / sum(pace.seconds for pace in usual)
     if waited > 1 - 1 / cards:
         notes.append(
-            f"The cards waited {waited:.0%} of the time for each other, so one card alone would hardly be slower. Their "
-            "link is too slow for this size: set cards to 1, or less than now."
+            f"The cards waited {waited:.0%} of the time for each other, so one card alone would hardly be slower. Set "
+            "cards to 1, or to less than now: their link is slow for this."
         )
     middle, longest = median(pace.seconds for pace in usual), max(usual, key=lambda pace: pace.seconds)
     if longest.seconds > _MUCH_LONGER * middle:
