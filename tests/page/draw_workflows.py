@@ -41,6 +41,7 @@ COLUMNS = {
     "shots": "1 2 3 | 4 5 | 6 | 7 8 | 9",
     "picture_to_world": "1 2 3 | 6 7 | 4 5 | 8 | 9 10 | 11",
     "restyle_video": "1 2 3 | 4 | 5 6 | 7 | 8 9 | 10",
+    "vae_on_second_card": "1 2 3 | 4 5 | 6 7 | 8 | 9 10",
 }
 
 
@@ -61,7 +62,7 @@ def draw(page: ComfyPage, name: str) -> None:
     target.write_text(json.dumps(opened_at_its_beginning(form), indent=1) + "\n", encoding="ascii")
     page.keep_screenshot(f"workflow_{name}")
     with Image.open(io.BytesIO(page.tab.screenshot())) as shot:
-        thumbnail(shot.convert("RGB")).save(target.with_suffix(".jpg"), quality=80)
+        thumbnail(shot.convert("RGB")).save(target.with_suffix(".jpg"), quality=60, optimize=True, progressive=True)
 
 
 def opened_at_its_beginning(form: dict[str, Json]) -> dict[str, Json]:
