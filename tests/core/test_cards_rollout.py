@@ -149,10 +149,9 @@ OTHERS = {
     "rolling": (rolling("paper"), 2, False),
     "rolling that recalls": (rolling("recall", 1), 3, True),
     "rolling in 8 bits": (rolling("tiny"), 4, False),
-    "single frames that leave episodes": (FILLING_CASES["frame-wise"], 3, False),
-    "one step that recalls": (RECALL_CASES["one step"], 2, True),
-    "a long prefix that is recalled": (RECALL_CASES["a long prefix"], 4, True),
-    "a change of view": (RECALL_CASES["one prompt"], 3, False),
+    "single frames that leave episodes": (replace(FILLING_CASES["frame-wise"], latent=(4, 6)), 3, False),
+    "one step that recalls": (replace(RECALL_CASES["one step"], chunks=14, latent=(4, 6)), 2, True),
+    "a long prefix that is recalled": (replace(RECALL_CASES["a long prefix"], latent=(4, 4)), 2, True),
     "a video made of another": (WAYS["a source by unipc2, with an image"], 4, False),
     "steps of the first chunk": (WAYS["channels beside everything"], 3, True),
 }
