@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from tests.cards.ranks import Film, Ranks, beside, drawn, film, module, scene, two_ranks
+from tests.cards.ranks import Film, Ranks, film, module, two_ranks
 from tests.fixtures.tiny_wan import WanShape, causal_wan
-from tests.host.conftest import Files, conditioning
+from tests.host.conftest import Files
 
 FULL_FILE, LORA = "self_forcing_dmd.safetensors", "tiny_lora.safetensors"
 FULL_LAYERS = 4
