@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.scheduler import LoadScopeScheduling
 
-    from devtools.server.process import Server
+    from headforcing_core.farm.process import Server
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # the folders: so that all workers end together
@@ -63,12 +63,11 @@ def running_comfyui(newer: Path | None = None) -> Iterator["Server"]:
     require("COMFYUI_PATH")
     fixtures = require("HEADFORCING_FIXTURES")
     from devtools.server.base_directory import temporary_base_directory
-    from devtools.server.client import Client
-    from devtools.server.process import Server
     from devtools.setup.installation import Installation
+    from headforcing_core.farm.client import Client
 
     installation = replace(Installation.from_environment(), newer=newer)
-    with temporary_base_directory(fixtures) as folder, Server(installation, folder) as server:
+    with temporary_base_directory(fixtures) as folder, installation.server(folder) as server:
         if not Client(server.url).object_info("HeadForcingSampler"):
             raise server.problem("does not know the nodes of this pack")
         yield server

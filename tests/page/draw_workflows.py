@@ -14,10 +14,9 @@ from typing import cast
 from PIL import Image, ImageChops, ImageOps
 
 from devtools.server.base_directory import temporary_base_directory
-from devtools.server.client import Client
-from devtools.server.process import Server
 from devtools.server.tiny_workflow import Workflow
 from devtools.setup.installation import Installation
+from headforcing_core.farm.client import Client
 from tests.page.page import ComfyPage, Json, open_page
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
@@ -91,7 +90,7 @@ def main(names: list[str]) -> None:
         add_names(folder / "models")
         shutil.copy(installation.host / "input" / "example.png", folder / "input")  # as artists have it
         film = shutil.move(folder / "output" / "video" / "first_minute_00001_.mp4", folder / "input" / "film.mp4")
-        with Server(installation, folder) as server:
+        with installation.server(folder) as server:
             Client(server.url).run(saving(film.name))
             with open_page(server.url, "classic", SETTINGS) as page:
                 for name in names or COLUMNS:
