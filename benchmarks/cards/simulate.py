@@ -149,9 +149,9 @@ class _Alone:
 
         def block() -> None:
             for _ in range(6):  # q, k, v and out; q and out to the text
-                x @ square
-            x @ up
-            wide @ up.T
+                torch.mm(x, square)
+            torch.mm(x, up)
+            torch.mm(wide, up.T)
 
         return self._least(block)
 
