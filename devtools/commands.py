@@ -15,7 +15,6 @@ from testbed.prompts import Prompt
 from .paths import REPOSITORY, cache_folder, say
 from .problem import Problem, exit_code_of
 from .server.base_directory import temporary_base_directory
-from .server.process import Server
 from .server.tiny_workflow import TINY_HEIGHT, TINY_TEXT_ENCODER, TINY_WIDTH
 from .server.world_workflow import MODEL, TEXT_ENCODER, VAE, WORLD_HEIGHT, WORLD_WIDTH, link_world
 from .setup.chromium import ensure_chromium
@@ -92,7 +91,7 @@ def _serve(installation: Installation) -> int:
     print(f"Starting ComfyUI from {installation.host} ...", file=sys.stderr, flush=True)
     with temporary_base_directory(installation.models) as folder:
         link_world(folder)
-        with Server(installation, folder) as server:
+        with installation.server(folder) as server:
             print(_SERVED, file=sys.stderr, flush=True)
             where = {"url": server.url, "base_directory": str(folder), "pid": server.pid}
             print(json.dumps(where), flush=True)

@@ -17,12 +17,12 @@ from typing import TypedDict, cast
 import av
 from av.error import FFmpegError
 
+from headforcing_core.farm.client import Client, PromptRejected, RunResult
+from headforcing_core.farm.events import Event, Preview
+
 from .paths import REPOSITORY
 from .problem import exit_code_of
 from .server.base_directory import fill
-from .server.client import Client, PromptRejected, RunResult
-from .server.events import Event, Preview
-from .server.process import Server
 from .server.tiny_workflow import Workflow, load, only_node
 from .server.world_workflow import MINUTE, SHORT, Story, link_world, on_world
 from .setup.installation import Installation
@@ -84,7 +84,7 @@ def _show(story: Story) -> int:
     workflow = on_world(load(FIRST_MINUTE), story, secrets.randbelow(2**31))
     print(f"Starting ComfyUI from {installation.host} ...", flush=True)
     try:
-        with Server(installation, _BASE_DIRECTORY) as server:
+        with installation.server(_BASE_DIRECTORY) as server:
             print(f"{server.url} samples {story.seconds:.0f} seconds of video:\n{story.text}", flush=True)
             result = Client(server.url).run(workflow, ChunkLines(), timeout_seconds=3600)
         print_result(check_video(video_path(workflow, result)), report_of(workflow, result))

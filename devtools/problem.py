@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-import re
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
+
+from headforcing_core.farm.process import ServerFailed
 
 
 class Problem(Exception):
@@ -18,7 +18,6 @@ class Problem(Exception):
         super().__init__(f"{what}\n  why:  {why}\n  do:   {remedy}")
 
 
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _HELD = {errno.EACCES, errno.EPERM, errno.EBUSY, errno.EROFS, errno.ENOTEMPTY}
 _WINDOWS_FULL = {39, 112}
@@ -54,21 +53,15 @@ def held_file(place: str, detail: str) -> Problem:
     )
 
 
-def tail_of(log: Path, lines: int = 15) -> str:
-    """The end of a log, indented to stand in a Problem."""
-    text = _COLOUR.sub("", log.read_text(encoding="utf-8", errors="replace"))
-    return "\n".join(f"        {line}" for line in text.splitlines()[-lines:])
-
-
 def exit_code_of(work: Callable[[], int], interrupted: int = 130) -> int:
-    """Do the work of a command and give its exit code: 2 for a Problem, which is printed without a traceback, and
-    `interrupted` after Ctrl-C or SIGTERM, which end every `with` on their way."""
+    """Do the work of a command and give its exit code: 2 for a Problem or a ServerFailed, which is printed without a
+    traceback, and `interrupted` after Ctrl-C or SIGTERM, which end every `with` on their way."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return work()
     except KeyboardInterrupt:
         return interrupted
-    except Problem as problem:
+    except (Problem, ServerFailed) as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
     except OSError as error:

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.scheduler import LoadScopeScheduling
 
-    from devtools.server.process import Server
+    from headforcing_core.farm.process import Server
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # the folders: so that all workers end together
-LONGEST_FIRST = ("page", "cards", "server", "newer", "host", "testbed", "core", "dev")
+LONGEST_FIRST = ("page", "cards", "farm", "server", "newer", "host", "testbed", "core", "dev")
 ON_ONE_WORKER = ("tests/page", "tests/server", "tests/newer")  # each with a ComfyUI of its own, started once
 
 sys.path.insert(0, str(REPOSITORY))
@@ -63,12 +63,11 @@ def running_comfyui(newer: Path | None = None) -> Iterator["Server"]:
     require("COMFYUI_PATH")
     fixtures = require("HEADFORCING_FIXTURES")
     from devtools.server.base_directory import temporary_base_directory
-    from devtools.server.client import Client
-    from devtools.server.process import Server
     from devtools.setup.installation import Installation
+    from headforcing_core.farm.client import Client
 
     installation = replace(Installation.from_environment(), newer=newer)
-    with temporary_base_directory(fixtures) as folder, Server(installation, folder) as server:
+    with temporary_base_directory(fixtures) as folder, installation.server(folder) as server:
         if not Client(server.url).object_info("HeadForcingSampler"):
             raise server.problem("does not know the nodes of this pack")
         yield server

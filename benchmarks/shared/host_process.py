@@ -78,7 +78,7 @@ def build_model(shape: WanShape, text_dim: int = TEXT_DIM) -> "ModelPatcher":
     """
     import comfy.sd
 
-    weights = causal_wan(shape, seed=0) if text_dim == TEXT_DIM else _repeated_layers(shape, text_dim)
+    weights = causal_wan(shape, seed=0) if text_dim == TEXT_DIM else repeated_layers(shape, text_dim)
     metadata = {"config": json.dumps({"transformer": {"causal_ar": True, "text_dim": text_dim}})}
     model = comfy.sd.load_diffusion_model_state_dict(weights, metadata=metadata)
     if model is None:
@@ -126,7 +126,7 @@ def empty_model(shape: WanShape, text_dim: int, dtype: torch.dtype, operations: 
     )
 
 
-def _repeated_layers(shape: WanShape, text_dim: int) -> dict[str, Tensor]:
+def repeated_layers(shape: WanShape, text_dim: int) -> dict[str, Tensor]:
     """Weights of a large model in seconds: one layer is drawn, and copied to all the others."""
     # the host's own operations have no weights to name while it pages them
     empty = empty_model(replace(shape, layers=1), text_dim, torch.bfloat16, torch.nn)

@@ -8,13 +8,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import av
 import torch
 from torch import Tensor
 
-from benchmarks.shared.host_process import PACK, REPOSITORY, make_text, start_host
+from benchmarks.shared.host_process import PACK, REPOSITORY, TEXT_DIM, make_text, start_host
 from devtools.pack import load_nodes
 from devtools.server.base_directory import fill, link_models
 from devtools.setup.installation import Installation
@@ -68,11 +68,13 @@ class Made(NamedTuple):
 class Studio:
     """The host with everything loaded that a film takes. Processes forked from here share it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._nodes = _enter(folder)
-        self.model: ModelPatcher = self._run("HeadForcingLoadARModel", model_name=CHECKPOINT)[0]
+    def __init__(
+        self, folder: Path, checkpoint: str = CHECKPOINT, text_dim: int = TEXT_DIM, device: str = "cpu"
+    ) -> None:
+        self._nodes = _enter(folder, device)
+        self.model: ModelPatcher = self._run("HeadForcingLoadARModel", model_name=checkpoint)[0]
         self.vae = _vae()
-        self._text = make_text(TEXT_TOKENS)
+        self._text = make_text(TEXT_TOKENS, text_dim)
         self._labels = self._run("HeadForcingProfileHeads", model=self.model, rule="random")[0]
         self._policy = self._run("HeadForcingCachePolicy", preset="paper")[0]
 
@@ -99,6 +101,10 @@ class Studio:
         }
         latent, video, _, report = self._run("HeadForcingSampler", **given)
         return Made(latent["samples"], video, json.loads(report))
+
+    def cards(self, count: int, exact: bool) -> Any:
+        """So many cards for `make`; processes of this processor where the host computes on it."""
+        return self._run("HeadForcingCards", cards=count, exact=exact)[0]
 
     def _run(self, node_id: str, **inputs: object) -> tuple:
         node = self._nodes[node_id].PREPARE_CLASS_CLONE(None)
@@ -140,8 +146,8 @@ def module(name: str) -> ModuleType:
     return importlib.import_module(f"{PACK}.{name}")
 
 
-def _enter(folder: Path) -> dict[str, type]:
-    start_host(threads=1)
+def _enter(folder: Path, device: str) -> dict[str, type]:
+    start_host(1, "host" if device == "cpu" else "pytorch", device)
     import folder_paths
 
     fill(folder)

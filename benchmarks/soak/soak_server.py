@@ -19,11 +19,11 @@ from benchmarks.shared.tables import Findings, Row, Target, others, tell, yes
 from benchmarks.soak.soak_host import CHECKPOINT, FPS, RUN_NAME, Film, bits_of, folder_of, pictures_of
 from benchmarks.soak.soak_killed import chunks_listed, plays
 from devtools.server.base_directory import temporary_base_directory
-from devtools.server.client import Client, OutputFile
-from devtools.server.events import Event, Preview
-from devtools.server.process import Server
 from devtools.server.tiny_workflow import Node, Workflow
 from devtools.setup.installation import Installation
+from headforcing_core.farm.client import Client, OutputFile
+from headforcing_core.farm.events import Event, Preview
+from headforcing_core.farm.process import Server
 
 SEED = 23
 LONGEST_WAIT = 600.0
@@ -140,7 +140,7 @@ def prove_twice(film: Film, findings: Findings) -> list[Target]:
     """Table: what two servers with one output folder say that are asked for the same run at once."""
     made = graph(film, has_video=True, run_name=RUN_NAME)
     with _server() as one:
-        output = one.base_directory / "output"
+        output = one.folder / "output"
         with _server("--output-directory", str(output)) as two:
             first, second = Client(one.url), Client(two.url)
             whole = _latent(second, graph(film, has_video=False))
@@ -227,7 +227,7 @@ def _server(*arguments: str) -> Iterator[Server]:
 
 @contextmanager
 def _server_in(base: Path, *arguments: str) -> Iterator[Server]:
-    with Server(Installation.from_environment(), base, arguments) as server:
+    with Installation.from_environment().server(base, arguments) as server:
         yield server
 
 

@@ -7,8 +7,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from headforcing_core.farm.process import tail_of
+
 from ..paths import REPOSITORY, say
-from ..problem import Problem, tail_of
+from ..problem import Problem
 from . import manifest
 
 _SCRIPTS = REPOSITORY / "tests" / "fixtures"

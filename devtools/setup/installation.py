@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from headforcing_core.farm.process import Program, Server
 
 from ..paths import cache_folder
 from ..problem import Problem
@@ -53,6 +56,11 @@ class Installation:
                 "This needs a real ComfyUI and the fixture models, which dev.py sets up.",
                 "Start it through dev.py: python dev.py test, or python dev.py run -- COMMAND.",
             ) from None
+
+    def server(self, base_directory: Path, arguments: Sequence[str] = ()) -> Server:
+        """A ComfyUI of this installation on the processor, which works in a base directory; to be used in a `with`."""
+        own = ("--cpu", "--disable-api-nodes", "--preview-method", "auto", "--base-directory", str(base_directory))
+        return Server(Program(self.python, self.host, self.variables()), base_directory, (*own, *arguments))
 
     def variables(self) -> dict[str, str]:
         """The environment variables of a command that runs in this installation."""

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from devtools.paths import REPOSITORY
-from devtools.problem import Problem
 from devtools.server.base_directory import fill, link_models, temporary_base_directory
-from devtools.server.process import Server
 from devtools.setup.installation import Installation
 from devtools.setup.lock import exclusive
+from headforcing_core.farm.process import ServerFailed
 
 _HOLD = """
 import sys, time
@@ -53,7 +52,7 @@ def test_a_lock_falls_with_its_holder(tmp_path: Path) -> None:
 def test_a_tethered_script_ends_with_its_parent(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text("import sys, time\nprint(sys.argv[1:], sys.path[0], __name__, flush=True)\ntime.sleep(60)\n")
-    command = [sys.executable, str(REPOSITORY / "devtools" / "server" / "tether.py"), str(script), "--port", "1"]
+    command = [sys.executable, str(REPOSITORY / "headforcing_core" / "farm" / "tether.py"), str(script), "--port", "1"]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert child.stdin is not None and child.stdout is not None
     assert child.stdout.readline() == f"['--port', '1'] {tmp_path} __main__\n"
@@ -77,8 +76,8 @@ def test_a_comfyui_that_does_not_start_is_a_problem_with_its_last_words() -> Non
     started = time.monotonic()
     with (
         temporary_base_directory(installation.models) as folder,
-        pytest.raises(Problem, match=r"(?s)ended with exit code 2.*--no-such-option"),
-        Server(installation, folder, ("--no-such-option",)),
+        pytest.raises(ServerFailed, match=r"(?s)ended with exit code 2.*--no-such-option"),
+        installation.server(folder, ("--no-such-option",)),
     ):
         raise AssertionError("it started")
     assert not folder.exists()

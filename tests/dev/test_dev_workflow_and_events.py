@@ -6,8 +6,8 @@ from copy import deepcopy
 
 import pytest
 
-from devtools.server.events import Event, Preview, parse
 from devtools.server.tiny_workflow import Workflow, only_node, tiny
+from headforcing_core.farm.events import Event, Preview, parse
 
 SHIPPED: Workflow = {
     "1": {"class_type": "CLIPLoader", "inputs": {"clip_name": "umt5_xxl.safetensors", "type": "wan"}},

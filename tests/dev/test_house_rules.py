@@ -8,12 +8,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = ("headforcing_core", "nodes")
 CORE_FLOORS = (
-    ("report",),
+    ("report", "farm"),
     ("run_store", "heads", "drift", "cards"),
     ("rollout",),
     ("policy", "checkpoint", "schedule"),
     ("families",),
-    ("kv_memory", "files", "geometry"),
+    ("kv_memory", "files", "geometry", "ray_needed"),
 )
 NODES_FLOORS = (
     ("__init__",),
@@ -32,10 +32,16 @@ NODES_FLOORS = (
     ("host",),
     ("status", "sockets"),
 )
+FARM_READS = ("files", "ray_needed")  # it runs beside ComfyUI, not in it
 MUST_NOT_READ = {
     "headforcing_core.run_store": ("headforcing_core.heads", "headforcing_core.kv_memory"),
     "headforcing_core.policy": ("torch",),
     "headforcing_core.kv_memory": ("headforcing_core.policy",),
+    "headforcing_core.farm": (
+        "torch",
+        *(f"headforcing_core.{room}" for floor in CORE_FLOORS[1:] for room in floor if room not in FARM_READS),
+    ),
+    "nodes": ("headforcing_core.farm",),
     "headforcing_core": ("nodes", "comfy", "comfy_api", "comfy_execution", "folder_paths", "server"),
 }
 HOST_INSIDES = ("comfy.ldm", "comfy.sd", "comfy.samplers", "comfy.taesd", "comfy.patcher_extension")

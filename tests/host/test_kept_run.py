@@ -13,6 +13,7 @@ from torch import Tensor
 from tests.host.conftest import conditioning
 
 SECONDS, CHUNKS, PICTURES = 2.7, 4, 43
+SIZE = {"width": 64, "height": 48}
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def keep(pack, video, model, labelled) -> Callable[..., tuple]:
     """Make a video that is kept as `film`."""
 
     def run(**inputs: object) -> tuple:
-        inputs = {"seconds": SECONDS, "preset": "paper", "profile": labelled, "run_name": "film", **inputs}
+        inputs = {**SIZE, "seconds": SECONDS, "preset": "paper", "profile": labelled, "run_name": "film", **inputs}
         own = {name: inputs.pop(name) for name in ("episode", "kv_precision") if name in inputs}
         if own:
             inputs["policy"] = pack.run("HeadForcingCachePolicy", preset=inputs["preset"], **own)[0]
@@ -67,7 +68,7 @@ def test_a_kept_run_has_its_chunks_video_report_and_timeline(runs: Path, keep, v
     chunks = {f"chunk_{chunk:05d}.safetensors" for chunk in range(CHUNKS)}
     assert files(runs / "film") == {"run.json", "journal.jsonl", "report.json", "timeline.png", "video.mp4", *chunks}
     assert pictures(runs / "film/video.mp4") == PICTURES
-    assert video.get_dimensions() == (128, 96)
+    assert video.get_dimensions() == (64, 48)
     kept = json.loads((runs / "film/report.json").read_text())
     assert kept == json.loads(report)
     assert len((runs / "film/journal.jsonl").read_text().splitlines()) == CHUNKS

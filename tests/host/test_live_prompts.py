@@ -56,7 +56,7 @@ def make(pack: Pack, model, clip) -> Callable[..., tuple]:
         schedule = pack.run("HeadForcingPromptSchedule", clip=clip, text=text, soft_chunks=soft_chunks)[0]
         policy = pack.run("HeadForcingCachePolicy", preset=preset, **inputs.pop("overrides", {}))[0]
         given = {"model": model, "schedule": schedule, "policy": policy, "seconds": SECONDS, **inputs}
-        latent, _, _, report = pack.run("HeadForcingSampler", unique_id=NODE, width=128, height=96, **given)
+        latent, _, _, report = pack.run("HeadForcingSampler", unique_id=NODE, width=64, height=48, **given)
         return latent["samples"], json.loads(report)
 
     return run
@@ -132,7 +132,7 @@ def test_a_run_under_a_positive_input_takes_no_live_prompt(pack: Pack, model, cl
     typist.at = {1: (CITY, "soft")}
     positive = clip.encode_from_tokens_scheduled(clip.tokenize(FOX))
     policy = pack.run("HeadForcingCachePolicy", preset="uniform")[0]
-    given = {"model": model, "positive": positive, "policy": policy, "seconds": SECONDS, "width": 128, "height": 96}
+    given = {"model": model, "positive": positive, "policy": policy, "seconds": SECONDS, "width": 64, "height": 48}
     report = json.loads(pack.run("HeadForcingSampler", unique_id=NODE, **given)[3])
     assert typist.answers[0].startswith("The run was given its prompt by the positive input")
     assert report["schedule"] is None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from devtools.server.process import Server
+from headforcing_core.farm.process import Server
 from tests.conftest import require, running_comfyui
 from tests.page.page import ComfyPage, open_page
 from tests.server.conftest import client, saved_latent

@@ -2,9 +2,9 @@
 
 import json
 
-from devtools.server.loopback import request
-from devtools.server.process import Server
 from devtools.setup.newer import pins, versions_in
+from headforcing_core.farm.loopback import request
+from headforcing_core.farm.process import Server
 from tests.conftest import require
 from tests.server.test_interrupt import test_the_next_run_is_bit_identical_to_one_before_the_interrupt
 from tests.server.test_routes import (

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from devtools.server.process import Server
+from headforcing_core.farm.process import Server
 from tests.page.page import ComfyPage, open_page
 
 

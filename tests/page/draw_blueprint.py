@@ -7,7 +7,6 @@ Run it after a change of first_minute or of a node's inputs: python dev.py run -
 import json
 
 from devtools.server.base_directory import temporary_base_directory
-from devtools.server.process import Server
 from devtools.setup.installation import Installation
 from tests.page.draw_workflows import ARRANGE, SETTINGS, WORKFLOWS
 from tests.page.page import ComfyPage, open_page
@@ -74,7 +73,7 @@ def main() -> None:
     """Draw the blueprint."""
     installation = Installation.from_environment()
     with temporary_base_directory(installation.models) as folder:
-        with Server(installation, folder) as server, open_page(server.url, "classic", SETTINGS) as page:
+        with installation.server(folder) as server, open_page(server.url, "classic", SETTINGS) as page:
             publish(page)
         (published,) = (folder / "user").rglob(f"subgraphs/{NAME}.json")
         blueprint = json.loads(published.read_text(encoding="utf-8"))

@@ -11,7 +11,6 @@ from PIL import Image
 from playwright.sync_api import FloatRect, ViewportSize
 
 from devtools.server.base_directory import temporary_base_directory
-from devtools.server.process import Server
 from devtools.setup.installation import Installation
 from tests.page.page import ComfyPage, Json, open_page
 
@@ -94,7 +93,7 @@ def main() -> None:
         profile = folder / "models" / "head_profiles" / f"{PROFILE}.safetensors"
         profile.parent.mkdir(exist_ok=True)
         profile.touch()  # only its name is shown
-        with Server(installation, folder) as server, open_page(server.url, "vue", SETTINGS) as page:
+        with installation.server(folder) as server, open_page(server.url, "vue", SETTINGS) as page:
             page.tab.set_viewport_size(VIEWPORT)
             page.tab.evaluate("(api) => window.app.loadApiJson(api, 'help')", cast(Json, GRAPH))
             page.settle()

@@ -14,10 +14,9 @@ from typing import cast
 from PIL import Image, ImageChops, ImageOps
 
 from devtools.server.base_directory import temporary_base_directory
-from devtools.server.client import Client
-from devtools.server.process import Server
 from devtools.server.tiny_workflow import Workflow
 from devtools.setup.installation import Installation
+from headforcing_core.farm.client import Client
 from tests.page.page import ComfyPage, Json, open_page
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
@@ -42,6 +41,7 @@ COLUMNS = {
     "shots": "1 2 3 | 4 5 | 6 | 7 8 | 9",
     "picture_to_world": "1 2 3 | 6 7 | 4 5 | 8 | 9 10 | 11",
     "restyle_video": "1 2 3 | 4 | 5 6 | 7 | 8 9 | 10",
+    "vae_on_second_card": "1 2 3 | 4 5 | 6 7 | 8 | 9 10",
 }
 
 
@@ -62,7 +62,7 @@ def draw(page: ComfyPage, name: str) -> None:
     target.write_text(json.dumps(opened_at_its_beginning(form), indent=1) + "\n", encoding="ascii")
     page.keep_screenshot(f"workflow_{name}")
     with Image.open(io.BytesIO(page.tab.screenshot())) as shot:
-        thumbnail(shot.convert("RGB")).save(target.with_suffix(".jpg"), quality=80)
+        thumbnail(shot.convert("RGB")).save(target.with_suffix(".jpg"), quality=60, optimize=True, progressive=True)
 
 
 def opened_at_its_beginning(form: dict[str, Json]) -> dict[str, Json]:
@@ -90,7 +90,7 @@ def main(names: list[str]) -> None:
         add_names(folder / "models")
         shutil.copy(installation.host / "input" / "example.png", folder / "input")  # as artists have it
         film = shutil.move(folder / "output" / "video" / "first_minute_00001_.mp4", folder / "input" / "film.mp4")
-        with Server(installation, folder) as server:
+        with installation.server(folder) as server:
             Client(server.url).run(saving(film.name))
             with open_page(server.url, "classic", SETTINGS) as page:
                 for name in names or COLUMNS:

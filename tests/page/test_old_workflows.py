@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from devtools.server.process import Server
 from devtools.server.tiny_workflow import load
+from headforcing_core.farm.process import Server
 from tests.conftest import REPOSITORY
 from tests.page.page import ComfyPage, open_page
 

@@ -34,7 +34,8 @@ GRAPH = {
     "6": {"class_type": "PreviewAny", "inputs": {"source": ["5", 3]}},
 }
 PLACES = {"1": [-760, 0], "2": [-760, 220], "3": [-380, 0], "4": [-380, 420], "5": [60, 0], "6": [520, 0]}
-LONG = 59.0  # seconds of video: such a run goes on while a hand types, on a fast machine too
+LONG = 40.0  # seconds of video: such a run goes on while a hand types, on a fast machine too
+BRIEF = 12.0  # such a run is seen to go on
 LONGEST_RUN = 180.0
 REFUSED = "status of 409"  # the browser's own line on every refusal of a server
 
@@ -296,7 +297,7 @@ def test_what_is_saved_and_sent_is_the_same_without_the_script(opened: Opened) -
 def test_the_box_is_closed_until_a_run_begins_and_again_when_it_was_not_used(opened: Opened) -> None:
     expect(opened.box).to_be_hidden()
     high = opened.panel.bounding_box()
-    opened.make_tiny(LONG, seed=51)
+    opened.make_tiny(BRIEF, seed=51)
     assert opened.page.queue(), opened.page.node_errors()
     expect(opened.box).to_be_visible(timeout=LONGEST_RUN * 1000)
     opened.page.wait_for_end(LONGEST_RUN)
@@ -423,7 +424,7 @@ def test_a_sampler_inside_a_subgraph_is_found(opened: Opened) -> None:
           app.canvas.ds.offset = [600, 130];
         }"""
     )
-    opened.wait_for_cost("79 chunks")
+    opened.wait_for_cost("54 chunks")
     assert opened.page.queue(), opened.page.node_errors()
     expect(opened.box).to_be_visible(timeout=LONGEST_RUN * 1000)
     opened.box.fill(RIVER)

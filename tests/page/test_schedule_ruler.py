@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 from playwright.sync_api import Locator
 
-from devtools.server.process import Server
+from headforcing_core.farm.process import Server
 from headforcing_core.geometry import chunk_start_second, nearest_chunk
 from headforcing_core.rollout.transitions import TRANSITIONS
 from headforcing_core.schedule.reading import parse_schedule

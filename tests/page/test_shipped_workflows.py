@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from devtools.server.process import Server
 from devtools.server.tiny_workflow import load
+from headforcing_core.farm.process import Server
 from tests.conftest import REPOSITORY
 from tests.page.page import ComfyPage, open_page
 

@@ -6,10 +6,10 @@ import pytest
 import safetensors.torch
 from torch import Tensor
 
-from devtools.server.client import Client, OutputFile, PromptRejected, RunResult
-from devtools.server.events import Event, Preview
-from devtools.server.process import Server
 from devtools.server.tiny_workflow import Workflow
+from headforcing_core.farm.client import Client, OutputFile, PromptRejected, RunResult
+from headforcing_core.farm.events import Event, Preview
+from headforcing_core.farm.process import Server
 from tests.server.graphs import node
 
 SavedLatent = Callable[..., Tensor]

@@ -9,9 +9,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from devtools.server.client import Client
-from devtools.server.process import Server
 from devtools.server.tiny_workflow import Node, Workflow
+from headforcing_core.farm.client import Client
+from headforcing_core.farm.process import Server
 from tests.fixtures import published
 from tests.server.conftest import Refusal, SavedLatent, shown, steps
 from tests.server.graphs import SIZE, node, sampling
@@ -29,7 +29,7 @@ def plain(saved_latent: SavedLatent) -> Tensor:
 @pytest.fixture
 def wide_encoder(comfyui: Server) -> Iterator[str]:
     """The name of a text encoder twice as wide as the models read."""
-    folder = comfyui.base_directory / "models" / "text_encoders"
+    folder = comfyui.folder / "models" / "text_encoders"
     with safetensors.safe_open(folder / "tiny_umt5.safetensors", "pt") as tiny:
         config = json.loads(tiny.metadata()["config"])
         tensors = {name: twice_as_wide(name, tiny.get_tensor(name)) for name in tiny.keys()}  # noqa: SIM118 - no dict
@@ -50,7 +50,7 @@ def test_a_lora_loader_between_changes_the_video(saved_latent: SavedLatent, plai
 def small_files(comfyui: Server) -> Iterator[dict[str, str]]:
     """Names of one model's files in fp8 with scales: as lightx2v publishes it, described in the header, the first
     without one of its scales, and in full numbers."""
-    folder = comfyui.base_directory / "models" / "diffusion_models"
+    folder = comfyui.folder / "models" / "diffusion_models"
     weights = safetensors.torch.load_file(folder / CHECKPOINT)
     rows, one = published.with_scales(weights), published.with_scales(weights, by="weight")
     dropped = {name: tensor for name, tensor in rows.items() if name != "model.blocks.2.ffn.0.weight_scale"}
@@ -88,7 +88,7 @@ def with_model(name: str) -> Workflow:
 @pytest.fixture(scope="module")
 def longlive_lora(comfyui: Server) -> Iterator[str]:
     """The name of a LoRA file as LongLive is published with."""
-    folder = comfyui.base_directory / "models" / "loras"
+    folder = comfyui.folder / "models" / "loras"
     pairs = safetensors.torch.load_file(folder / "tiny_lora.safetensors")
     named = {name.replace("diffusion_model.", "base_model.model."): tensor for name, tensor in pairs.items()}
     path = folder / "longlive_lora.pt"
@@ -218,7 +218,7 @@ def test_a_profile_can_be_loaded_as_soon_as_it_is_saved(client: Client) -> None:
 
 
 def test_a_checkpoint_replaced_under_its_name_is_loaded_anew(client: Client, comfyui: Server) -> None:
-    folder = comfyui.base_directory / "models" / "diffusion_models"
+    folder = comfyui.folder / "models" / "diffusion_models"
     workflow = {
         "model": node("HeadForcingLoadARModel", model_name="replaced.safetensors"),
         "report": node("PreviewAny", source=["model", 1]),

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from devtools.server.loopback import request
-from devtools.server.process import Server
+from headforcing_core.farm.loopback import request
+from headforcing_core.farm.process import Server
 
 SAMPLER = {
     "seconds": 20.0,

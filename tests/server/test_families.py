@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from devtools.server.client import Client
 from devtools.server.tiny_workflow import Workflow
 from headforcing_core.families.family import CONCAT, ROLLING
 from headforcing_core.families.table import FAMILIES
+from headforcing_core.farm.client import Client
 from tests.server.conftest import shown, steps
 from tests.server.graphs import node, sampling
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from devtools.server.client import Client
-from devtools.server.events import Event, Preview
-from devtools.server.process import Server
 from devtools.server.tiny_workflow import Workflow
+from headforcing_core.farm.client import Client
+from headforcing_core.farm.events import Event, Preview
+from headforcing_core.farm.process import Server
 from tests.server.conftest import SavedLatent, steps
 from tests.server.graphs import SIZE, node, sampling
 
@@ -60,7 +60,7 @@ def test_an_interrupted_measurement_saves_no_profile(client: Client, comfyui: Se
     )
     result = client.run(workflow, InterruptAfter(client, "profile", 3))
     assert (result.status, result.node_type) == ("interrupted", "HeadForcingProfileHeads")
-    assert not list(comfyui.base_directory.rglob("interrupted*"))
+    assert not list(comfyui.folder.rglob("interrupted*"))
 
 
 def typed(workflow: Workflow) -> Workflow:

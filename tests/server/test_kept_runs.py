@@ -7,9 +7,9 @@ import av
 import pytest
 import torch
 
-from devtools.server.client import Client
-from devtools.server.process import Server
 from devtools.server.tiny_workflow import Workflow
+from headforcing_core.farm.client import Client
+from headforcing_core.farm.process import Server
 from tests.server.conftest import Refusal, SavedLatent, files, shown, steps
 from tests.server.graphs import node, sampling
 from tests.server.test_interrupt import InterruptAfter
@@ -24,7 +24,7 @@ def keeping(**inputs: object) -> Workflow:
 
 @pytest.fixture
 def runs(comfyui: Server) -> Path:
-    return comfyui.base_directory / "output" / "head_forcing"
+    return comfyui.folder / "output" / "head_forcing"
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(client: Client, runs: Path, saved_latent: SavedLatent) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from devtools.server.client import Client
-from devtools.server.events import Event, Preview
-from devtools.server.loopback import request
-from devtools.server.process import Server
+from headforcing_core.farm.client import Client
+from headforcing_core.farm.events import Event, Preview
+from headforcing_core.farm.loopback import request
+from headforcing_core.farm.process import Server
 from tests.server.conftest import SavedLatent, shown
 from tests.server.graphs import node, sampling
 

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from devtools.server.client import Client
-from devtools.server.loopback import request
 from devtools.server.tiny_workflow import Workflow, load, tiny
+from headforcing_core.farm.client import Client
+from headforcing_core.farm.loopback import request
 from tests.conftest import REPOSITORY
 
 RECORDED = REPOSITORY / "tests" / "old_workflows"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from devtools.server.process import Server
 from devtools.server.tiny_workflow import Workflow
+from headforcing_core.farm.process import Server
 from tests.server.conftest import Refusal, Rejection
 from tests.server.graphs import SIZE, node, sampling
 
@@ -123,7 +123,7 @@ POLICIES = {  # what is wrong: (Head Cache Policy's inputs, the node that says s
 
 
 def test_every_bad_checkpoint_is_among_these(comfyui: Server) -> None:
-    found = (comfyui.base_directory / "models" / "diffusion_models").glob("bad_*")
+    found = (comfyui.folder / "models" / "diffusion_models").glob("bad_*")
     assert {path.name for path in found} == set(CHECKPOINTS)
 
 

@@ -7,7 +7,7 @@ import urllib.request
 
 import pytest
 
-from devtools.server.process import Server
+from headforcing_core.farm.process import Server
 from tests.conftest import REPOSITORY
 
 FOLDER = "comfyui-head-forcing"

@@ -11,9 +11,9 @@ import av
 import numpy as np
 import pytest
 
-from devtools.server.client import Client, RunResult
-from devtools.server.process import Server
 from devtools.server.tiny_workflow import TINY_HEIGHT, TINY_WIDTH, Workflow, load, tiny
+from headforcing_core.farm.client import Client, RunResult
+from headforcing_core.farm.process import Server
 from tests.conftest import REPOSITORY
 from tests.server.conftest import Refusal, files, shown, steps
 from tests.server.graphs import node, sampling
@@ -164,7 +164,7 @@ def test_the_new_part_begins_right_behind_what_was_read_in(finished: Finished, c
 
 def test_a_video_file_is_restyled_to_its_own_length(client: Client, comfyui: Server) -> None:
     """20 pictures at 25 a second are 13 at the run's 16, and 4 frames."""
-    film = comfyui.base_directory / "input" / "film.mp4"
+    film = comfyui.folder / "input" / "film.mp4"
     with av.open(str(film), "w") as written:
         stream = written.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = 100, 70, "yuv420p"

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from devtools.demo import FIRST_MINUTE
-from devtools.server.client import Client
-from devtools.server.process import Server
 from devtools.server.tiny_workflow import load, only_node
 from devtools.server.world_workflow import Story, link_world, on_world
+from headforcing_core.farm.client import Client
+from headforcing_core.farm.process import Server
 from headforcing_core.geometry import TIME_STRIDE
 from testbed.prompts import Prompt
 from testbed.reading import landscape_change
@@ -61,7 +61,7 @@ class Shown:
 @pytest.fixture(scope="module")
 def video(client: Client, comfyui: Server) -> Shown:
     """The first-minute workflow on the small world, for a few seconds."""
-    link_world(comfyui.base_directory)
+    link_world(comfyui.folder)
     workflow = on_world(load(FIRST_MINUTE), STORY, seed=3)
     result = client.run(workflow)
     assert result.status == "success", result.error

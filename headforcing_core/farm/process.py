@@ -3,41 +3,53 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ..problem import Problem, tail_of
-from ..setup.installation import Installation
 from .loopback import free_port, request
 
 _TETHER = Path(__file__).resolve().parent / "tether.py"
 _PORT_TAKEN = "already in use"
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class ServerFailed(RuntimeError):
+    """A ComfyUI does not run as it should: what is wrong, with the end of its output, why, and what to do."""
 
 
 class PortTaken(Exception):
     """Another program took the port between its choice and its use."""
 
 
+@dataclass(frozen=True)
+class Program:
+    """A ComfyUI that can be started: its python, its root, and the environment variables that it gets."""
+
+    python: Path
+    host: Path
+    variables: Mapping[str, str]
+
+
 class Server:
     """A running ComfyUI; use it in a `with`. It ends with the block, and with the process that started it.
 
-    `url`, `base_directory`, `log` (its output) and `pid` say where it is. Raises Problem when it does not start.
+    `url`, `log` (its output) and `pid` say where it is. Its arguments name `folder`, or a folder in it, by which it is
+    told from others; the log lies there. Raises ServerFailed when it does not start.
     """
 
     def __init__(
-        self,
-        installation: Installation,
-        base_directory: Path,
-        arguments: tuple[str, ...] = (),
-        start_seconds: float = 180,
+        self, program: Program, folder: Path, arguments: Sequence[str] = (), start_seconds: float = 180
     ) -> None:
-        self.base_directory = base_directory
-        self.log = base_directory / "host.log"
+        self.folder = folder
+        self.log = folder / "host.log"
         self.url = ""
-        self._installation = installation
+        self._program = program
         self._arguments = arguments
         self._start_seconds = start_seconds
         self._process: subprocess.Popen[bytes] | None = None
@@ -85,12 +97,12 @@ class Server:
         if self._process.stdin:
             self._process.stdin.close()
 
-    def problem(self, what: str) -> Problem:
-        """The Problem of a ComfyUI that does not run as it should, with the end of its output."""
-        return Problem(
-            f"ComfyUI {what}. The end of its output:\n{tail_of(self.log)}",
-            f"It runs from {self._installation.host} with {self._installation.python}.",
-            "Mend what its output names; a custom node or a missing package is the usual cause.",
+    def problem(self, what: str) -> ServerFailed:
+        """The error of a ComfyUI that does not run as it should, with the end of its output."""
+        return ServerFailed(
+            f"ComfyUI {what}. The end of its output:\n{tail_of(self.log)}\n"
+            f"  why:  It runs from {self._program.host} with {self._program.python}.\n"
+            "  do:   Mend what its output names; a custom node or a missing package is the usual cause."
         )
 
     def _running(self) -> subprocess.Popen[bytes]:
@@ -101,16 +113,15 @@ class Server:
     def _start(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
         command = [
-            *(str(self._installation.python), str(_TETHER), str(self._installation.host / "main.py")),
-            *("--cpu", "--listen", "127.0.0.1", "--port", str(port), "--base-directory", str(self.base_directory)),
-            *("--disable-auto-launch", "--disable-api-nodes", "--database-url", "sqlite:///:memory:"),
-            *("--preview-method", "auto", *self._arguments),
+            *(str(self._program.python), str(_TETHER), str(self._program.host / "main.py")),
+            *("--listen", "127.0.0.1", "--port", str(port)),
+            *("--disable-auto-launch", "--database-url", "sqlite:///:memory:", *self._arguments),
         ]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 command,
-                cwd=self._installation.host,
-                env=self._installation.variables(),
+                cwd=self._program.host,
+                env=dict(self._program.variables),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -133,6 +144,12 @@ class Server:
         """Whether this very ComfyUI answers, and not another one on the same port."""
         try:
             stats = json.loads(request(f"{self.url}/system_stats", timeout_seconds=5))
-            return str(self.base_directory) in stats["system"]["argv"]
+            return any(str(self.folder) in argument for argument in stats["system"]["argv"])
         except (OSError, ValueError, KeyError):
             return False
+
+
+def tail_of(log: Path, lines: int = 15) -> str:
+    """The end of a log, indented to stand in an error."""
+    text = _COLOUR.sub("", log.read_text(encoding="utf-8", errors="replace"))
+    return "\n".join(f"        {line}" for line in text.splitlines()[-lines:])

@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.parse
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypedDict, cast
 
@@ -16,8 +16,8 @@ import aiohttp
 
 from .events import ENDINGS, Event, Preview, parse
 from .loopback import request
-from .tiny_workflow import Workflow
 
+Workflow = Mapping[str, Mapping[str, object]]
 NodeErrors = dict[str, dict[str, object]]
 OnEvent = Callable[[Event | Preview], None]
 _FEATURES = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
@@ -79,10 +79,12 @@ class RunResult:
 
 
 class Client:
-    """Talks to the ComfyUI at `url`, e.g. http://127.0.0.1:8188."""
+    """Talks to the ComfyUI at `url`, e.g. http://127.0.0.1:8188. When it `is_strict`, a workflow that ComfyUI would run
+    without some of its outputs is refused whole."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, is_strict: bool = False) -> None:
         self.url = url
+        self._is_strict = is_strict
 
     def run(
         self,
@@ -95,15 +97,13 @@ class Client:
 
         Raises PromptRejected; ConnectionError when ComfyUI ends meanwhile; TimeoutError. Not from within an event loop.
         """
-        following = self._follow(workflow, on_event, preview_method)
-        try:
-            queued, seen = asyncio.run(asyncio.wait_for(following, timeout_seconds))
-        except TimeoutError:
-            raise TimeoutError(f"ComfyUI did not end the run within {timeout_seconds:g} s") from None
-        except aiohttp.ClientError as error:
-            raise ConnectionError(f"the websocket of ComfyUI closed: {error}") from None
-        events = [event for event in seen if isinstance(event, Event)]
-        end = events[-1]
+        seen: list[Event | Preview] = []
+
+        def hear(event: Event | Preview) -> None:
+            seen.append(event)
+            on_event(event)
+
+        queued, end = self.follow(workflow, hear, timeout_seconds, preview_method)
         return RunResult(
             status=ENDINGS[end.kind],
             prompt_id=queued["prompt_id"],
@@ -112,17 +112,26 @@ class Client:
             node_type=end.text("node_type"),
             node_errors=queued["node_errors"],
             outputs=self.history(queued["prompt_id"])["outputs"],
-            events=events,
+            events=[event for event in seen if isinstance(event, Event)],
             previews=[preview for preview in seen if isinstance(preview, Preview)],
         )
 
-    async def _follow(
-        self, workflow: Workflow, on_event: OnEvent, preview_method: str
-    ) -> tuple[Queued, list[Event | Preview]]:
-        """Queue a workflow as soon as its websocket is heard; the answer, and all that was said until its end."""
+    def follow(
+        self, workflow: Workflow, on_event: OnEvent, timeout_seconds: float | None = None, preview_method: str = "none"
+    ) -> tuple[Queued, Event]:
+        """As `run`, for runs of any length: nothing of what was said is kept but the last event."""
+        following = self._follow(workflow, on_event, preview_method)
+        try:
+            return asyncio.run(asyncio.wait_for(following, timeout_seconds))
+        except TimeoutError:
+            raise TimeoutError(f"ComfyUI did not end the run within {timeout_seconds} s") from None
+        except aiohttp.ClientError as error:
+            raise ConnectionError(f"the websocket of ComfyUI closed: {error}") from None
+
+    async def _follow(self, workflow: Workflow, on_event: OnEvent, preview_method: str) -> tuple[Queued, Event]:
+        """Queue a workflow as soon as its websocket is heard; the answer, and the last that was said."""
         client_id = uuid.uuid4().hex
         queued: Queued | None = None
-        seen: list[Event | Preview] = []
         async with (
             aiohttp.ClientSession() as session,
             session.ws_connect(f"{self.url}/ws", params={"clientId": client_id}, max_msg_size=0) as socket,
@@ -134,10 +143,9 @@ class Client:
                     if isinstance(event, Event) and event.kind == "feature_flags":
                         queued = self._submit(workflow, client_id, preview_method)
                 elif event is not None:
-                    seen.append(event)
                     on_event(event)
                     if isinstance(event, Event) and event.ends(queued["prompt_id"]):
-                        return queued, seen
+                        return queued, event
         raise ConnectionError("the websocket of ComfyUI closed: the server ended the connection")
 
     def submit(self, workflow: Workflow) -> str:
@@ -154,7 +162,12 @@ class Client:
             content = json.loads(refusal.read() or b"{}")
             message = content.get("error", {}).get("message", str(refusal))
             raise PromptRejected(message, content.get("node_errors") or {}) from None
-        return {"prompt_id": reply["prompt_id"], "node_errors": reply.get("node_errors") or {}}
+        prompt_id, node_errors = reply["prompt_id"], reply.get("node_errors") or {}
+        if node_errors and self._is_strict:
+            request(f"{self.url}/queue", {"delete": [prompt_id]})
+            self.interrupt(prompt_id)
+            raise PromptRejected("Some outputs of the workflow cannot be made", node_errors)
+        return {"prompt_id": prompt_id, "node_errors": node_errors}
 
     def interrupt(self, prompt_id: str = "") -> None:
         """Stop what runs now, or only this prompt."""
