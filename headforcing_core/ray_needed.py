@@ -1,20 +1,22 @@
-"""Ray, which starts and places processes: what is said where it is not installed. It is optional, so nothing else here
-needs it, and it is imported only when a run asks for it."""
+"""Ray, which places and starts processes: what is said where it is not to be had. It is optional, so no requirement
+names it, and it is imported only when a run asks for it."""
 
+import importlib.metadata
 import importlib.util
-import sys
+import re
 
-_PACKAGE = "ray>=2.59,<3"
+HOW_TO_INSTALL = 'Install it with the Python that runs ComfyUI: pip install "ray>=2.59,<3"'
+_OLDEST = (2, 59)  # the first that is guarded by a token
 
 
-def check_ray(what: str) -> None:
-    """RuntimeError, with how to get it, when Ray is not installed. `what` needs it, the beginning of a sentence."""
+def check_ray(why: str) -> None:
+    """RuntimeError, with how to get it, where Ray is not installed or too old; it is not imported. `why` it is needed,
+    a sentence without its full stop."""
     try:
-        found = importlib.util.find_spec("ray")
-    except ValueError:  # somebody has put something else in its place
-        found = None
-    if found is None:
-        raise RuntimeError(
-            f"{what} needs Ray, which is not installed. It is optional and comes with no other package of ComfyUI. "
-            f'Install it with ComfyUI\'s Python: "{sys.executable}" -m pip install "{_PACKAGE}"'
-        )
+        version = importlib.metadata.version("ray") if importlib.util.find_spec("ray") is not None else ""
+    except importlib.metadata.PackageNotFoundError:  # a folder by that name
+        version = ""
+    if not version:
+        raise RuntimeError(f"Ray is not installed. {why}. {HOW_TO_INSTALL}")
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < _OLDEST:
+        raise RuntimeError(f"Ray {version} is too old. {why}. {HOW_TO_INSTALL}")

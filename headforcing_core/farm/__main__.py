@@ -59,7 +59,7 @@ def _make(given: argparse.Namespace, comfyui: Path, output: Path, rest: Sequence
     waiting = [job for job in jobs if job.word != ALREADY]
     if not waiting:
         return True
-    check_ray("A farm")
+    check_ray("The farm has it start a worker for each card")
     from .ray_session import session
 
     threads = os.environ.get("OMP_NUM_THREADS")

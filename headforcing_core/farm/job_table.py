@@ -90,15 +90,15 @@ def _checked(read: Json) -> list[Row]:
 def _from_csv(text: str) -> Iterator[Row]:
     """Rows with those cells that are not empty."""
     head = text.partition("\n")[0]
-    lines = [line for line in csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count)) if line]
+    mark = max(",;\t", key=head.count)
+    lines = [line for line in csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True) if any(line)]
     columns = [column.strip() for column in lines[0]] if lines else []
     if twice := [column for column in columns if columns.count(column) > 1]:
         raise ValueError(f"it has two columns {twice[0]!r}")
     for number, line in enumerate(lines[1:], 1):
-        if len(line) > len(columns):
+        if any(line[len(columns) :]):
             raise ValueError(f"row {number} has {len(line)} cells, and there are {len(columns)} columns")
-        if any(line):
-            yield {column: cell for column, cell in zip(columns, line, strict=False) if cell}
+        yield {column: cell for column, cell in zip(columns, line, strict=False) if cell}
 
 
 def _free_place(workflow: Workflow, column: str) -> Place:

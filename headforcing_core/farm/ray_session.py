@@ -14,7 +14,11 @@ from pathlib import Path
 from .same_files import PACK
 
 _STORE_BYTES = 100 * 2**20  # no tensor goes through it
-_ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
+_ALONE = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # it listens on 127.0.0.1 and nowhere else
+    "RAY_AUTH_MODE": "token",
+    "RAY_memory_monitor_refresh_ms": "0",  # a ComfyUI may well fill the memory; Ray would end its worker
+}
 
 
 @dataclass(frozen=True)
@@ -32,9 +36,9 @@ def session(address: str | None, workers: int | None) -> Iterator[Session]:
     """Ray at an address, else one of our own, which leaves nothing behind. `workers` None: one for each card, one
     without cards. RuntimeError with a sentence when there is no Ray there, or fewer cards."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    scratch = None if address else Path(tempfile.mkdtemp(prefix="hf-"))
+    scratch = None if address else Path(tempfile.mkdtemp(prefix=f"headforcing-farm-{os.getpid()}-", dir=_place()))
     if scratch is not None:  # before Ray is imported: every port on loopback, a token of its own
-        os.environ |= {**_ON_LOOPBACK, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        os.environ |= {**_ALONE, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     import ray
 
     try:
@@ -69,4 +73,16 @@ def _connect(address: str | None, workers: int | None, scratch: Path | None) -> 
             ) from error
         return
     cpus = max(workers or 1, os.cpu_count() or 1)
-    ray.init(num_cpus=cpus, include_dashboard=False, object_store_memory=_STORE_BYTES, _temp_dir=str(scratch), **found)
+    ray.init(
+        num_cpus=cpus,
+        include_dashboard=False,
+        object_store_memory=_STORE_BYTES,
+        _temp_dir=str(scratch / "ray"),  # which Ray opens to everybody; the folder around it is ours alone
+        **found,
+    )
+
+
+def _place() -> Path | None:
+    """Where that folder is made: the path of a socket may have 107 characters, and Ray adds 65."""
+    place = Path("/tmp")
+    return place if place.is_dir() else None

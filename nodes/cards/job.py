@@ -16,6 +16,7 @@ from ...headforcing_core.rollout.plan import RolloutPlan
 if TYPE_CHECKING:
     from ..sockets import Conditioning
 
+_NO_MEMORY = "DefaultCPUAllocator: can't allocate memory"  # PyTorch's words where the processor is the card
 LIVE, FINISHED, WINDOW, READ, SOURCE = "live", "finished", "window", "read", "source"
 
 
@@ -121,7 +122,8 @@ class RankError(RuntimeError):
 def told(error: Exception) -> RankError:
     """An error of this process as another one can read it."""
     sentence = str(error) or type(error).__name__
-    return RankError(type(error).__name__, sentence, bool(comfy.model_management.is_oom(error)))
+    is_oom = isinstance(error, MemoryError) or bool(comfy.model_management.is_oom(error)) or _NO_MEMORY in sentence
+    return RankError(type(error).__name__, sentence, is_oom)
 
 
 def job_for(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...headforcing_core.cards.head_shares import deal
 from ...headforcing_core.cards.sharded_memory import ShardedMemory
-from ...headforcing_core.cards.torch_exchange import TorchExchange, join
+from ...headforcing_core.cards.torch_exchange import join
 from ...headforcing_core.geometry import tokens_per_frame
 from ...headforcing_core.rollout.loop import Chunk, Listeners, rollout
 from ...headforcing_core.rollout.noise import SplicedNoise
@@ -23,6 +23,7 @@ from ..host.model import frame_of_head
 from .deciding import deciding_about_bits
 from .job import LIVE, Arrived, Asked, Job, Made, Message, Prefix, Recalls, Step, plan_with
 from .model_recipe import ModelRecipe, model_from
+from .timed_exchange import TimedExchange
 from .token_sharing import TokenSharing
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Rank:
 
     def __init__(self, number: int, ranks: int) -> None:
         self._number, self._ranks = number, ranks
-        self._exchange: TorchExchange | None = None
+        self._exchange: TimedExchange | None = None
         self._model: ModelPatcher | None = None
         self._said: Queue[Message] = Queue()
         self._answers: Queue[Any] = Queue()
@@ -49,7 +50,7 @@ class Rank:
         """Meet the others, by a file that does not exist yet; none of them waits longer than so many seconds for
         another in what they do together from now on."""
         device = comfy.model_management.get_torch_device()
-        self._exchange = join(store_file, self._number, self._ranks, device, seconds)
+        self._exchange = TimedExchange(join(store_file, self._number, self._ranks, device, seconds))
 
     @torch.inference_mode()
     def load(self, recipe: ModelRecipe) -> Arrived:
@@ -76,9 +77,11 @@ class Rank:
         listeners = Listeners(self._step, self._prefix, self._recalls)
         frame = frame_of_head(self._model, tokens_per_frame(plan.latent_height, plan.latent_width))
         expected = shares.plan_of(job.memory, self._number).expected_bytes(frame)
+        self._exchange.take_seconds()
         with backbone.reading(memory, expected):
             for chunk in rollout(backbone, memory, plan, noise, listeners, self._live):
-                self._said.put(Made(self._told(chunk), memory.chunk_bytes, tuple(backbone.attentions)))
+                waited = self._exchange.take_seconds()
+                self._said.put(Made(self._told(chunk), memory.chunk_bytes, tuple(backbone.attentions), waited))
 
     def hear(self, seconds: float = 0.5) -> list[Message]:
         """What there is to say since the last time, in order; waits so long for something."""

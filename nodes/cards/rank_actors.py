@@ -164,7 +164,9 @@ class RankActors:
             errors = self.errors(refs, _POLL)
             for rank, error in enumerate(errors):
                 if isinstance(error, exceptions.RayActorError):
-                    return CardError(_KILLED, rank)
+                    return CardError(
+                        f"Ray says: {error}" if getattr(error, "actor_init_failed", False) else _KILLED, rank
+                    )
                 if isinstance(error, RankError) and error.is_oom:
                     return CardError(error.sentence, rank, is_oom=True)
             said = {rank: error for rank, error in enumerate(errors) if isinstance(error, RankError)}

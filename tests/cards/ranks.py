@@ -78,7 +78,7 @@ class Film:
 
 
 def film(
-    family: str = "self_forcing", preset: str = "paper", chunks: int = 3, layers: int = LAYERS, **plan: Any
+    family: str = "self_forcing", preset: str = "paper", chunks: int = 2, layers: int = LAYERS, **plan: Any
 ) -> Film:
     """A short video of a family, compressed from its second chunk on, with whatever else of the plan is told."""
     record, plans = module("headforcing_core.families.table").FAMILIES[family], module("headforcing_core.rollout.plan")
@@ -125,6 +125,7 @@ class Ranks:
         self.ray = ray
         self.actors = [kind.remote(number, RANKS, page) for number in range(RANKS)]
         self.heard: list[list[Any]] = []
+        self.runs: list[Any] = []
         self._arrived: list[Any] = []
         self._recipe: Any = None
         self.call("join", str(folder / "store"), PATIENCE)
@@ -143,6 +144,10 @@ class Ranks:
             self._arrived, self._recipe = self.call("load", self.ray.put(recipe)), recipe
         return self._arrived
 
+    def forget(self) -> None:
+        """Load whatever comes next."""
+        self._recipe = None
+
     def make(
         self,
         made: Film,
@@ -152,7 +157,8 @@ class Ranks:
     ) -> list[list[Any]]:
         """The chunks of a film as each rank has them. `hear` hears what rank 0 says."""
         answer_of = module("nodes.cards.job").answer_of
-        pending, answers, self.heard = self.begin("run", self.ray.put(made.job(exact))), {}, [[] for _ in self.actors]
+        self.runs = pending = self.begin("run", self.ray.put(made.job(exact)))
+        self.heard, answers = [[] for _ in self.actors], {}
         while True:
             done, pending = self.ray.wait(pending, num_returns=len(pending), timeout=0) if pending else ([], [])
             self.ray.get(done)
