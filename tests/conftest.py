@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parent.parent
 # the folders: so that all workers end together
 LONGEST_FIRST = ("page", "cards", "farm", "server", "newer", "host", "testbed", "core", "dev")
->>>>>>> bench
 ON_ONE_WORKER = ("tests/page", "tests/server", "tests/newer")  # each with a ComfyUI of its own, started once
 
 sys.path.insert(0, str(REPOSITORY))
