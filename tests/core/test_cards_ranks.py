@@ -1,6 +1,7 @@
 """What ranks send each other, that they stay together, go on from each other's chunks, and end together."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from side_by_side import Case, planned
 from test_cards_rollout import FEW_OF_A_TYPE, MIXED, NEAR, SETTINGS, case_of, model_of, rolling
 from test_rolling import first
-from tiny_model import wan_rotation
+from tiny_model import Attend, wan_rotation
 from torch import Tensor
 
 from headforcing_core.cards.exchange import Exchange, Threads
@@ -42,7 +43,7 @@ def passes(draw: st.DrawFn) -> tuple[int, Labels, int, int, bool]:
     return ranks, (types,), draw(st.integers(1, 3)), draw(st.integers(1, 4)), draw(st.booleans())
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@settings(derandomize=True, deadline=None, max_examples=25)
 @given(passes())
 def test_a_pass_sends_its_chunk_once_there_and_once_back(drawn: tuple[int, Labels, int, int, bool]) -> None:
     """Of rank r with n tokens of T and h heads of H: 3 n (H - h) heads of tokens before attention and (T - n) h after
@@ -67,7 +68,7 @@ def test_a_pass_sends_its_chunk_once_there_and_once_back(drawn: tuple[int, Label
         assert n == (tokens if exact else token_shares(tokens, ranks)[rank])
         sent = (tokens * h * (ranks - 1)) if exact else (3 * n * (heads - h) + (tokens - n) * h)
         assert exchange.sent_bytes == sent * HEAD_DIM * NUMBER
-        assert (made - memory.own_tokens(out)).abs().max() <= (0 if exact else 1e-6)
+        torch.testing.assert_close(made, memory.own_tokens(out), rtol=0, atol=0 if exact else 1e-6)
         assert memory.captured_keys(0).equal(one.captured_keys(0))
         assert memory.captured_keys(0).equal(one.captured_keys(0))
         sent += 0 if exact else tokens * h * (ranks - 1)
@@ -78,7 +79,7 @@ def test_a_pass_sends_its_chunk_once_there_and_once_back(drawn: tuple[int, Label
     Threads(ranks).run(on_rank)
 
 
-@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize("ranks", [2, 4])
 @pytest.mark.parametrize("exact", [True, False], ids=["exact", "tokens"])
 def test_a_film_sends_what_the_formula_says_however_long_its_past_is(ranks: int, exact: bool) -> None:
     """With even heads and tokens 4 T W (N - 1) / N^2 numbers a layer and pass; T W (N - 1) / N where all is exact."""
@@ -112,7 +113,7 @@ def drawn_labels(layers: int) -> Labels:
 @pytest.mark.parametrize(("preset", "rel"), [("paper", 0.06), ("tiny", 0.1)])
 def test_each_of_two_ranks_holds_half_the_past_and_no_more_than_was_told_before(preset: str, rel: float) -> None:
     """In 8 bits there is room beside it for the layer that has most heads, which is less even."""
-    labels = drawn_labels(4)
+    labels = drawn_labels(3)
     case, model = film(preset, labels), model_of(labels)
     Weighed.most.clear()
     made = Group(case, model, 2, exact=True, memory=Weighed).made()
@@ -162,9 +163,12 @@ class OwnKeys(ShardedMemory):
 
 @pytest.mark.parametrize("preset", ["paper", "recall"])
 def test_ranks_whose_roundings_differ_make_one_film_by_the_same_decisions(preset: str) -> None:
-    case, model = film(preset), model_of(MIXED)
+    case, model = replace(film(preset), changes=((7, "recache", 1),)), model_of(MIXED)
     one = alone(case, model)
-    assert any(chunk.decisions or chunk.choice for chunk in one)
+    if preset == "recall":
+        assert any(chunk.choice and chunk.choice.candidates > 2 for chunk in one)
+    else:
+        assert any(each.novelty < 1 for chunk in one for each in chunk.decisions)
     check_same(one, Group(case, model, 3, exact=True, memory=OwnKeys, share=OwnRoundings).made())
 
 
@@ -219,6 +223,20 @@ def test_an_error_on_one_rank_ends_all_with_that_error(call: int) -> None:
     with pytest.raises(torch.OutOfMemoryError, match="card 1 is full"):
         Group(case, model, 3, exact=False, memory=Seen, attention=attention_of).made()
     assert [memory.kv_bytes for memory in Seen.all] == [0, 0, 0]
+
+
+class PastTheMemory(TinyShare):
+    """Leaves a layer's attention out, as caches do."""
+
+    def through(self, tokens: Tensor, condition: Tensor, attend: Attend) -> Tensor:
+        return super().through(tokens, condition, lambda at, q, k, v: attend(at, q, k, v) if at != 1 else v.flatten(2))
+
+
+@pytest.mark.parametrize("exact", [True, False], ids=["exact", "tokens"])
+def test_a_layer_that_does_not_come_by_ends_all(exact: bool) -> None:
+    group = Group(film("paper"), model_of(MIXED), 2, exact, share=PastTheMemory)
+    with pytest.raises(RuntimeError, match="1 of 2 layers, the first is layer 1"):
+        group.made()
 
 
 def test_ranks_that_part_end() -> None:
