@@ -56,7 +56,7 @@ class Film:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (1, self.channels, self.plan.policy.chunk_frames, *SIZE)
+        return (1, self.channels, self.plan.policy.chunk_frames, self.plan.latent_height, self.plan.latent_width)
 
     def going_on(self, made: Sequence[Any]) -> Film:
         """The same video, of which these chunks are made already."""
@@ -95,6 +95,8 @@ def film(
     )
     policy = module("headforcing_core.policy.family_presets").for_family(asked, n, record)
     given = {
+        "latent_height": SIZE[0],
+        "latent_width": SIZE[1],
         "segments": (plans.Segment(0, text(11)),),
         "sigmas": record.steps.sigmas,
         "first": record.steps_of_first(0, continues=False),
@@ -105,7 +107,7 @@ def film(
         **plan,
     }
     fitted = fitting.fit_policy(policy, n, record.trained_frames, chunks * n, record.shots, record.ahead(n))
-    return Film(plans.RolloutPlan(fitted, chunks, *SIZE, **given), layers, record.space.channels)
+    return Film(plans.RolloutPlan(fitted, chunks, **given), layers, record.space.channels)
 
 
 def beside() -> Any:

@@ -139,6 +139,7 @@ WAYS: dict[str, Callable[[], tuple[int, Film]]] = {
     "a text that is put in anew": lambda: (16, film(chunks=3, segments=scenes(scene(2, "recache")))),
     "a text that comes in over two chunks": lambda: (16, film(chunks=3, segments=scenes(scene(1, "soft", 2)))),
     "a window that is begun anew": lambda: (16, film("rolling_forcing", chunks=4, segments=scenes(scene(2, "cut")))),
+    "a window that is shared out evenly": lambda: (16, film("rolling_forcing", latent_width=8)),
     "8 bits, of one step": lambda: (16, film("one_forcing", "tiny", sigmas=(1.0, 0.0), first=None)),
     "a short context for what is kept": lambda: (16, film(preset="enhanced", chunks=3)),
     "everything, where it stands": lambda: (16, film(preset="full")),
