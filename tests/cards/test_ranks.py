@@ -312,13 +312,16 @@ def test_another_model_than_that_of_the_page_is_refused(ranks: Ranks, with_lora,
     ranks.forget()
 
 
-def test_ranks_compute_as_the_page_does(ranks: Ranks, small) -> None:
+def test_ranks_compute_as_the_page_does(ranks: Ranks, small, monkeypatch: pytest.MonkeyPatch) -> None:
+    from comfy.cli_args import LatentPreviewMethod, args
+
     deciding, model = module("nodes.cards.deciding"), small(16)
+    monkeypatch.setattr(args, "preview_method", LatentPreviewMethod.TAESD)  # as the page does for each run
     page = deciding.deciding_about_bits(model)
     for number, arrived in enumerate(ranks.load(model)):
         deciding.check_alike(page, arrived.decides, number)
         assert arrived.device == "cpu" and 0 < arrived.free_bytes < arrived.total_bytes
-    assert page["--cpu"] == "True" and page["attention"].startswith("attention_")
+    assert (page["--cpu"], page["--fast"]) == ("True", "[]") and page["attention"].startswith("attention_")
     other = {**page, "attention": "attention_sage", "--fast": "['fp16_accumulation']"}
     with pytest.raises(RuntimeError, match="Card 1 .*attention is attention_sage there and .*--fast is "):
         deciding.check_alike(page, other, 1)
