@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 from threading import Event, Lock, Thread
+from time import monotonic
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ _MEMORY_MONITOR = "RAY_memory_monitor_refresh_ms"
 _PLACE = Path("/tmp")  # the path of a socket may have 107 characters, and Ray adds 65
 _NAME = re.compile(r"headforcing-(\d+)-\w+")
 _MOST_SHARED = 128 * 2**20  # what is larger goes by files in the folder
-_ENDING = 20.0
+_ENDING, _LAST_WORDS = 20.0, 5.0
 
 Ray = Any  # the module, which has no types of its own
 
@@ -86,7 +87,9 @@ class LocalRay:
         self._over.wait()
         if self.is_ours and self._error is None:
             self.module.shutdown()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        ends = monotonic() + _LAST_WORDS
+        while self.folder.exists() and monotonic() < ends:  # while the last of its processes writes there
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _begin(self) -> None:
         known = sys.modules.get("ray")
