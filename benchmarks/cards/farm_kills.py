@@ -77,7 +77,9 @@ class FarmRun:
         told = self._process.stdout.read()
         code = self._process.wait(LONGEST_WAIT)
         self._reader.join()
-        return code, json.loads(told)["jobs"] if told.strip() else []
+        if not told.startswith("{"):
+            raise RuntimeError(f"The summary is not alone in stdout: {told[:1000]}")
+        return code, json.loads(told)["jobs"]
 
     def stop(self) -> None:
         """End it as somebody at the keyboard would, if it still runs."""

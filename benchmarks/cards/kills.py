@@ -97,9 +97,11 @@ def _kill(studio: Studio, film: Film, output: Path, cards: Any, generator: rando
         except RuntimeError as problem:
             error = str(problem)
     ended = monotonic()
-    killer.join_if_started()
+    killer.give_up()
     if not error:
         return None
+    if not killer.at:
+        raise RuntimeError(f"A run ended though nothing was killed: {error}")
     kept = chunks_listed(output)
     return {
         "rank": rank,
@@ -114,24 +116,24 @@ def _kill(studio: Studio, film: Film, output: Path, cards: Any, generator: rando
 
 
 class _Killer(Thread):
-    """Kills a rank, `seconds` after it is started."""
+    """Kills a rank, `seconds` after it is started, unless the run is over by then."""
 
     def __init__(self, cards: Any, rank: int, seconds: float) -> None:
         super().__init__(daemon=True)
-        self._rank, self._seconds = rank, seconds
-        self._cards = cards
+        self._cards, self._rank, self._seconds = cards, rank, seconds
+        self._is_over = Event()
         self.pids: tuple[int, ...] = ()
         self.at = 0.0
 
     def run(self) -> None:
         self.pids = self._cards.pids
-        sleep(self._seconds)
-        self.at = monotonic()
-        if self.pids:
+        if not self._is_over.wait(self._seconds) and self.pids:
+            self.at = monotonic()
             os.kill(self.pids[self._rank], signal.SIGKILL)
 
-    def join_if_started(self) -> None:
-        """Wait for it, if it was started at all."""
+    def give_up(self) -> None:
+        """The run is over; wait for it, if it was started at all."""
+        self._is_over.set()
         if self.ident is not None:
             self.join()
 
