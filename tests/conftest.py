@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # the folders: so that all workers end together
-<<<<<<< HEAD
-LONGEST_FIRST = ("page", "cards", "server", "newer", "host", "testbed", "core", "dev")
-=======
-LONGEST_FIRST = ("page", "server", "farm", "newer", "host", "testbed", "core", "dev")
->>>>>>> farm
+LONGEST_FIRST = ("page", "cards", "farm", "server", "newer", "host", "testbed", "core", "dev")
 ON_ONE_WORKER = ("tests/page", "tests/server", "tests/newer")  # each with a ComfyUI of its own, started once
 
 sys.path.insert(0, str(REPOSITORY))

@@ -24,7 +24,7 @@ def numbers(rank: int, sizes: Sequence[int], kind: torch.dtype) -> torch.Tensor:
 def check_exchange(exchange: Exchange) -> None:
     """Uneven shares, some of them empty, of numbers of any type."""
     ranks, rank = range(exchange.ranks), exchange.rank
-    sizes = [[(3 * source + 5 * target) % 4 for target in ranks] for source in ranks]
+    sizes = [[(3 * source + 5 * target + 1) % 4 for target in ranks] for source in ranks]
     for kind in TYPES:
         before = exchange.sent_bytes
         all_sent = [numbers(source, sizes[source], kind) for source in ranks]

@@ -1,6 +1,7 @@
 """What ranks send each other, that they stay together, go on from each other's chunks, and end together."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from side_by_side import Case, planned
 from test_cards_rollout import FEW_OF_A_TYPE, MIXED, NEAR, SETTINGS, case_of, model_of, rolling
 from test_rolling import first
-from tiny_model import wan_rotation
+from tiny_model import Attend, wan_rotation
 from torch import Tensor
 
 from headforcing_core.cards.exchange import Exchange, Threads
@@ -162,9 +163,12 @@ class OwnKeys(ShardedMemory):
 
 @pytest.mark.parametrize("preset", ["paper", "recall"])
 def test_ranks_whose_roundings_differ_make_one_film_by_the_same_decisions(preset: str) -> None:
-    case, model = film(preset), model_of(MIXED)
+    case, model = replace(film(preset), changes=((7, "recache", 1),)), model_of(MIXED)
     one = alone(case, model)
-    assert any(chunk.decisions or chunk.choice for chunk in one)
+    if preset == "recall":
+        assert any(chunk.choice and chunk.choice.candidates > 2 for chunk in one)
+    else:
+        assert any(each.novelty < 1 for chunk in one for each in chunk.decisions)
     check_same(one, Group(case, model, 3, exact=True, memory=OwnKeys, share=OwnRoundings).made())
 
 
@@ -219,6 +223,20 @@ def test_an_error_on_one_rank_ends_all_with_that_error(call: int) -> None:
     with pytest.raises(torch.OutOfMemoryError, match="card 1 is full"):
         Group(case, model, 3, exact=False, memory=Seen, attention=attention_of).made()
     assert [memory.kv_bytes for memory in Seen.all] == [0, 0, 0]
+
+
+class PastTheMemory(TinyShare):
+    """Leaves a layer's attention out, as caches do."""
+
+    def through(self, tokens: Tensor, condition: Tensor, attend: Attend) -> Tensor:
+        return super().through(tokens, condition, lambda at, q, k, v: attend(at, q, k, v) if at != 1 else v.flatten(2))
+
+
+@pytest.mark.parametrize("exact", [True, False], ids=["exact", "tokens"])
+def test_a_layer_that_does_not_come_by_ends_all(exact: bool) -> None:
+    group = Group(film("paper"), model_of(MIXED), 2, exact, share=PastTheMemory)
+    with pytest.raises(RuntimeError, match="1 of 3 layers, the first is layer 1"):
+        group.made()
 
 
 def test_ranks_that_part_end() -> None:

@@ -51,9 +51,11 @@ GRAPH = {
             "policy": ["7", 0],
             "vae": ["3", 0],
             "run_name": "my-film",
+            "cards": ["10", 0],
         },
     },
     "9": {"class_type": "HeadForcingDriftReport", "inputs": {"video": ["8", 1]}},
+    "10": {"class_type": "HeadForcingCards", "inputs": {"cards": 2}},
 }
 # leaves one node in view, at the top left; its links stay, so that its sockets show which are used
 SHOW = """async ({id, width, scale}) => {
