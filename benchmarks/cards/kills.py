@@ -29,6 +29,7 @@ from benchmarks.soak.soak_killed import chunks_listed
 from benchmarks.soak.soak_process import files_of, hearing
 
 SEED = 21
+LEFT = 4  # chunks, the one that is made included, so that the kill is in the middle of a run
 MOST_SECONDS = 5.0  # from the kill to the end of the run
 GONE_SECONDS = 10.0  # until a killed group's processes are gone
 
@@ -80,9 +81,11 @@ def killed(studio: Studio, film: Film, folder: Path, given: argparse.Namespace) 
 
 
 def _kill(studio: Studio, film: Film, output: Path, cards: Any, generator: random.Random) -> Row | None:
-    """Make a film and kill a rank when a chunk drawn at random is being made; None where it was made before that."""
+    """Make a film and kill a rank when a chunk drawn at random is being made; None where too few are left for that."""
     before = chunks_listed(output)
-    chunk, rank = generator.randrange(before, film.chunks), generator.randrange(cards.cards)
+    if before > film.chunks - LEFT:
+        return None
+    chunk, rank = generator.randint(before, film.chunks - LEFT), generator.randrange(cards.cards)
     reached, killer = Event(), _Killer(cards, rank, generator.uniform(0, 0.5))
 
     def on_chunk(number: int) -> None:
