@@ -6,6 +6,7 @@ import atexit
 import importlib
 import importlib.metadata
 import importlib.util
+import logging
 import os
 import re
 import secrets
@@ -18,6 +19,8 @@ from time import monotonic
 from typing import Any
 
 import torch
+
+log = logging.getLogger(__name__)
 
 LOCAL = "local"
 HOW_TO_INSTALL = 'Install it with the Python that runs ComfyUI: pip install "ray>=2.59,<3"'
@@ -95,6 +98,7 @@ class LocalRay:
         known = sys.modules.get("ray")
         if known is not None and known.is_initialized():
             self.module, self.is_ours = known, False
+            log.warning("Head forcing: another custom node has begun Ray, and it is used as that node set it up")
             return
         _set_environment(self._address)
         self.module = importlib.import_module("ray")

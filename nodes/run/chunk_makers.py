@@ -133,7 +133,8 @@ class SeveralCards:
         run.notes += [*self._told_of_cards(talk), *told_of_pace(talk.paces, group.cards)]
 
     def _fail(self, error: CardError, chunk: int) -> NoReturn:
-        safe = _safe(chunk, isinstance(self._job.run, KeptRun))
+        run = self._job.run
+        safe = _safe(max(chunk, run.finished.chunks), isinstance(run, KeptRun))
         lost, cards, chunks = "", self._group.cards, self._job.request.video.chunks
         if error.card is not None:
             lost = f"Card {error.card + 1} of {cards} was lost in chunk {chunk + 1} of {chunks}. "

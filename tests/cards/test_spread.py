@@ -321,6 +321,18 @@ def test_without_ray_the_node_says_how_to_get_it_and_all_else_works(
         pack.run("HeadForcingCards", cards=2)
 
 
+def test_cards_that_wait_more_than_they_win_and_a_chunk_that_stalled_are_told_of(pack: Pack) -> None:
+    told, pace = pack.module("nodes.run.chunk_makers").told_of_pace, pack.module("nodes.cards.rank_talk").Pace
+    waiting = [pace(0, 9.0, 9.0), *(pace(chunk, 1.0, 0.6) for chunk in range(1, 4))]
+    (note,) = told(waiting, 2)
+    assert note.startswith("The cards waited 60% of the time for each other, so one card alone would hardly be slower.")
+    assert told(waiting, 3) == [] and told(waiting[:1], 2) == [] and told([], 2) == []
+    rebuilt = [pace(0, 0.0, 0.0), pace(1, 9.0, 9.0)]
+    assert told([*rebuilt, *(pace(chunk, 1.0, 0.5) for chunk in range(2, 5))], 2) == []
+    (note,) = told([pace(chunk, 4.0 if chunk == 4 else 1.0, 0.1) for chunk in range(7)], 2)
+    assert note.startswith("Chunk 4 took 4.0 s, where 1.0 s is usual: ")
+
+
 HOLDER = """
 import importlib.util, sys, time
 spec = importlib.util.spec_from_file_location("local_ray", sys.argv[1])
