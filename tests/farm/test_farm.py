@@ -1,5 +1,6 @@
 """The farm with Ray, from the registry's archive below custom_nodes: killed in two ways, and run again."""
 
+import json
 import os
 import re
 import shutil
@@ -20,7 +21,7 @@ from tests.farm.farm_workflows import film, jobs_of
 
 LONGEST_WAIT = 240
 READY = re.compile(r"worker on \S+ \(process (\d+), ComfyUI (\d+)\) is ready")
-CHUNKS = 7
+CHUNKS = 5
 
 
 class Farm:
@@ -111,18 +112,24 @@ def test_films_go_on_after_every_kill_and_are_made_once(base: Path, tmp_path: Pa
             held.release()
         at, pids = kept(name), farm.workers()[-1]
         os.kill(pids[which], signal.SIGKILL)
-        assert at < CHUNKS - 2, "the film was made too fast to be killed"
+        assert at < CHUNKS - 1, "the film was made too fast to be killed"
         farm.wait_for(lambda pids=pids: not lives(pids[1]))  # a ComfyUI ends with its worker
     assert farm.end() == 1
     assert farm.process.stdout is not None
-    summary = farm.process.stdout.read()
+    summary = {job["name"]: job for job in json.loads(farm.process.stdout.read())["jobs"]}
     told = "\n".join(farm.lines)
     assert len(farm.workers()) == 3, told
     assert "whole: waiting: The run 'whole' is in use by another run." in told, told
     assert "worker: waiting: its worker was lost (its process ended); it goes on with the next one" in told, told
     assert re.search(r"comfyui: waiting: its worker was lost \(.*websocket.*\); it goes on", told), told
     assert re.search(r"bad: failed: node 6 \(HeadForcingSampler\): The folder 'bad' holds 'holiday.jpg'", told), told
-    assert summary.count('"done"') == 3 and summary.count('"failed"') == 1 and '"films/fox_whole_00001_.mp4"' in summary
+    assert [(job["state"], job["workers lost"]) for job in summary.values()] == [
+        ("done", 0),
+        ("done", 1),
+        ("done", 1),
+        ("failed", 0),
+    ]
+    assert summary["whole"]["files"] == ["films/fox_whole_00001_.mp4"]
     assert [path.name for path in (runs / "bad").iterdir() if path.name != "lock"] == ["holiday.jpg"]
     whole = {path.name: path.read_bytes() for path in (runs / "whole").glob("chunk_*")}
     assert len(whole) == CHUNKS
