@@ -95,7 +95,7 @@ class Foreman:
         return Slot(actor, actor.ready.remote())
 
     def _replace(self, slot: Slot, is_gone: bool) -> None:
-        """Another worker in slot of one that is gone, or is to go."""
+        """Another worker in place of one that is gone, or is to go."""
         if is_gone:
             ray.kill(slot.worker)
         else:
