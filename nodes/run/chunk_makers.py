@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..request.run_cost import RunCost
     from ..sockets import Conditioning
     from .head_labels import RunHeads
-    from .make_video import VideoJob
+    from .video_job import VideoJob
 
     Plan: TypeAlias = RolloutPlan[Conditioning]
     OnLive: TypeAlias = Live[Conditioning]
