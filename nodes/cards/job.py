@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import comfy.model_management
 from torch import Tensor
 
+from ...headforcing_core.cards.head_shares import HeadShares, deal
 from ...headforcing_core.kv_memory.memory_plan import MemoryPlan
 from ...headforcing_core.rollout.loop import Chunk
 from ...headforcing_core.rollout.plan import RolloutPlan
@@ -139,6 +140,12 @@ def job_for(
     seeds = tuple(seed_for(chunk) for chunk in range(plan.chunks))
     plan = replace(plan, finished=finished, read=None, source=None)
     return Job(plan, frozenset(asks), memory, seeds, chunk_shape, exact)
+
+
+def shares_of(plan: RolloutPlan[Conditioning], memory: MemoryPlan, ranks: int) -> HeadShares:
+    """Which rank has which heads of a run."""
+    frames = {name: plan.policy.tiers(name).frames for name in memory.capacity}
+    return deal(memory.labels, frames, plan.policy.chunk_frames, ranks)
 
 
 def answer_of(plan: RolloutPlan[Conditioning], asked: Asked) -> Tensor:

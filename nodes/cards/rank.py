@@ -11,7 +11,6 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
-from ...headforcing_core.cards.head_shares import deal
 from ...headforcing_core.cards.sharded_memory import ShardedMemory
 from ...headforcing_core.cards.torch_exchange import join
 from ...headforcing_core.geometry import tokens_per_frame
@@ -21,7 +20,7 @@ from ..host.backbone import HostBackbone, rotate
 from ..host.device_memory import free_bytes, pins_memory, total_bytes
 from ..host.model import frame_of_head
 from .deciding import deciding_about_bits
-from .job import LIVE, Arrived, Asked, Job, Made, Message, Prefix, Recalls, Step, plan_with
+from .job import LIVE, Arrived, Asked, Job, Made, Message, Prefix, Recalls, Step, plan_with, shares_of
 from .model_recipe import ModelRecipe, model_from
 from .timed_exchange import TimedExchange
 from .token_sharing import TokenSharing
@@ -68,8 +67,7 @@ class Rank:
         self._said, self._answers = Queue(), Queue()
         self._cancelled.clear()
         plan = plan_with(job, self._ask)
-        frames = {name: plan.policy.tiers(name).frames for name in job.memory.capacity}
-        shares = deal(job.memory.labels, frames, plan.policy.chunk_frames, self._ranks)
+        shares = shares_of(plan, job.memory, self._ranks)
         kind = HostBackbone if job.exact else TokenSharing
         backbone = kind(self._model, job.seeds[0])
         memory = ShardedMemory(job.memory, shares, self._exchange, job.exact, backbone.attention, rotate)

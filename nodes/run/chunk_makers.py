@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, NoReturn, Protocol, TypeAlias
 
 import comfy.model_management
 
-from ...headforcing_core.cards.head_shares import HeadShares, deal
 from ...headforcing_core.files.byte_words import bytes_in_words
 from ...headforcing_core.geometry import tokens_per_frame
 from ...headforcing_core.kv_memory.memory import KVMemory
-from ...headforcing_core.kv_memory.memory_plan import MemoryPlan
 from ...headforcing_core.rollout.loop import Chunk, Listeners, Live, rollout
 from ...headforcing_core.rollout.noise import Noise
 from ...headforcing_core.rollout.plan import RolloutPlan
-from ..cards.job import Arrived, job_for
+from ..cards.job import Arrived, job_for, shares_of
 from ..cards.rank_talk import CardError, Pace, RankTalk
 from ..cards.spread import Spread
 from ..host.backbone import HostBackbone, rotate
@@ -151,12 +149,6 @@ class SeveralCards:
         if len(set(names)) > 1:
             notes.append(f"The cards are unlike ({', '.join(names)}): all go by the slowest.")
         return notes
-
-
-def shares_of(plan: Plan, memory: MemoryPlan, ranks: int) -> HeadShares:
-    """Which rank has which heads of a run."""
-    frames = {name: plan.policy.tiers(name).frames for name in memory.capacity}
-    return deal(memory.labels, frames, plan.policy.chunk_frames, ranks)
 
 
 def told_of_pace(paces: Sequence[Pace], cards: int) -> list[str]:
