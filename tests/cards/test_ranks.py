@@ -316,12 +316,24 @@ def test_another_model_than_that_of_the_page_is_refused(ranks: Ranks, with_lora,
     ranks.forget()
 
 
-def test_ranks_compute_as_the_page_does(ranks: Ranks, small) -> None:
+@pytest.fixture
+def previews(pack) -> Iterator[Callable[[str], None]]:
+    """What the host does with the page's choice of previews when it begins a prompt."""
+    from latent_preview import set_preview_method
+
+    yield set_preview_method
+    set_preview_method("default")
+
+
+def test_ranks_compute_as_the_page_does(ranks: Ranks, small, previews: Callable[[str], None]) -> None:
     deciding, model = module("nodes.cards.deciding"), small(16)
-    page = deciding.deciding_about_bits(model)
-    for number, arrived in enumerate(ranks.load(model)):
-        deciding.check_alike(page, arrived.decides, number)
-        assert arrived.device == "cpu" and 0 < arrived.free_bytes < arrived.total_bytes
+    arrived = ranks.load(model)
+    for method in ("default", "none", "auto", "latent2rgb", "taesd"):  # the page's choice, anew for each prompt
+        previews(method)
+        page = deciding.deciding_about_bits(model)
+        for number, each in enumerate(arrived):
+            deciding.check_alike(page, each.decides, number)
+    assert all(each.device == "cpu" and 0 < each.free_bytes < each.total_bytes for each in arrived)
     assert page["--cpu"] == "True" and page["attention"].startswith("attention_")
     other = {**page, "attention": "attention_sage", "--fast": "['fp16_accumulation']"}
     with pytest.raises(RuntimeError, match="Card 1 .*attention is attention_sage there and .*--fast is "):
