@@ -34,7 +34,8 @@ from .run.announce_cost import announce_cost
 from .run.chunk_makers import opened_maker
 from .run.head_labels import RunHeads, run_heads
 from .run.live_scenes import LiveScenes
-from .run.make_video import RunOutputs, VideoJob, kept_outputs, make_outputs
+from .run.make_video import RunOutputs, kept_outputs, make_outputs
+from .run.video_job import VideoJob
 from .sampler_schema import DEFAULT_SECONDS, sampler_schema
 from .sockets import PromptSchedule
 from .status.node_status import NodeStatus

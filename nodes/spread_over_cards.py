@@ -9,7 +9,7 @@ from .cards.card_group import CardGroup
 from .cards.local_ray import LOCAL, check_ray
 from .sockets import CATEGORY, CardsSocket
 
-_MOST_CARDS = 64
+_USUAL_CARDS, _MOST_CARDS = 2, 64
 
 
 class SpreadOverCards(io.ComfyNode):
@@ -26,9 +26,10 @@ class SpreadOverCards(io.ComfyNode):
             inputs=[
                 io.Int.Input(
                     "cards",
-                    default=2,
+                    default=_USUAL_CARDS,
                     min=1,
                     max=_MOST_CARDS,
+                    optional=True,
                     tooltip="How many cards make the video together. 1: as without this node. Typical: 2",
                 ),
                 io.Boolean.Input(
@@ -52,7 +53,7 @@ class SpreadOverCards(io.ComfyNode):
 
     @classmethod
     @override
-    def execute(cls, cards: int, exact: bool = False, address: str = LOCAL) -> io.NodeOutput:
+    def execute(cls, cards: int = _USUAL_CARDS, exact: bool = False, address: str = LOCAL) -> io.NodeOutput:
         if cards > 1:
             check_ray()
         return io.NodeOutput(CardGroup(cards, exact, address.strip() or LOCAL))

@@ -72,7 +72,8 @@ def main() -> None:
     found = [(recall()(line), line["seed"]) for line in lines]
     chosen = sorted((share, seed) for share, seed in found if share is not None)
     for name, (share, seed) in (("typical", chosen[len(chosen) // 2]), ("worst", chosen[0])):
-        strips(seed, network).save(given.folder / f"quality_{name}.png")
+        in_few_colours = strips(seed, network).quantize(256, kmeans=4, dither=Image.Dither.NONE)
+        in_few_colours.save(given.folder / f"quality_{name}.png", optimize=True)
         print(f"{name}: seed {seed}, recall {share:.2f}")
 
 

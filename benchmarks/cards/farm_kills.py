@@ -77,7 +77,10 @@ class FarmRun:
         told = self._process.stdout.read()
         code = self._process.wait(LONGEST_WAIT)
         self._reader.join()
-        return code, json.loads(told)["jobs"] if told.strip() else []
+        start = told.find('{\n "output"')
+        if start:
+            say(f"  stdout is not the summary alone: {told[: max(0, start)][:200]}")
+        return code, json.loads(told[start:])["jobs"]
 
     def stop(self) -> None:
         """End it as somebody at the keyboard would, if it still runs."""

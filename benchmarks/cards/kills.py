@@ -29,6 +29,7 @@ from benchmarks.soak.soak_killed import chunks_listed
 from benchmarks.soak.soak_process import files_of, hearing
 
 SEED = 21
+LEFT = 4  # chunks, the one that is made included, so that the kill is in the middle of a run
 MOST_SECONDS = 5.0  # from the kill to the end of the run
 GONE_SECONDS = 10.0  # until a killed group's processes are gone
 
@@ -80,9 +81,11 @@ def killed(studio: Studio, film: Film, folder: Path, given: argparse.Namespace) 
 
 
 def _kill(studio: Studio, film: Film, output: Path, cards: Any, generator: random.Random) -> Row | None:
-    """Make a film and kill a rank when a chunk drawn at random is being made; None where it was made before that."""
+    """Make a film and kill a rank when a chunk drawn at random is being made; None where too few are left for that."""
     before = chunks_listed(output)
-    chunk, rank = generator.randrange(before, film.chunks), generator.randrange(cards.cards)
+    if before > film.chunks - LEFT:
+        return None
+    chunk, rank = generator.randint(before, film.chunks - LEFT), generator.randrange(cards.cards)
     reached, killer = Event(), _Killer(cards, rank, generator.uniform(0, 0.5))
 
     def on_chunk(number: int) -> None:
@@ -97,9 +100,11 @@ def _kill(studio: Studio, film: Film, output: Path, cards: Any, generator: rando
         except RuntimeError as problem:
             error = str(problem)
     ended = monotonic()
-    killer.join_if_started()
+    killer.give_up()
     if not error:
         return None
+    if not killer.at:
+        raise RuntimeError(f"A run ended though nothing was killed: {error}")
     kept = chunks_listed(output)
     return {
         "rank": rank,
@@ -114,24 +119,24 @@ def _kill(studio: Studio, film: Film, output: Path, cards: Any, generator: rando
 
 
 class _Killer(Thread):
-    """Kills a rank, `seconds` after it is started."""
+    """Kills a rank, `seconds` after it is started, unless the run is over by then."""
 
     def __init__(self, cards: Any, rank: int, seconds: float) -> None:
         super().__init__(daemon=True)
-        self._rank, self._seconds = rank, seconds
-        self._cards = cards
+        self._cards, self._rank, self._seconds = cards, rank, seconds
+        self._is_over = Event()
         self.pids: tuple[int, ...] = ()
         self.at = 0.0
 
     def run(self) -> None:
         self.pids = self._cards.pids
-        sleep(self._seconds)
-        self.at = monotonic()
-        if self.pids:
+        if not self._is_over.wait(self._seconds) and self.pids:
+            self.at = monotonic()
             os.kill(self.pids[self._rank], signal.SIGKILL)
 
-    def join_if_started(self) -> None:
-        """Wait for it, if it was started at all."""
+    def give_up(self) -> None:
+        """The run is over; wait for it, if it was started at all."""
+        self._is_over.set()
         if self.ident is not None:
             self.join()
 

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import FrameType
 
@@ -64,7 +65,8 @@ def _make(given: argparse.Namespace, comfyui: Path, output: Path, rest: Sequence
 
     threads = os.environ.get("OMP_NUM_THREADS")
     films = [job.job for job in waiting]
-    with session(given.address, given.workers) as found:
+    # what Ray tells of a worker that was lost it prints by itself; it is told here in a line
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), session(given.address, given.workers) as found:
         from .foreman import Foreman
 
         signal.signal(signal.SIGTERM, _interrupt)  # Ray has put its own there

@@ -95,7 +95,7 @@ class Foreman:
         return Slot(actor, actor.ready.remote())
 
     def _replace(self, slot: Slot, is_gone: bool) -> None:
-        """Another worker in slot of one that is gone, or is to go."""
+        """Another worker in place of one that is gone, or is to go."""
         if is_gone:
             ray.kill(slot.worker)
         else:
@@ -167,7 +167,7 @@ class Foreman:
         elif outcome.word == IN_USE and job.is_in_use(SECONDS_IN_USE):
             job.not_before = time.monotonic() + _SECONDS_BETWEEN_TRIES
             job.end(WAITING, f"{outcome.said} It is tried again for {SECONDS_IN_USE / 60:.0f} minutes.", ())
-            self._waiting.append(job)
+            self._waiting.appendleft(job)
         else:
             job.end(outcome.word if outcome.word in FINAL else FAILED, outcome.said, outcome.files)
             if outcome.word == FAILED and self._waiting:  # an error on the card may have spoiled what runs there

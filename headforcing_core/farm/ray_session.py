@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +15,8 @@ from pathlib import Path
 
 from .same_files import PACK
 
+_PLACE = Path("/tmp")  # the path of a socket may have 107 characters, and Ray adds 65
+_LEFT = re.compile(r"headforcing-farm-(\d+)-\w+")
 _STORE_BYTES = 100 * 2**20  # no tensor goes through it
 _ALONE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # it listens on 127.0.0.1 and nowhere else
@@ -36,7 +40,7 @@ def session(address: str | None, workers: int | None) -> Iterator[Session]:
     """Ray at an address, else one of our own, which leaves nothing behind. `workers` None: one for each card, one
     without cards. RuntimeError with a sentence when there is no Ray there, or fewer cards."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    scratch = None if address else Path(tempfile.mkdtemp(prefix=f"headforcing-farm-{os.getpid()}-", dir=_place()))
+    scratch = None if address else _scratch()
     if scratch is not None:  # before Ray is imported: every port on loopback, a token of its own
         os.environ |= {**_ALONE, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     import ray
@@ -63,9 +67,12 @@ def _connect(address: str | None, workers: int | None, scratch: Path | None) -> 
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     found = {"runtime_env": {"env_vars": {"PYTHONPATH": str(PACK)}}, **quiet}
     if scratch is None:
+        host, _, port = (address or "").rpartition(":")
         try:
+            if host and port.isdecimal():  # Ray itself tries for minutes
+                socket.create_connection((host, int(port)), 5).close()
             ray.init(address=address, **found)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise RuntimeError(
                 f"There is no Ray at {address}, or it does not let this process in "
                 f"({str(error).partition(chr(10))[0]}). Start it there with: ray start "
@@ -82,7 +89,20 @@ def _connect(address: str | None, workers: int | None, scratch: Path | None) -> 
     )
 
 
-def _place() -> Path | None:
-    """Where that folder is made: the path of a socket may have 107 characters, and Ray adds 65."""
-    place = Path("/tmp")
-    return place if place.is_dir() else None
+def _scratch() -> Path:
+    """A folder of this farm's own; those of farms that were killed are removed."""
+    is_short = _PLACE.is_dir()
+    for path in _PLACE.iterdir() if is_short else ():
+        if (match := _LEFT.fullmatch(path.name)) and not _lives(int(match[1])):
+            shutil.rmtree(path, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"headforcing-farm-{os.getpid()}-", dir=_PLACE if is_short else None))
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True

@@ -69,7 +69,7 @@ class Worker:
 
     def __init__(self, order: Order) -> None:
         self._order = order
-        self._folder = Path(tempfile.mkdtemp(prefix="head-forcing-", dir=order.scratch))
+        self._folder = Path(tempfile.mkdtemp(prefix="headforcing-worker-", dir=order.scratch))
         self._server: Server | None = None
         self._text = ""
         self._news = threading.Condition()

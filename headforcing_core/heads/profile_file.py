@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ..files.safe_files import temporary_of
 from .profile import HeadProfile
 from .rules import LabelRule
 
@@ -32,7 +33,7 @@ def save_profile(profile: HeadProfile, path: Path) -> None:
     if profile.recall_share is not None:
         described["recall_share"] = json.dumps(profile.recall_share)
     tensors = {} if profile.masses is None else {"masses": profile.masses.contiguous()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_of(path)
     try:
         save_file(tensors, temporary, metadata=described)
         os.replace(temporary, path)

@@ -22,12 +22,13 @@ from .rank_talk import CardError, RankTalk
 
 class Patience(NamedTuple):
     """Seconds that are waited: for processes to begin; for the first word of a run, before which the model is put on
-    the cards; for any other, unless ten times the slowest chunk is more; for an interrupt to be heeded; for another
-    run; and, once the node's output is dropped, for another output of the same cards."""
+    the cards; for any other, unless so many `times` the slowest chunk is more; for an interrupt to be heeded; for
+    another run; and, once the node's output is dropped, for another output of the same cards."""
 
     begin: float = 180.0
     first: float = 900.0
     word: float = 60.0
+    times: float = 10.0
     cancel: float = 10.0
     idle: float = 600.0
     orphan: float = 15.0
@@ -86,7 +87,7 @@ class CardGroup:
             for talk.chunk in range(job.plan.chunks):
                 began = monotonic()
                 made = self._chunk(turn, talk, limit)
-                limit = max(self._patience.word, 10 * (monotonic() - began), limit * (talk.chunk > 0))
+                limit = max(self._patience.word, self._patience.times * (monotonic() - began), limit * (talk.chunk > 0))
                 yield made
             turn.finish(self._patience.word)
         except CardError:

@@ -15,16 +15,15 @@ from ..host.attention_choice import host_attention
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
-_OF_EACH_PROMPT = {"preview_method"}  # flags that the host sets anew for each; none of them decides
-
 
 def deciding_about_bits(model: ModelPatcher) -> dict[str, str]:
     """By name: versions, attention, how the model computes and is held, and the flags that the host was started with.
-    Sets are told in order, since they have none of their own."""
+    Sets are told in order, since they have none of their own. Choices from a list, as that of previews, which the page
+    makes anew for every run, and lists, as those of folders, decide about nothing."""
     flags = {
         f"--{name.replace('_', '-')}": str(sorted(map(str, value)) if isinstance(value, set) else value)
         for name, value in vars(comfy.cli_args.args).items()
-        if name not in _OF_EACH_PROMPT
+        if value is None or isinstance(value, set | str | int | float)
     }
     inner = model.model
     return {

@@ -6,6 +6,7 @@ import atexit
 import importlib
 import importlib.metadata
 import importlib.util
+import logging
 import os
 import re
 import secrets
@@ -14,9 +15,12 @@ import sys
 import tempfile
 from pathlib import Path
 from threading import Event, Lock, Thread
+from time import monotonic
 from typing import Any
 
 import torch
+
+log = logging.getLogger(__name__)
 
 LOCAL = "local"
 HOW_TO_INSTALL = 'Install it with the Python that runs ComfyUI: pip install "ray>=2.59,<3"'
@@ -26,7 +30,7 @@ _MEMORY_MONITOR = "RAY_memory_monitor_refresh_ms"
 _PLACE = Path("/tmp")  # the path of a socket may have 107 characters, and Ray adds 65
 _NAME = re.compile(r"headforcing-(\d+)-\w+")
 _MOST_SHARED = 128 * 2**20  # what is larger goes by files in the folder
-_ENDING = 20.0
+_ENDING, _LAST_WORDS = 20.0, 5.0
 
 Ray = Any  # the module, which has no types of its own
 
@@ -86,12 +90,15 @@ class LocalRay:
         self._over.wait()
         if self.is_ours and self._error is None:
             self.module.shutdown()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        ends = monotonic() + _LAST_WORDS
+        while self.folder.exists() and monotonic() < ends:  # while the last of its processes writes there
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _begin(self) -> None:
         known = sys.modules.get("ray")
         if known is not None and known.is_initialized():
             self.module, self.is_ours = known, False
+            log.warning("Head forcing: another custom node has begun Ray, and it is used as that node set it up")
             return
         _set_environment(self._address)
         self.module = importlib.import_module("ray")

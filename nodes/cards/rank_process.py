@@ -100,28 +100,28 @@ def _enter_host(page: Page) -> None:
     import comfy.cli_args
 
     vars(comfy.cli_args.args).update(page.args)  # a pack may have set some while the page ran
+    if page.is_dynamic:
+        import comfy_aimdo.control
+
+        comfy_aimdo.control.init()  # before PyTorch
     import torch
 
     torch.set_num_threads(page.threads)
     if page.is_dynamic:
-        _enter_dynamic_memory()
+        _hold_weights_dynamically(page.args.get("vram_headroom", 0))
 
 
-def _enter_dynamic_memory() -> None:
+def _hold_weights_dynamically(headroom: float) -> None:
     """As the host does where it begins, so that weights are held, and LoRA added, as in the page's process."""
-    import comfy_aimdo.control
-
-    comfy_aimdo.control.init()
     import comfy.memory_management
     import comfy.model_management
     import comfy.model_patcher
+    import comfy_aimdo.control
 
     devices = comfy.model_management.get_all_torch_devices()
-    comfy.memory_management.aimdo_enabled = bool(
-        comfy_aimdo.control.init_devices([(device.index, 0) for device in devices])
-    )
-    if comfy.memory_management.aimdo_enabled:
+    if comfy_aimdo.control.init_devices([(device.index, int(headroom * 2**30)) for device in devices]):
         comfy.model_patcher.CoreModelPatcher = comfy.model_patcher.ModelPatcherDynamic
+        comfy.memory_management.aimdo_enabled = True
 
 
 def _enter_pack(page: Page) -> None:

@@ -20,7 +20,7 @@ class HeldElsewhere:
 
     def __init__(self, let_go: Callable[[], None]) -> None:
         here, beside = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
-        self._patcher = ModelPatcher(_OtherProcesses(), here, beside)
+        self._patcher = ModelPatcher(ModelOnOtherCards(), here, beside)
 
         def detached(patcher: ModelPatcher, is_unloaded: bool) -> None:
             if is_unloaded:
@@ -33,6 +33,6 @@ class HeldElsewhere:
         comfy.model_management.load_models_gpu([self._patcher])
 
 
-class _OtherProcesses(torch.nn.Module):
+class ModelOnOtherCards(torch.nn.Module):
     def forward(self) -> Tensor:
         raise NotImplementedError

@@ -15,7 +15,7 @@ from ..request.run_cost import RunCost, chunk_bytes, recall_in_words
 
 if TYPE_CHECKING:
     from .chunk_makers import ChunkMaker
-    from .make_video import VideoJob
+    from .video_job import VideoJob
 
 
 def announce_cost(job: VideoJob, maker: ChunkMaker) -> tuple[RunCost, str]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..request.run_cost import RunCost
     from ..sockets import Conditioning
     from .head_labels import RunHeads
-    from .make_video import VideoJob
+    from .video_job import VideoJob
 
     Plan: TypeAlias = RolloutPlan[Conditioning]
     OnLive: TypeAlias = Live[Conditioning]
@@ -133,7 +133,8 @@ class SeveralCards:
         run.notes += [*self._told_of_cards(talk), *told_of_pace(talk.paces, group.cards)]
 
     def _fail(self, error: CardError, chunk: int) -> NoReturn:
-        safe = _safe(chunk, isinstance(self._job.run, KeptRun))
+        run = self._job.run
+        safe = _safe(max(chunk, run.finished.chunks), isinstance(run, KeptRun))
         lost, cards, chunks = "", self._group.cards, self._job.request.video.chunks
         if error.card is not None:
             lost = f"Card {error.card + 1} of {cards} was lost in chunk {chunk + 1} of {chunks}. "

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,14 +26,12 @@ from ..status.progress import RunProgress
 from .source_chunks import SourceChunks, opened_source
 
 if TYPE_CHECKING:
-    from ..cards.spread import Spread
-    from ..keeping.kept_run import Run
     from ..request.run_request import RunRequest
-    from ..status.node_status import NodeStatus
-    from ..video.growing_video import OnPictures, VideoStream
+    from ..video.growing_video import OnPictures
     from .chunk_makers import ChunkMaker
     from .head_labels import RunHeads
     from .live_scenes import LiveScenes
+    from .video_job import VideoJob
 
 log = logging.getLogger(__name__)
 
@@ -52,18 +50,6 @@ class RunOutputs(NamedTuple):
     latent: Tensor
     timeline: Image.Image
     report: str
-
-
-@dataclass(frozen=True)
-class VideoJob:
-    """A run on its way: what is wanted, what it is made into, the video that grows with it, where it is shown, and
-    which cards make it, if not one alone."""
-
-    request: RunRequest
-    run: Run
-    stream: VideoStream | None
-    status: NodeStatus
-    spread: Spread | None = None
 
 
 def make_outputs(job: VideoJob, heads: RunHeads, maker: ChunkMaker, live: LiveScenes) -> RunOutputs:

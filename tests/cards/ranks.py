@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.host.conftest import PACK, conditioning
+from tests.host.conftest import PACK, TEXT_DIM
 
 SEED, SIZE = 3, (2, 6)  # three tokens a frame, which two ranks cannot share evenly
 LAYERS, HEADS = 2, 3
@@ -30,6 +30,11 @@ def module(name: str) -> Any:
 
 def drawn(seed: int, channels: int, frames: int) -> Tensor:
     return torch.randn(1, channels, frames, *SIZE, generator=torch.Generator().manual_seed(seed))
+
+
+def text(seed: int) -> list[list[Any]]:
+    """A text of few words, which takes less time than one of 512."""
+    return [[torch.randn(1, 16, TEXT_DIM, generator=torch.Generator().manual_seed(seed)), {}]]
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Film:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (1, self.channels, self.plan.policy.chunk_frames, *SIZE)
+        return (1, self.channels, self.plan.policy.chunk_frames, self.plan.latent_height, self.plan.latent_width)
 
     def going_on(self, made: Sequence[Any]) -> Film:
         """The same video, of which these chunks are made already."""
@@ -90,7 +95,9 @@ def film(
     )
     policy = module("headforcing_core.policy.family_presets").for_family(asked, n, record)
     given = {
-        "segments": (plans.Segment(0, conditioning(11)),),
+        "latent_height": SIZE[0],
+        "latent_width": SIZE[1],
+        "segments": (plans.Segment(0, text(11)),),
         "sigmas": record.steps.sigmas,
         "first": record.steps_of_first(0, continues=False),
         "timesteps": record.steps.timesteps,
@@ -100,7 +107,7 @@ def film(
         **plan,
     }
     fitted = fitting.fit_policy(policy, n, record.trained_frames, chunks * n, record.shots, record.ahead(n))
-    return Film(plans.RolloutPlan(fitted, chunks, *SIZE, **given), layers, record.space.channels)
+    return Film(plans.RolloutPlan(fitted, chunks, **given), layers, record.space.channels)
 
 
 def beside() -> Any:
@@ -111,7 +118,7 @@ def beside() -> Any:
 def scene(first_chunk: int, transition: str, soft_chunks: int = 1, **other: Any) -> Any:
     """A scene under a text of its own."""
     segment = module("headforcing_core.rollout.plan").Segment
-    return segment(first_chunk, conditioning(20 + first_chunk), transition, soft_chunks, **other)
+    return segment(first_chunk, text(20 + first_chunk), transition, soft_chunks, **other)
 
 
 class Ranks:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.cards.ranks import Film, Ranks, drawn, film, module, scene, two_ranks
+from tests.cards.ranks import Film, Ranks, drawn, film, module, scene, text, two_ranks
 from tests.fixtures.tiny_wan import WanShape, causal_wan
-from tests.host.conftest import Files, conditioning
+from tests.host.conftest import Files
 
 FULL_FILE, LORA = "self_forcing_dmd.safetensors", "tiny_lora.safetensors"
 FULL_LAYERS = 4
@@ -133,14 +133,13 @@ WAYS: dict[str, Callable[[], tuple[int, Film]]] = {
     ),
     "a shot, and one that follows": lambda: (
         48,
-        film(
-            "longlive2_2step", chunks=3, segments=scenes(scene(1, "shot", first_text=conditioning(5)), scene(2, "shot"))
-        ),
+        film("longlive2_2step", chunks=3, segments=scenes(scene(1, "shot", first_text=text(5)), scene(2, "shot"))),
     ),
     "a cut and a flush": lambda: (16, film(chunks=3, segments=scenes(scene(1, "cut"), scene(2, "flush")))),
     "a text that is put in anew": lambda: (16, film(chunks=3, segments=scenes(scene(2, "recache")))),
     "a text that comes in over two chunks": lambda: (16, film(chunks=3, segments=scenes(scene(1, "soft", 2)))),
     "a window that is begun anew": lambda: (16, film("rolling_forcing", chunks=4, segments=scenes(scene(2, "cut")))),
+    "a window that is shared out evenly": lambda: (16, film("rolling_forcing", latent_width=8)),
     "8 bits, of one step": lambda: (16, film("one_forcing", "tiny", sigmas=(1.0, 0.0), first=None)),
     "a short context for what is kept": lambda: (16, film(preset="enhanced", chunks=3)),
     "everything, where it stands": lambda: (16, film(preset="full")),
@@ -148,7 +147,7 @@ WAYS: dict[str, Callable[[], tuple[int, Film]]] = {
 
 
 def scenes(*later: Any) -> tuple[Any, ...]:
-    return (module("headforcing_core.rollout.plan").Segment(0, conditioning(11)), *later)
+    return (module("headforcing_core.rollout.plan").Segment(0, text(11)), *later)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -205,16 +204,22 @@ def test_every_kind_of_model(ranks: Ranks, load, kind: str) -> None:
 
 @pytest.mark.parametrize("preset", ["paper", "recall"])
 def test_a_run_goes_on_with_other_ranks_to_the_same_bits(ranks: Ranks, with_lora, long, preset: str) -> None:
-    """Begun on two, gone on with on one, and the other way."""
+    """Begun on two, gone on with on one, and the other way; what is recalled is read from the page."""
     made, wanted = long(preset)
     ranks.load(with_lora)
     begun = ranks.make(made, exact=True)[0]
     assert apart(made.going_on(begun[:5]).alone(with_lora), wanted) == 0
-    found = ranks.make(made.going_on(wanted[:5]), exact=True)
+    reading = replace(made, plan=replace(made.plan, read=lambda chunk: wanted[chunk].latent))
+    found = ranks.make(reading.going_on(wanted[:5]), exact=True)
     assert apart(found[0], wanted) == 0
     assert [settled(chunk)[:4] for chunk in found[1]] == [settled(chunk)[:4] for chunk in wanted]
-    asked = [(each.what, each.number) for each in ranks.heard[0] if type(each).__name__ == "Asked"]
-    assert asked == [("finished", chunk) for chunk in range(5)] + [("live", chunk) for chunk in (5, 6)]
+    recalled = [] if preset == "paper" else [("read", frame // 3) for frame in wanted[6].choice.frames]
+    assert asked_by(ranks, 0) == [("finished", chunk) for chunk in range(5)] + [("live", 5), ("live", 6), *recalled]
+    assert asked_by(ranks, 0) == asked_by(ranks, 1) and bool(recalled) == (preset == "recall")
+
+
+def asked_by(ranks: Ranks, rank: int) -> list[tuple[str, int]]:
+    return [(each.what, each.number) for each in ranks.heard[rank] if type(each).__name__ == "Asked"]
 
 
 def test_a_window_of_chunks_goes_on(ranks: Ranks, small) -> None:
@@ -226,16 +231,7 @@ def test_a_window_of_chunks_goes_on(ranks: Ranks, small) -> None:
         assert apart(found[0], wanted) <= (0 if exact else TOLERANCE)
         assert found[0][1].window is None and found[1][2].window is None
         assert (found[0][2].window - wanted[2].window).abs().max() <= TOLERANCE
-    assert ("window", 1) in [(each.what, each.number) for each in ranks.heard[1] if type(each).__name__ == "Asked"]
-
-
-def test_what_is_recalled_is_read_from_the_page(ranks: Ranks, with_lora, long) -> None:
-    made, wanted = long("recall")
-    asking = replace(made, plan=replace(made.plan, read=lambda chunk: wanted[chunk].latent))
-    ranks.load(with_lora)
-    assert apart(ranks.make(asking, exact=True)[0], wanted) == 0
-    asked = [each.number for each in ranks.heard[0] if type(each).__name__ == "Asked" and each.what == "read"]
-    assert asked and asked == [frame // 3 for frame in wanted[6].choice.frames]
+    assert ("window", 1) in asked_by(ranks, 1)
 
 
 def test_a_live_prompt_comes_to_every_rank(ranks: Ranks, small) -> None:
@@ -293,7 +289,7 @@ def test_cancelled_ranks_end_together_and_go_on_with_the_next_film(ranks: Ranks,
 def test_an_error_is_told_in_its_own_words(ranks: Ranks, small) -> None:
     model = small(16)
     ranks.load(model)
-    broken = conditioning(1)
+    broken = text(1)
     broken[0][0][:] = float("nan")
     spoiled = film(segments=(module("headforcing_core.rollout.plan").Segment(0, broken),))
     error = failure(lambda: ranks.make(spoiled, exact=True))
@@ -316,25 +312,16 @@ def test_another_model_than_that_of_the_page_is_refused(ranks: Ranks, with_lora,
     ranks.forget()
 
 
-@pytest.fixture
-def previews(pack) -> Iterator[Callable[[str], None]]:
-    """What the host does with the page's choice of previews when it begins a prompt."""
-    from latent_preview import set_preview_method
+def test_ranks_compute_as_the_page_does(ranks: Ranks, small, monkeypatch: pytest.MonkeyPatch) -> None:
+    from comfy.cli_args import LatentPreviewMethod, args
 
-    yield set_preview_method
-    set_preview_method("default")
-
-
-def test_ranks_compute_as_the_page_does(ranks: Ranks, small, previews: Callable[[str], None]) -> None:
     deciding, model = module("nodes.cards.deciding"), small(16)
-    arrived = ranks.load(model)
-    for method in ("default", "none", "auto", "latent2rgb", "taesd"):  # the page's choice, anew for each prompt
-        previews(method)
-        page = deciding.deciding_about_bits(model)
-        for number, each in enumerate(arrived):
-            deciding.check_alike(page, each.decides, number)
-    assert all(each.device == "cpu" and 0 < each.free_bytes < each.total_bytes for each in arrived)
-    assert page["--cpu"] == "True" and page["attention"].startswith("attention_")
+    monkeypatch.setattr(args, "preview_method", LatentPreviewMethod.TAESD)  # as the page does for each run
+    page = deciding.deciding_about_bits(model)
+    for number, arrived in enumerate(ranks.load(model)):
+        deciding.check_alike(page, arrived.decides, number)
+        assert arrived.device == "cpu" and 0 < arrived.free_bytes < arrived.total_bytes
+    assert (page["--cpu"], page["--fast"]) == ("True", "[]") and page["attention"].startswith("attention_")
     other = {**page, "attention": "attention_sage", "--fast": "['fp16_accumulation']"}
     with pytest.raises(RuntimeError, match="Card 1 .*attention is attention_sage there and .*--fast is "):
         deciding.check_alike(page, other, 1)

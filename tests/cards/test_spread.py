@@ -7,6 +7,7 @@ import gc
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -50,12 +51,17 @@ def at(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> At:
 
 
 class Spread:
-    """Spread over Cards as the host has it in a workflow: its output, until an input is another."""
+    """Spread over Cards as the host has it in a workflow: its output, until an input is another. Ray stays to the end,
+    though processes come and go."""
 
     def __init__(self, pack: Pack) -> None:
+        self.before, self.shared_memory = processes(), set(Path("/dev/shm").iterdir())
         self.pack = pack
         self.inputs: dict[str, object] = {}
         self.output: Any = None
+        self.ray = pack.module("nodes.cards.local_ray").SHARED_RAY
+        self.ray.enter("local")
+        self.is_open = True
 
     def __call__(self, **inputs: object) -> Any:
         if self.output is None or self.inputs != inputs:
@@ -64,17 +70,19 @@ class Spread:
             self.inputs, self.output = inputs, self.pack.run("HeadForcingCards", **{"cards": 2, **inputs})[0]
         return self.output
 
+    def close(self) -> None:
+        if self.is_open:
+            self.output, self.is_open = None, False
+            gc.collect()
+            self.ray.leave()
+
 
 @pytest.fixture(scope="module")
 def spread(pack: Pack) -> Iterator[Spread]:
-    """The node; Ray stays from the first of these tests to the last, though processes come and go."""
-    shared = pack.module("nodes.cards.local_ray").SHARED_RAY
-    shared.enter("local")
+    """The node."""
     spread = Spread(pack)
     yield spread
-    spread.output = None
-    gc.collect()
-    shared.leave()
+    spread.close()
 
 
 @pytest.fixture
@@ -183,16 +191,16 @@ def test_a_run_goes_on_with_any_number_of_cards(cards, make, alone, at: At, runs
     import comfy.model_management as management
 
     pids = cards.pids
-    for chunk, spread in ((1, cards), (2, None), (3, cards)):
+    for chunk, spread in ((1, cards), (3, None)):
         at.todo[chunk, 1] = lambda: management.interrupt_current_processing(True)
         with pytest.raises(management.InterruptProcessingException):
             make(run_name="film", cards=spread)
         assert time.monotonic() - at.moment < SOON
         assert len(chunk_files(runs / "film")) == chunk
     assert torch.equal(samples(make(run_name="film", cards=cards)), alone)
-    again = [make(run_name="film", from_chunk=2, seed=9, cards=spread) for spread in (cards, None)]
-    assert not torch.equal(samples(again[0]), alone)
-    assert torch.equal(samples(again[0]), samples(make(run_name="film", from_chunk=2, seed=9)))
+    taken = make(run_name="film", from_chunk=2, seed=9, cards=cards)
+    assert not torch.equal(samples(taken), alone)
+    assert torch.equal(samples(taken), samples(make(run_name="film", from_chunk=3, seed=9)))
     assert cards.pids == pids
 
 
@@ -235,7 +243,7 @@ def _limit_memory(process: object) -> None:
 
 def test_a_card_that_hangs_is_given_up_and_the_next_run_goes_on(pack, make, alone, at: At, runs: Path) -> None:
     group = pack.module("nodes.cards.card_group")
-    cards = group.CardGroup(2, True, patience=group.Patience(first=20.0, word=2.0, orphan=0.0))
+    cards = group.CardGroup(2, True, patience=group.Patience(word=2.0, times=1.0, orphan=0.0))
     at.todo[1, 1] = lambda: os.kill(cards.pids[0], signal.SIGSTOP)
     with pytest.raises(
         RuntimeError, match=r"No card has said a word for .* s, .* hangs\. 1 chunks are safe: press Run"
@@ -245,11 +253,115 @@ def test_a_card_that_hangs_is_given_up_and_the_next_run_goes_on(pack, make, alon
     assert torch.equal(samples(make(run_name="film")), alone)
 
 
-def test_cards_are_let_go_when_comfyui_unloads_its_models(cards, make, alone) -> None:
+@pytest.mark.parametrize("way", ["unloaded", "dropped"])
+def test_cards_are_let_go(pack, spread, model, way: str) -> None:
+    """When ComfyUI unloads its models, as for /free; when the node's output is dropped."""
     import comfy.model_management as management
 
-    assert torch.equal(samples(make(cards=cards)), alone)
-    pids = cards.pids
-    management.unload_all_models()
-    assert cards.pids == () and len(pids) == 2
-    until_gone(lambda: [pid for pid in pids if psutil.pid_exists(pid)])
+    group = pack.module("nodes.cards.card_group")
+    recipe = pack.module("nodes.cards.model_recipe").recipe_of(model)
+    one = group.CardGroup(1, True, patience=group.Patience(orphan=0.1))
+    with one.at_work():
+        assert len(one.load(recipe)) == 1
+        management.unload_all_models()  # as the host does for a VAE: the card is at work, and stays
+        (pid,) = one.pids
+    if way == "unloaded":
+        management.unload_all_models()
+        assert one.pids == ()
+    if way == "dropped":
+        del one
+        gc.collect()
+    until_gone(lambda: psutil.pid_exists(pid))
+
+
+@pytest.fixture
+def one_card(pack: Pack) -> Any:
+    return pack.run("HeadForcingCards", cards=1, exact=True)[0]
+
+
+def test_one_card_is_as_without_the_node(one_card, make, alone) -> None:
+    assert torch.equal(samples(make(cards=one_card)), alone) and one_card.pids == ()
+
+
+@pytest.mark.parametrize(
+    "cards, inputs, told",
+    [
+        (4, {}, r"cards is 4, and the model has 3 attention heads a layer.* Set cards to 3 or less\."),
+        (2, {"noise": "native"}, r"noise is native, .* Set noise to per_chunk\."),
+        (2, {"model": "patched"}, r"The model carries the patch attn1_patch\. .* Take that node out\."),
+        (2, {"model": "unknown"}, r"The model was loaded in a way that .* Connect Load AR Model"),
+    ],
+)
+def test_what_cannot_be_spread_is_refused_before_anything_begins(
+    pack, model, make, runs: Path, cards: int, inputs: dict[str, Any], told: str
+) -> None:
+    if "model" in inputs:
+        other = model.clone()
+        if inputs["model"] == "patched":
+            other.set_model_attn1_patch(lambda arguments: arguments["x"])
+        else:
+            other.cached_patcher_init = None
+        inputs = {"model": other}
+    group = pack.run("HeadForcingCards", cards=cards)[0]
+    with pytest.raises(ValueError, match=told):
+        make(cards=group, run_name="" if "noise" in inputs else "film", **inputs)
+    assert group.pids == () and not runs.exists()
+
+
+def test_without_ray_the_node_says_how_to_get_it_and_all_else_works(
+    pack, make, alone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)  # as Python has it where an import is blocked
+    told = r"^Ray is not installed\. .* pip install \"ray>=2\.59,<3\"$"
+    with pytest.raises(RuntimeError, match=told):
+        pack.run("HeadForcingCards", cards=2)
+    assert torch.equal(samples(make(cards=pack.run("HeadForcingCards", cards=1)[0])), alone)
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(RuntimeError, match="This system is win32, where cards cannot exchange tensors"):
+        pack.run("HeadForcingCards", cards=2)
+
+
+def test_cards_that_wait_more_than_they_win_and_a_chunk_that_stalled_are_told_of(pack: Pack) -> None:
+    told, pace = pack.module("nodes.run.chunk_makers").told_of_pace, pack.module("nodes.cards.rank_talk").Pace
+    waiting = [pace(0, 9.0, 9.0), *(pace(chunk, 1.0, 0.6) for chunk in range(1, 4))]
+    (note,) = told(waiting, 2)
+    assert note.startswith("The cards waited 60% of the time for each other, so one card alone would hardly be slower.")
+    assert told(waiting, 3) == [] and told(waiting[:1], 2) == [] and told([], 2) == []
+    rebuilt = [pace(0, 0.0, 0.0), pace(1, 9.0, 9.0)]
+    assert told([*rebuilt, *(pace(chunk, 1.0, 0.5) for chunk in range(2, 5))], 2) == []
+    (note,) = told([pace(chunk, 4.0 if chunk == 4 else 1.0, 0.1) for chunk in range(7)], 2)
+    assert note.startswith("Chunk 4 took 4.0 s, where 1.0 s is usual: ")
+
+
+HOLDER = """
+import importlib.util, sys, time
+spec = importlib.util.spec_from_file_location("local_ray", sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+ray = module.LocalRay("local")
+print(ray.folder, flush=True)
+time.sleep(600)
+"""
+
+
+def test_what_a_killed_comfyui_left_is_removed_and_nothing_else(pack: Pack, tmp_path: Path) -> None:
+    local_ray = pack.module("nodes.cards.local_ray")
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, local_ray.__file__], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    folder = Path(holder.stdout.readline().strip())
+    local_ray.remove_left_behind()
+    assert (folder / "ray").is_dir() and folder.stat().st_mode & 0o077 == 0  # its process lives
+    servers = psutil.Process(holder.pid).children()
+    holder.kill()
+    holder.wait()
+    until_gone(lambda: [each for each in servers if each.is_running() and each.status() != psutil.STATUS_ZOMBIE])
+    local_ray.remove_left_behind()
+    assert not folder.exists()
+
+
+def test_nothing_is_left_behind(spread) -> None:
+    before = spread.before
+    spread.close()
+    until_gone(lambda: processes() - before)
+    assert not list(Path("/tmp").glob(f"headforcing-{os.getpid()}-*"))
+    assert set(Path("/dev/shm").iterdir()) <= spread.shared_memory

@@ -27,7 +27,6 @@ N = 3
 MIXED: Labels = (
     ("local", "anchor", "memory", "memory", "local"),
     ("memory", "memory", "anchor", "local", "local"),
-    ("memory", "local", "anchor", "memory", "memory"),
 )
 FEW_OF_A_TYPE: Labels = (
     ("memory", "local", "local", "local"),

@@ -18,7 +18,7 @@ NAMES = {
         "Sampler v1.0",
         {
             **{"model": ["1", 0], "schedule": ["3", 0], "policy": ["4", 0], "vae": ["5", 0]},
-            **{"seconds": 7, "seed": 1, "run_name": "", "on_existing_run": "new", **SIZE},
+            **{"seconds": 3.5, "seed": 1, "run_name": "", "on_existing_run": "new", **SIZE},
         },
     ),
     "7": ("SaveVideo", "Save", {"video": ["6", 1], "filename_prefix": "films/fox", "format": "auto", "codec": "auto"}),

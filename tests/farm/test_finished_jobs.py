@@ -115,7 +115,7 @@ def test_the_comfyui_is_the_one_that_the_pack_lies_in(tmp_path: Path, monkeypatc
     ("arguments", "said"),
     [
         ((), "error: Ray is not installed. The farm has it start a worker for each card. Install it"),
-        (("--comfyui", "no"), "error: --comfyui no is no ComfyUI"),
+        (("--comfyui", "no"), "error: --comfyui no is not a ComfyUI"),
         (("--", "--port", "8188"), "error: --port cannot be given to ComfyUI"),
         (("--", "--output-directory=x"), "error: --output-directory cannot be given"),
         (("--workers", "0"), "'0' is neither auto nor a number of workers"),

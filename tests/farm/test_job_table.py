@@ -20,7 +20,7 @@ def test_a_row_is_a_job_with_its_values(tmp_path: Path, mark: str) -> None:
     one, two = ({key: node["inputs"] for key, node in job.workflow.items()} for job in (fox, bear))
     assert (one["6"]["seed"], one["6"]["seconds"], one["8"]["on"], one["3"]["text"]) == (7, 2.5, False, "a fox")
     # an empty cell leaves what the workflow has
-    assert (two["6"]["seed"], two["6"]["seconds"], two["8"]["on"]) == (1, 7, True)
+    assert (two["6"]["seed"], two["6"]["seconds"], two["8"]["on"]) == (1, 3.5, True)
     assert two["3"]["text"] == "a bear,\nin; snow"
 
 

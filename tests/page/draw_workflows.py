@@ -42,6 +42,7 @@ COLUMNS = {
     "picture_to_world": "1 2 3 | 6 7 | 4 5 | 8 | 9 10 | 11",
     "restyle_video": "1 2 3 | 4 | 5 6 | 7 | 8 9 | 10",
     "vae_on_second_card": "1 2 3 | 4 5 | 6 7 | 8 | 9 10",
+    "several_cards": "1 2 3 | 4 5 | 6 7 | 8 | 9 10",
 }
 
 
