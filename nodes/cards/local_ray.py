@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import atexit
 import importlib
-import importlib.metadata
-import importlib.util
 import logging
 import os
 import re
@@ -20,11 +18,11 @@ from typing import Any
 
 import torch
 
+from ...headforcing_core.ray_needed import check_ray as check_installed
+
 log = logging.getLogger(__name__)
 
 LOCAL = "local"
-HOW_TO_INSTALL = 'Install it with the Python that runs ComfyUI: pip install "ray>=2.59,<3"'
-_OLDEST = (2, 59)
 _OF_CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # off, Ray listens on 127.0.0.1 and nowhere else
 _MEMORY_MONITOR = "RAY_memory_monitor_refresh_ms"
 _PLACE = Path("/tmp")  # the path of a socket may have 107 characters, and Ray adds 65
@@ -42,15 +40,7 @@ def check_ray() -> None:
             f"This system is {sys.platform}, where cards cannot exchange tensors: that needs Linux with NCCL. Set "
             "cards to 1, or take out Spread over Cards."
         )
-    why = "Spread over Cards starts a process for each card by Ray"
-    try:
-        version = importlib.metadata.version("ray") if importlib.util.find_spec("ray") is not None else ""
-    except importlib.metadata.PackageNotFoundError:  # a folder by that name
-        version = ""
-    if not version:
-        raise RuntimeError(f"Ray is not installed. {why}. {HOW_TO_INSTALL}")
-    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < _OLDEST:
-        raise RuntimeError(f"Ray {version} is too old. {why}, guarded by a token. {HOW_TO_INSTALL}")
+    check_installed("Spread over Cards starts a process for each card by Ray")
 
 
 class LocalRay:
