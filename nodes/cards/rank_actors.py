@@ -57,6 +57,8 @@ class RankActors:
     def load(self, recipe: ModelRecipe, seconds: float) -> tuple[Arrived, ...]:
         """Have a model on all, which begin if need be, in so many seconds. CardError for what fails; they are gone
         then."""
+        if not all(map(_lives, self._processes)):  # killed since the last run
+            self.end()
         if self._recipe is not None and self._recipe.is_same(recipe):
             return self._arrived
         try:
@@ -219,12 +221,22 @@ class Turn:
             if monotonic() > ends or not any(isinstance(error, TimeoutError) for error in errors):
                 break
         self._actors.errors(self._hears, seconds)
+        left = [self._actors.call_one(rank, "hear", 0.0) for rank in range(self._actors.ranks)]
+        self._actors.errors(left, seconds)  # the next run must not hear it
         return all(error is None or (isinstance(error, RankError) and error.is_cancel) for error in errors)
 
 
 def silent(seconds: float) -> CardError:
     """The error for ranks of which none says anything."""
     return CardError(f"No card has said a word for {seconds:.0f} s, so one of them hangs.")
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether a process runs; one that nobody has asked for its end is still listed."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _pid(process: object) -> int:
