@@ -185,7 +185,7 @@ class Client:
 
     def object_info(self, class_type: str = "") -> dict[str, dict[str, object]]:
         """The description of one node type, or of all of them, by type."""
-        return json.loads(request(f"{self.url}/object_info/{class_type}".rstrip("/")))
+        return json.loads(request(f"{self.url}/object_info/{urllib.parse.quote(class_type, safe='')}".rstrip("/")))
 
     def download(self, file: OutputFile) -> bytes:
         """The content of a file that a node saved."""

@@ -40,6 +40,7 @@ class JobState:
     def lose(self, chunks: int) -> None:
         """Its worker is lost, with so many chunks kept by now."""
         self.losses += 1
+        self.in_use_since = None  # it was begun meanwhile
         self.in_vain = 0 if chunks > self.chunks else self.in_vain + 1
 
     def is_in_use(self, seconds: float) -> bool:

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from .loopback import request
 
@@ -42,7 +43,7 @@ def found_by(url: str, texts: Iterable[str], classes: Iterable[str]) -> Found:
         for name in names
         if (path := next((folder / name for folder in folders if (folder / name).is_file()), None))
     }
-    known = [each for each in classes if json.loads(request(f"{url}/object_info/{each}"))]
+    known = [each for each in classes if json.loads(request(f"{url}/object_info/{quote(each, safe='')}"))]
     return {**found, **{f"node {each}": "known" for each in known}}
 
 
