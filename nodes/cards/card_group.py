@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from threading import RLock, Timer
 from time import monotonic
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import comfy.model_management
 
@@ -46,12 +46,12 @@ class CardGroup:
     def __init__(self, cards: int, exact: bool, address: str = LOCAL, patience: Patience = PATIENCE) -> None:
         self.cards, self.exact = cards, exact
         self._patience = patience
-        self._actors = _ORPHANS.pop((cards, address), None) or RankActors(cards, address)
+        self._actors = RankActors(cards, address)
         self._lock = RLock()
         self._is_at_work = False
         self._held: HeldElsewhere | None = None
         self._idle: Timer | None = None
-        weakref.finalize(self, _orphaned, self._actors, patience.orphan).atexit = False  # Ray's end is seen to there
+        self._end = self._at_its_end(self._actors)
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -65,9 +65,10 @@ class CardGroup:
             self._is_at_work = True
             if self._idle is not None:
                 self._idle.cancel()
-        comfy.model_management.unload_all_models()
-        comfy.model_management.soft_empty_cache()
         try:
+            self._take_over()
+            comfy.model_management.unload_all_models()
+            comfy.model_management.soft_empty_cache()
             yield
         finally:
             self._is_at_work = False
@@ -113,6 +114,24 @@ class CardGroup:
                 raise silent(limit)
         return made
 
+    def _take_over(self) -> None:
+        """Of outputs that are dropped by now, which the host does after it has made the next one: the processes, where
+        they are as many at one address; otherwise their cards."""
+        for key in list(_ORPHANS):
+            left = _ORPHANS.pop(key, None)
+            if left is None:
+                continue
+            if self._actors.are_there or key != _key(self._actors):
+                left.end()
+            else:
+                self._end.detach()
+                self._actors, self._end = left, self._at_its_end(left)
+
+    def _at_its_end(self, actors: RankActors) -> weakref.finalize[..., Self]:
+        end = weakref.finalize(self, _orphaned, actors, self._patience.orphan)
+        end.atexit = False  # Ray's end is seen to there
+        return end
+
     def _await_another(self) -> None:
         if self._held is None:
             self._held = HeldElsewhere(_weakly(self))
@@ -140,8 +159,10 @@ def _weakly(group: CardGroup) -> Callable[[], None]:
 def _orphaned(actors: RankActors, seconds: float) -> None:
     if not actors.are_there:
         return
-    key = (actors.ranks, actors.address)
-    _ORPHANS[key] = actors
+    key = _key(actors)
+    before, _ORPHANS[key] = _ORPHANS.get(key), actors
+    if before is not None:
+        before.end()
 
     def end() -> None:
         if _ORPHANS.get(key) is actors:
@@ -149,6 +170,10 @@ def _orphaned(actors: RankActors, seconds: float) -> None:
             actors.end()
 
     _later(seconds, end)
+
+
+def _key(actors: RankActors) -> tuple[int, str]:
+    return actors.ranks, actors.address
 
 
 def _later(seconds: float, work: Callable[[], None]) -> Timer:

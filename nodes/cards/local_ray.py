@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -16,6 +17,7 @@ from threading import Event, Lock, Thread
 from time import monotonic
 from typing import Any
 
+import psutil
 import torch
 
 from ...headforcing_core.ray_needed import check_ray as check_installed
@@ -29,6 +31,10 @@ _PLACE = Path("/tmp")  # the path of a socket may have 107 characters, and Ray a
 _NAME = re.compile(r"headforcing-(\d+)-\w+")
 _MOST_SHARED = 128 * 2**20  # what is larger goes by files in the folder
 _ENDING, _LAST_WORDS = 20.0, 5.0
+
+_TO_ANSWER = 5.0
+_LOOK, _TO_END = 0.5, 20.0  # a minute after Ray's own processes are gone it ends the process that uses it
+_OWN_PROCESSES = ("gcs_server", "raylet")
 
 Ray = Any  # the module, which has no types of its own
 
@@ -53,6 +59,7 @@ class LocalRay:
         self.module: Ray = None
         self.is_ours = True
         self._address = address
+        self._processes: list[psutil.Process] = []
         self._error: BaseException | None = None
         self._begun, self._over = Event(), Event()
         # One thread from beginning to end: Linux ends Ray's processes with the thread that began them, and a thread
@@ -64,6 +71,11 @@ class LocalRay:
             self.end()
             raise self._error
         atexit.register(self.end)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its own processes are gone, as after `ray stop`. What is asked of it then may end this process."""
+        return not all(map(lives, self._processes))
 
     def end(self) -> None:
         """End it, and wait until its processes are gone."""
@@ -77,7 +89,10 @@ class LocalRay:
         except BaseException as error:
             self._error = error
         self._begun.set()
-        self._over.wait()
+        while not self._over.wait(_LOOK):
+            if self.is_lost:
+                self._over.wait(_TO_END)  # for a run, which hears of it
+                break
         if self.is_ours and self._error is None:
             self.module.shutdown()
         ends = monotonic() + _LAST_WORDS
@@ -94,6 +109,7 @@ class LocalRay:
         self.module = importlib.import_module("ray")
         _check_reach(self._address)
         if self._address != LOCAL:
+            check_answers(self._address)
             self.module.init(address=self._address, log_to_driver=False, logging_level="ERROR")
             return
         self.module.init(
@@ -106,6 +122,7 @@ class LocalRay:
             logging_level="ERROR",
             _temp_dir=str(self.folder / "ray"),  # which Ray opens to everybody; the folder around it is ours alone
         )
+        self._processes = [each for each in psutil.Process().children() if each.name() in _OWN_PROCESSES]
 
 
 class SharedRay:
@@ -120,6 +137,9 @@ class SharedRay:
     def enter(self, address: str) -> LocalRay:
         """Ray at an address; `leave` once for each call. RuntimeError while it is at another one."""
         with self._lock:
+            if self._ray is not None and self._ray.is_lost:
+                self._ray.end()
+                self._ray = None
             if self._ray is None:
                 self._ray, self._address = LocalRay(address), address
             if address != self._address:
@@ -139,6 +159,14 @@ class SharedRay:
                 self._ray = None
 
 
+def lives(process: psutil.Process) -> bool:
+    """Whether a process runs; one that nobody has asked for its end is still listed."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def remove_left_behind() -> None:
     """Remove the folders of processes that ended without doing so."""
     for folder in _PLACE.iterdir():
@@ -147,8 +175,22 @@ def remove_left_behind() -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def check_answers(address: str) -> None:
+    """RuntimeError for an address, HOST:PORT, where nobody answers: Ray would wait there for minutes, and with it the
+    page."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), _TO_ANSWER).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise RuntimeError(
+            f"address is {address}, where no Ray answers ({error}). Set address to {LOCAL}; or begin Ray there by "
+            "ray start --head, and write its address as HOST:PORT."
+        ) from error
+
+
 def _set_environment(address: str) -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # once it has ended, no call begins another one
     os.environ[_MEMORY_MONITOR] = "0"  # ComfyUI fills the main memory on purpose
     if address == LOCAL:
         os.environ[_OF_CLUSTERS] = "0"  # read where Ray is imported, in this process and in those that it begins

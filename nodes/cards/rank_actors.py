@@ -15,7 +15,7 @@ import torch
 
 from . import rank_process
 from .job import Arrived, Job, Message, RankError
-from .local_ray import SHARED_RAY, LocalRay
+from .local_ray import SHARED_RAY, LocalRay, lives
 from .model_recipe import ModelRecipe
 from .rank_process import RankProcess, this_page
 from .rank_talk import CardError
@@ -27,6 +27,7 @@ _TOGETHER = 600.0  # seconds that one rank waits for another; a rank that is gon
 _AFTERMATH = 3.0  # within which it shows whose error was the first
 _GOING, _DYING = 2.0, 10.0
 _POLL = 0.1
+_RAY_IS_LOST = "The processes of Ray itself were ended by somebody, as by the command ray stop."
 _KILLED = "Its process ended: it was killed, by somebody or for want of main memory."
 
 Ref = Any  # what Ray gives for a call
@@ -54,11 +55,19 @@ class RankActors:
         """The ids of their processes."""
         return tuple(process.pid for process in self._processes)
 
+    @property
+    def _module(self) -> Any:
+        """Ray's. CardError where it cannot be asked any more."""
+        assert self._ray is not None
+        if self._ray.is_lost:
+            raise CardError(_RAY_IS_LOST)
+        return self._ray.module
+
     def load(self, recipe: ModelRecipe, seconds: float) -> tuple[Arrived, ...]:
         """Have a model on all, which begin if need be, in so many seconds. CardError for what fails; they are gone
         then."""
-        if not all(map(_lives, self._processes)):  # killed since the last run
-            self.end()
+        if self._ray is not None and (self._ray.is_lost or not all(map(lives, self._processes))):
+            self.end()  # since the last run they were killed
         if self._recipe is not None and self._recipe.is_same(recipe):
             return self._arrived
         try:
@@ -101,41 +110,36 @@ class RankActors:
 
     def put(self, value: object) -> Ref:
         """A value that several calls are given."""
-        assert self._ray is not None
-        return self._ray.module.put(value)
+        return self._module.put(value)
 
     def gather(self, refs: Sequence[Ref], seconds: float = float("inf")) -> list[Any]:
         """What the calls return, one of each rank. CardError when one fails or it takes longer. Raises the host's
         interrupt."""
-        assert self._ray is not None
         ends, pending = monotonic() + seconds, list(refs)
         while pending:
             comfy.model_management.throw_exception_if_processing_interrupted()
-            done, pending = self._ray.module.wait(pending, num_returns=1, timeout=_POLL)
+            done, pending = self._module.wait(pending, num_returns=1, timeout=_POLL)
             self.results(done, refs)
             if pending and monotonic() > ends:
                 raise silent(seconds)
-        return self._ray.module.get(list(refs))
+        return self._module.get(list(refs))
 
     def results(self, done: Sequence[Ref], refs: Sequence[Ref]) -> list[Any]:
         """What calls return that are done. CardError when one has failed; of the errors of all `refs`, one of each
         rank, it is that which caused the others."""
-        assert self._ray is not None
         try:
-            return self._ray.module.get(list(done))
-        except self._ray.module.exceptions.RayError as error:
+            return self._module.get(list(done))
+        except self._module.exceptions.RayError as error:
             raise self._cause(refs, error) from None
 
     def wait(self, refs: Sequence[Ref], seconds: float) -> list[Ref]:
         """The calls that are done, as soon as one is; none when that takes longer."""
-        assert self._ray is not None
-        return self._ray.module.wait(list(refs), num_returns=1, timeout=seconds)[0]
+        return self._module.wait(list(refs), num_returns=1, timeout=seconds)[0]
 
     def errors(self, refs: Sequence[Ref], seconds: float) -> list[Exception | None]:
         """The errors of calls, one of each rank, waiting so long for all of them; TimeoutError of one that still
         goes on."""
-        assert self._ray is not None
-        ray, found = self._ray.module, []
+        ray, found = self._module, []
         ray.wait(list(refs), num_returns=len(refs), timeout=seconds)
         for ref in refs:
             try:
@@ -150,7 +154,7 @@ class RankActors:
         with self._lock:
             if self._ray is None:
                 return
-            for actor in self._actors:
+            for actor in () if self._ray.is_lost else self._actors:
                 self._ray.module.kill(actor)
             _, left = psutil.wait_procs(self._processes, timeout=_GOING)
             for process in left:  # as one that is stopped
@@ -160,8 +164,7 @@ class RankActors:
             SHARED_RAY.leave()
 
     def _cause(self, refs: Sequence[Ref], first: Exception) -> CardError:
-        assert self._ray is not None
-        exceptions, ends = self._ray.module.exceptions, monotonic() + _AFTERMATH
+        exceptions, ends = self._module.exceptions, monotonic() + _AFTERMATH
         while True:
             errors = self.errors(refs, _POLL)
             for rank, error in enumerate(errors):
@@ -229,14 +232,6 @@ class Turn:
 def silent(seconds: float) -> CardError:
     """The error for ranks of which none says anything."""
     return CardError(f"No card has said a word for {seconds:.0f} s, so one of them hangs.")
-
-
-def _lives(process: psutil.Process) -> bool:
-    """Whether a process runs; one that nobody has asked for its end is still listed."""
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _pid(process: object) -> int:

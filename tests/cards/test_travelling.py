@@ -181,3 +181,11 @@ def test_an_error_of_any_class_can_be_read_in_another_process(pack) -> None:
         ("KeyError", "KeyError", False, False),
     ]
     assert str(read[0]) == "Theirs: it broke" and isinstance(read[0], RuntimeError)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1", "auto", "127.0.0.1:99999", ":"])
+def test_an_address_where_nobody_answers_is_refused_at_once(pack, address: str) -> None:
+    with pytest.raises(
+        RuntimeError, match=r"^address is .*, where no Ray answers \(.*Set address to local; or begin Ray"
+    ):
+        module("nodes.cards.local_ray").check_answers(address)
