@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from threading import RLock, Timer
 from time import monotonic
-from typing import NamedTuple, Self
+from typing import NamedTuple, TypeAlias
 
 import comfy.model_management
 
@@ -18,6 +18,8 @@ from .local_ray import LOCAL
 from .model_recipe import ModelRecipe
 from .rank_actors import RankActors, Turn, silent
 from .rank_talk import CardError, RankTalk
+
+_Key: TypeAlias = tuple[int, str]  # cards, address
 
 
 class Patience(NamedTuple):
@@ -35,45 +37,31 @@ class Patience(NamedTuple):
 
 
 PATIENCE = Patience()
-_ORPHANS: dict[tuple[int, str], RankActors] = {}
 
 
 class CardGroup:
-    """So many cards that make a video together; `exact`: by the arithmetic of one card. Its processes end with it,
-    unless another of as many cards is made at once. They end as well when ComfyUI unloads models, when nothing is made
-    for a while, and after an error."""
+    """So many cards that make a video together; `exact`: by the arithmetic of one card. Groups of as many cards at one
+    address have the same processes, one of whom is at work at a time."""
 
     def __init__(self, cards: int, exact: bool, address: str = LOCAL, patience: Patience = PATIENCE) -> None:
-        self.cards, self.exact = cards, exact
+        self.cards, self.exact, self.address = cards, exact, address
         self._patience = patience
         self._actors = RankActors(cards, address)
-        self._lock = RLock()
-        self._is_at_work = False
-        self._held: HeldElsewhere | None = None
-        self._idle: Timer | None = None
-        self._end = self._at_its_end(self._actors)
+        _PROCESSES.add(self)
+        # Ray's end is seen to where Python ends
+        weakref.finalize(self, _PROCESSES.drop, (cards, address), patience.orphan).atexit = False
 
     @property
     def pids(self) -> tuple[int, ...]:
         """The ids of its processes; none while there are none."""
-        return self._actors.pids
+        return _PROCESSES.pids_of((self.cards, self.address))
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """While this lasts the processes stay, unless one of them fails. The page's own models make room first."""
-        with self._lock:
-            self._is_at_work = True
-            if self._idle is not None:
-                self._idle.cancel()
-        try:
-            self._take_over()
-            comfy.model_management.unload_all_models()
-            comfy.model_management.soft_empty_cache()
+        """While this lasts the processes stay, unless one of them fails; those of other groups end. The page's own
+        models make room first."""
+        with _PROCESSES.at_work((self.cards, self.address), self._patience.idle) as self._actors:
             yield
-        finally:
-            self._is_at_work = False
-            if self._actors.are_there:
-                self._await_another()
 
     def load(self, recipe: ModelRecipe) -> tuple[Arrived, ...]:
         """Have the model on all cards, whose processes are begun if need be. CardError for what fails there."""
@@ -114,65 +102,71 @@ class CardGroup:
                 raise silent(limit)
         return made
 
-    def _take_over(self) -> None:
-        """Of outputs that are dropped by now, which the host does after it has made the next one: the processes, where
-        they are as many at one address; otherwise their cards."""
-        for key in list(_ORPHANS):
-            left = _ORPHANS.pop(key, None)
-            if left is None:
-                continue
-            if self._actors.are_there or key != _key(self._actors):
-                left.end()
-            else:
-                self._end.detach()
-                self._actors, self._end = left, self._at_its_end(left)
 
-    def _at_its_end(self, actors: RankActors) -> weakref.finalize[..., Self]:
-        end = weakref.finalize(self, _orphaned, actors, self._patience.orphan)
-        end.atexit = False  # Ray's end is seen to there
-        return end
+class _Processes:
+    """The processes of all groups. There is one set at a time, since each of them has a card for itself. They end when
+    another set is wanted, when ComfyUI unloads models, when nothing is made for a while, and when no group is left that
+    they are of."""
 
-    def _await_another(self) -> None:
-        if self._held is None:
-            self._held = HeldElsewhere(_weakly(self))
-        self._held.show()
-        self._idle = _later(self._patience.idle, _weakly(self))
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self._groups: weakref.WeakSet[CardGroup] = weakref.WeakSet()
+        self._actors: RankActors | None = None
+        self._is_at_work = False
+        self._held: HeldElsewhere | None = None
+        self._idle: Timer | None = None
+
+    def add(self, group: CardGroup) -> None:
+        """One group more."""
+        self._groups.add(group)
+
+    def drop(self, key: _Key, seconds: float) -> None:
+        """A group is gone; within so many seconds there may be another that these processes are of. Called whenever
+        Python tidies up, so it waits for nothing."""
+        if self.pids_of(key):
+            _later(seconds, lambda: self._end_without_group(key))
+
+    def pids_of(self, key: _Key) -> tuple[int, ...]:
+        """The ids of the processes, if they are of such a group."""
+        actors = self._actors
+        return actors.pids if actors is not None and _key_of(actors) == key else ()
+
+    @contextmanager
+    def at_work(self, key: _Key, idle: float) -> Iterator[RankActors]:
+        """The processes of a group, begun or not, which are not let go while this lasts, and then after so many seconds
+        without work."""
+        with self._lock:
+            self._is_at_work = True
+            if self._idle is not None:
+                self._idle.cancel()
+            if self._actors is None or _key_of(self._actors) != key:
+                if self._actors is not None:
+                    self._actors.end()
+                self._actors = RankActors(*key)
+            actors = self._actors
+        try:
+            comfy.model_management.unload_all_models()
+            comfy.model_management.soft_empty_cache()
+            yield actors
+        finally:
+            self._is_at_work = False
+            if actors.are_there:
+                self._held = self._held or HeldElsewhere(self.let_go)
+                self._held.show()
+                self._idle = _later(idle, self.let_go)
 
     def let_go(self) -> None:
         """End the processes, unless they are at work."""
         with self._lock:
-            if not self._is_at_work:
+            if self._actors is not None and not self._is_at_work:
                 self._actors.end()
 
-
-def _weakly(group: CardGroup) -> Callable[[], None]:
-    weak = weakref.ref(group)
-
-    def let_go() -> None:
-        found = weak()
-        if found is not None:
-            found.let_go()
-
-    return let_go
+    def _end_without_group(self, key: _Key) -> None:
+        if self.pids_of(key) and not any((group.cards, group.address) == key for group in list(self._groups)):
+            self.let_go()
 
 
-def _orphaned(actors: RankActors, seconds: float) -> None:
-    if not actors.are_there:
-        return
-    key = _key(actors)
-    before, _ORPHANS[key] = _ORPHANS.get(key), actors
-    if before is not None:
-        before.end()
-
-    def end() -> None:
-        if _ORPHANS.get(key) is actors:
-            del _ORPHANS[key]
-            actors.end()
-
-    _later(seconds, end)
-
-
-def _key(actors: RankActors) -> tuple[int, str]:
+def _key_of(actors: RankActors) -> _Key:
     return actors.ranks, actors.address
 
 
@@ -181,3 +175,6 @@ def _later(seconds: float, work: Callable[[], None]) -> Timer:
     timer.daemon = True
     timer.start()
     return timer
+
+
+_PROCESSES = _Processes()

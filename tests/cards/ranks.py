@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -195,15 +196,18 @@ def two_ranks(folder: Path) -> Iterator[Ranks]:
         "RAY_AUTH_TOKEN": os.environ.get("RAY_AUTH_TOKEN", secrets.token_hex(32)),
     }
     ray = importlib.import_module("ray")
-    ray.init(
-        num_cpus=RANKS,
-        include_dashboard=False,
-        object_store_memory=100 * 2**20,
-        log_to_driver=False,
-        logging_level="ERROR",
-        _temp_dir=str(folder / "ray"),
-    )
-    try:
-        yield Ranks(ray, folder)
-    finally:
-        ray.shutdown()
+    with TemporaryDirectory(
+        prefix="hf-", dir="/tmp", ignore_cleanup_errors=True
+    ) as short:  # a socket's path has a limit
+        ray.init(
+            num_cpus=RANKS,
+            include_dashboard=False,
+            object_store_memory=100 * 2**20,
+            log_to_driver=False,
+            logging_level="ERROR",
+            _temp_dir=f"{short}/ray",
+        )
+        try:
+            yield Ranks(ray, folder)
+        finally:
+            ray.shutdown()
