@@ -22,6 +22,7 @@ _ALONE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # it listens on 127.0.0.1 and nowhere else
     "RAY_AUTH_MODE": "token",
     "RAY_memory_monitor_refresh_ms": "0",  # a ComfyUI may well fill the memory; Ray would end its worker
+    "RAY_worker_niceness": "0",  # which a ComfyUI inherits
 }
 
 

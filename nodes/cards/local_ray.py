@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 LOCAL = "local"
 _OF_CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # off, Ray listens on 127.0.0.1 and nowhere else
-_MEMORY_MONITOR = "RAY_memory_monitor_refresh_ms"
+_MEMORY_MONITOR, _NICENESS = "RAY_memory_monitor_refresh_ms", "RAY_worker_niceness"
 _PLACE = Path("/tmp")  # the path of a socket may have 107 characters, and Ray adds 65
 _NAME = re.compile(r"headforcing-(\d+)-\w+")
 _MOST_SHARED = 128 * 2**20  # what is larger goes by files in the folder
@@ -192,6 +192,7 @@ def _set_environment(address: str) -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # once it has ended, no call begins another one
     os.environ[_MEMORY_MONITOR] = "0"  # ComfyUI fills the main memory on purpose
+    os.environ[_NICENESS] = "0"  # else all that computes beside comes before the ranks
     if address == LOCAL:
         os.environ[_OF_CLUSTERS] = "0"  # read where Ray is imported, in this process and in those that it begins
         os.environ["RAY_AUTH_MODE"] = "token"

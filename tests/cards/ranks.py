@@ -192,13 +192,13 @@ def two_ranks(folder: Path) -> Iterator[Ranks]:
     os.environ |= {
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": os.environ.get("RAY_AUTH_TOKEN", secrets.token_hex(32)),
     }
     ray = importlib.import_module("ray")
-    with TemporaryDirectory(
-        prefix="hf-", dir="/tmp", ignore_cleanup_errors=True
-    ) as short:  # a socket's path has a limit
+    # the path of a socket has a limit
+    with TemporaryDirectory(prefix="hf-", dir="/tmp", ignore_cleanup_errors=True) as short:
         ray.init(
             num_cpus=RANKS,
             include_dashboard=False,

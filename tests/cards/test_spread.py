@@ -154,6 +154,7 @@ def test_two_cards_make_the_same_bits_as_one(cards, make, alone, vae, runs: Path
     one = make(run_name="one", vae=vae)
     two = make(run_name="two", vae=vae, cards=cards)
     assert torch.equal(samples(one), alone) and torch.equal(samples(two), alone)
+    assert [psutil.Process(pid).nice() for pid in cards.pids] == 2 * [psutil.Process().nice()]
     assert chunk_files(runs / "two") == chunk_files(runs / "one") and len(chunk_files(runs / "two")) == CHUNKS
     assert pictures(runs / "two/video.mp4") == pictures(runs / "one/video.mp4")
     reports = [json.loads(each[3]) for each in (one, two)]
@@ -377,10 +378,11 @@ def test_cards_that_wait_more_than_they_win_and_a_chunk_that_stalled_are_told_of
 
 
 HOLDER = """
-import importlib.util, sys, time
-spec = importlib.util.spec_from_file_location("local_ray", sys.argv[1])
-module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
+import importlib, pathlib, sys, time, types
+for room in ("pack", "pack.nodes", "pack.nodes.cards"):
+    sys.modules[room] = types.ModuleType(room)
+    sys.modules[room].__path__ = [str(pathlib.Path(sys.argv[1], *room.split(".")[1:]))]
+module = importlib.import_module("pack.nodes.cards.local_ray")
 ray = module.LocalRay("local")
 print(ray.folder, flush=True)
 time.sleep(600)
@@ -389,7 +391,8 @@ time.sleep(600)
 
 def test_what_a_killed_comfyui_left_is_removed_and_nothing_else(pack: Pack, tmp_path: Path) -> None:
     local_ray = pack.module("nodes.cards.local_ray")
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, local_ray.__file__], stdout=subprocess.PIPE, text=True)
+    root = Path(local_ray.__file__).parents[2]
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(root)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
     folder = Path(holder.stdout.readline().strip())
     local_ray.remove_left_behind()
