@@ -56,9 +56,14 @@ class Rank:
         """Make the MODEL of a recipe, in place of the one before. RuntimeError if it is not that of the page."""
         self._model = None
         comfy.model_management.unload_all_models()
-        model = self._model = model_from(recipe)
-        name = comfy.model_management.get_torch_device_name(model.load_device)
-        return Arrived(name, free_bytes(model), total_bytes(model), deciding_about_bits(model))
+        self._model = model_from(recipe)
+        return self.arrived()
+
+    def arrived(self) -> Arrived:
+        """What is there now, beside the model that was loaded."""
+        assert self._model is not None
+        name = comfy.model_management.get_torch_device_name(self._model.load_device)
+        return Arrived(name, free_bytes(self._model), total_bytes(self._model), deciding_about_bits(self._model))
 
     @torch.inference_mode()
     def run(self, job: Job) -> None:

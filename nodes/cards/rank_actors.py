@@ -43,7 +43,6 @@ class RankActors:
         self._actors: list[Any] = []
         self._processes: list[psutil.Process] = []
         self._recipe: ModelRecipe | None = None
-        self._arrived: tuple[Arrived, ...] = ()
 
     @property
     def are_there(self) -> bool:
@@ -68,18 +67,18 @@ class RankActors:
         then."""
         if self._ray is not None and (self._ray.is_lost or not all(map(lives, self._processes))):
             self.end()  # since the last run they were killed
-        if self._recipe is not None and self._recipe.is_same(recipe):
-            return self._arrived
         try:
+            if self._recipe is not None and self._recipe.is_same(recipe):
+                return tuple(self.gather(self.call("arrived"), seconds))
             if not self.are_there:
                 self._begin(seconds)
-            self._arrived = tuple(self.gather(self.call("load", recipe)))
+            arrived = tuple(self.gather(self.call("load", recipe)))
         except BaseException:
             self.end()
             raise
         self._recipe = recipe
         log.info("Head forcing: %d cards, processes %s", self.ranks, self.pids)
-        return self._arrived
+        return arrived
 
     def _begin(self, seconds: float) -> None:
         self._ray = SHARED_RAY.enter(self.address)

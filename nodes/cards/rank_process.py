@@ -65,6 +65,10 @@ class RankProcess:
         """See Rank."""
         return self._telling(self._rank.load, recipe)
 
+    def arrived(self) -> Any:
+        """See Rank."""
+        return self._telling(self._rank.arrived)
+
     def run(self, job: Any) -> None:
         """See Rank."""
         self._telling(self._rank.run, job)
