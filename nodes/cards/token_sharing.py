@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ...headforcing_core.cards.sharded_memory import ShardedMemory
 
 _FORWARD = "diffusion_model.blocks.{}.forward"
+_DIMENSIONS = 4  # of `e`; a host of one level for all frames has one less
 
 
 class TokenSharing(HostBackbone):
@@ -61,6 +62,3 @@ def _of_own_tokens(memory: ShardedMemory, e: Tensor, tokens: int) -> Tensor:
         return e
     frame_of_token = torch.arange(frames, device=e.device).repeat_interleave(tokens // frames)
     return e.index_select(1, memory.own_tokens(frame_of_token, dim=0))
-
-
-_DIMENSIONS = 4  # hosts of one level for all frames have no dimension for them
