@@ -169,7 +169,7 @@ class Foreman:
             job.end(WAITING, f"{outcome.said} It is tried again for {SECONDS_IN_USE / 60:.0f} minutes.", ())
             self._waiting.appendleft(job)
         else:
-            job.end(outcome.word if outcome.word in FINAL else FAILED, outcome.said, outcome.files)
+            job.end(LEFT if outcome.word == IN_USE else outcome.word, outcome.said, outcome.files)
             if outcome.word == FAILED and self._waiting:  # an error on the card may have spoiled what runs there
                 self._replace(slot, is_gone=False)
         self._tell(job.line())

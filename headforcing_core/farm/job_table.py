@@ -20,6 +20,7 @@ from .workflow_file import MOST_BYTES, Place, Workflow, class_of, find_place, is
 SAMPLER = "HeadForcingSampler"
 OWN_INPUTS = {"run_name": "the name of the job", "on_existing_run": "resume"}
 _NAME = "name"
+_ROUNDED = 2**53  # from here on a fraction has not every whole number
 Row = Mapping[str, Json]
 
 
@@ -186,6 +187,11 @@ def _number(where: str, given: Json) -> int | float:
                 continue
     if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
         raise _wrong(where, given, "a number")
+    if isinstance(found, float) and abs(found) >= _ROUNDED:
+        raise ValueError(
+            f"{where} is {given}, of which a spreadsheet has kept the first digits alone. Make that column text there, "
+            "and write all digits."
+        )
     return found
 
 

@@ -78,6 +78,12 @@ def test_a_job_is_kept_and_saved_under_its_name(tmp_path: Path) -> None:
         ("name,6.seed\na,x\n", "6.seed of the job 'a' is 'x'; the workflow has a number there. Write a number."),
         ("name,6.seed\na,nan\n", "6.seed of the job 'a' is 'nan'"),
         ("name,6.seed\na,1e999\n", "6.seed of the job 'a' is '1e999'"),
+        (
+            "name,6.seed\na,1.8E+19\n",
+            "6.seed of the job 'a' is 1.8E+19, of which a spreadsheet has kept the first digits",
+        ),
+        ("name,6.seed\na,9007199254740993.0\n", "Make that column text there, and write all digits."),
+        ([{"name": "a", "6.seed": 1.8e19}], "write all digits"),
         ([{"name": "a", "6.seed": True}], "6.seed of the job 'a' is 'True'; the workflow has a number there"),
         ("name,8.on\na,1\n", "8.on of the job 'a' is '1'; the workflow has true or false there"),
         ([{"name": "a", "3.text": 5}], "3.text of the job 'a' is '5'; the workflow has a text there"),
