@@ -4,8 +4,10 @@ names it, and it is imported only when a run asks for it."""
 import importlib.metadata
 import importlib.util
 import re
+import socket
 
 HOW_TO_INSTALL = 'Install it with the Python that runs ComfyUI: pip install "ray>=2.59,<3"'
+_SECONDS_TO_ANSWER = 5.0
 _OLDEST = (2, 59)  # the first that is guarded by a token
 
 
@@ -20,3 +22,15 @@ def check_ray(why: str) -> None:
         raise RuntimeError(f"Ray is not installed. {why}. {HOW_TO_INSTALL}")
     if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < _OLDEST:
         raise RuntimeError(f"Ray {version} is too old. {why}. {HOW_TO_INSTALL}")
+
+
+def check_answers(address: str) -> None:
+    """RuntimeError for an address, HOST:PORT, where nobody answers: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), _SECONDS_TO_ANSWER).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise RuntimeError(
+            f"address is {address}, where no Ray answers ({error}). Begin Ray there by ray start --head, and write its "
+            "address as HOST:PORT; for this machine alone leave address as it was."
+        ) from error

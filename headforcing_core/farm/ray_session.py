@@ -6,13 +6,13 @@ import os
 import re
 import secrets
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..ray_needed import check_answers
 from .same_files import PACK
 
 _PLACE = Path("/tmp")  # the path of a socket may have 107 characters, and Ray adds 65
@@ -68,12 +68,11 @@ def _connect(address: str | None, workers: int | None, scratch: Path | None) -> 
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     found = {"runtime_env": {"env_vars": {"PYTHONPATH": str(PACK)}}, **quiet}
     if scratch is None:
-        host, _, port = (address or "").rpartition(":")
+        assert address is not None
+        check_answers(address)
         try:
-            if host and port.isdecimal():  # Ray itself tries for minutes
-                socket.create_connection((host, int(port)), 5).close()
             ray.init(address=address, **found)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (ConnectionError, RuntimeError, ValueError) as error:
             raise RuntimeError(
                 f"There is no Ray at {address}, or it does not let this process in "
                 f"({str(error).partition(chr(10))[0]}). Start it there with: ray start "

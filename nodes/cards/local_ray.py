@@ -9,7 +9,6 @@ import os
 import re
 import secrets
 import shutil
-import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import psutil
 import torch
 
+from ...headforcing_core.ray_needed import check_answers
 from ...headforcing_core.ray_needed import check_ray as check_installed
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,6 @@ _NAME = re.compile(r"headforcing-(\d+)-\w+")
 _MOST_SHARED = 128 * 2**20  # what is larger goes by files in the folder
 _ENDING, _LAST_WORDS = 20.0, 5.0
 
-_TO_ANSWER = 5.0
 _LOOK, _TO_END = 0.5, 20.0  # a minute after Ray's own processes are gone it ends the process that uses it
 _OWN_PROCESSES = ("gcs_server", "raylet")
 
@@ -173,19 +172,6 @@ def remove_left_behind() -> None:
         named = _NAME.fullmatch(folder.name)
         if named and not Path("/proc", named[1]).exists():
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def check_answers(address: str) -> None:
-    """RuntimeError for an address, HOST:PORT, where nobody answers: Ray would wait there for minutes, and with it the
-    page."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), _TO_ANSWER).close()
-    except (OSError, ValueError, OverflowError) as error:
-        raise RuntimeError(
-            f"address is {address}, where no Ray answers ({error}). Set address to {LOCAL}; or begin Ray there by "
-            "ray start --head, and write its address as HOST:PORT."
-        ) from error
 
 
 def _set_environment(address: str) -> None:

@@ -185,7 +185,5 @@ def test_an_error_of_any_class_can_be_read_in_another_process(pack) -> None:
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1", "auto", "127.0.0.1:99999", ":"])
 def test_an_address_where_nobody_answers_is_refused_at_once(pack, address: str) -> None:
-    with pytest.raises(
-        RuntimeError, match=r"^address is .*, where no Ray answers \(.*Set address to local; or begin Ray"
-    ):
-        module("nodes.cards.local_ray").check_answers(address)
+    with pytest.raises(RuntimeError, match=r"^address is .*, where no Ray answers \(.*Begin Ray there .* as HOST:PORT"):
+        module("headforcing_core.ray_needed").check_answers(address)
