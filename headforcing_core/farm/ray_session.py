@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..ray_needed import check_answers
+from ..ray_needed import ALONE, USUAL, check_answers, own_folder
 from .same_files import PACK
 
-_PLACE = Path("/tmp")  # the path of a socket may have 107 characters, and Ray adds 65
-_LEFT = re.compile(r"headforcing-farm-(\d+)-\w+")
 _STORE_BYTES = 100 * 2**20  # no tensor goes through it
-_ALONE = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # it listens on 127.0.0.1 and nowhere else
-    "RAY_AUTH_MODE": "token",
-    "RAY_memory_monitor_refresh_ms": "0",  # a ComfyUI may well fill the memory; Ray would end its worker
-    "RAY_worker_niceness": "0",  # which a ComfyUI inherits
-}
 
 
 @dataclass(frozen=True)
@@ -40,10 +30,10 @@ class Session:
 def session(address: str | None, workers: int | None) -> Iterator[Session]:
     """Ray at an address, else one of our own, which leaves nothing behind. `workers` None: one for each card, one
     without cards. RuntimeError with a sentence when there is no Ray there, or fewer cards."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    scratch = None if address else _scratch()
+    os.environ |= USUAL
+    scratch = None if address else own_folder("headforcing-farm")
     if scratch is not None:  # before Ray is imported: every port on loopback, a token of its own
-        os.environ |= {**_ALONE, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        os.environ |= {**ALONE, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     import ray
 
     try:
@@ -87,22 +77,3 @@ def _connect(address: str | None, workers: int | None, scratch: Path | None) -> 
         _temp_dir=str(scratch / "ray"),  # which Ray opens to everybody; the folder around it is ours alone
         **found,
     )
-
-
-def _scratch() -> Path:
-    """A folder of this farm's own; those of farms that were killed are removed."""
-    is_short = _PLACE.is_dir()
-    for path in _PLACE.iterdir() if is_short else ():
-        if (match := _LEFT.fullmatch(path.name)) and not _lives(int(match[1])):
-            shutil.rmtree(path, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"headforcing-farm-{os.getpid()}-", dir=_PLACE if is_short else None))
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        pass
-    return True

@@ -6,12 +6,9 @@ import atexit
 import importlib
 import logging
 import os
-import re
 import secrets
 import shutil
 import sys
-import tempfile
-from pathlib import Path
 from threading import Event, Lock, Thread
 from time import monotonic
 from typing import Any
@@ -19,16 +16,12 @@ from typing import Any
 import psutil
 import torch
 
-from ...headforcing_core.ray_needed import check_answers
+from ...headforcing_core.ray_needed import ALONE, OF_CLUSTERS, USUAL, check_answers, own_folder
 from ...headforcing_core.ray_needed import check_ray as check_installed
 
 log = logging.getLogger(__name__)
 
 LOCAL = "local"
-_OF_CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # off, Ray listens on 127.0.0.1 and nowhere else
-_MEMORY_MONITOR, _NICENESS = "RAY_memory_monitor_refresh_ms", "RAY_worker_niceness"
-_PLACE = Path("/tmp")  # the path of a socket may have 107 characters, and Ray adds 65
-_NAME = re.compile(r"headforcing-(\d+)-\w+")
 _MOST_SHARED = 128 * 2**20  # what is larger goes by files in the folder
 _ENDING, _LAST_WORDS = 20.0, 5.0
 
@@ -53,8 +46,7 @@ class LocalRay:
     another pack has begun it before, it is used as it is, and not ended. `folder` is for files of this process."""
 
     def __init__(self, address: str) -> None:
-        remove_left_behind()
-        self.folder = Path(tempfile.mkdtemp(prefix=f"headforcing-{os.getpid()}-", dir=_PLACE))
+        self.folder = own_folder("headforcing")
         self.module: Ray = None
         self.is_ours = True
         self._address = address
@@ -166,22 +158,11 @@ def lives(process: psutil.Process) -> bool:
         return False
 
 
-def remove_left_behind() -> None:
-    """Remove the folders of processes that ended without doing so."""
-    for folder in _PLACE.iterdir():
-        named = _NAME.fullmatch(folder.name)
-        if named and not Path("/proc", named[1]).exists():
-            shutil.rmtree(folder, ignore_errors=True)
-
-
 def _set_environment(address: str) -> None:
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= USUAL
     os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # once it has ended, no call begins another one
-    os.environ[_MEMORY_MONITOR] = "0"  # ComfyUI fills the main memory on purpose
-    os.environ[_NICENESS] = "0"  # else all that computes beside comes before the ranks
     if address == LOCAL:
-        os.environ[_OF_CLUSTERS] = "0"  # read where Ray is imported, in this process and in those that it begins
-        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ |= ALONE
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray reads it once, so it stays
 
 
@@ -191,11 +172,11 @@ def _check_reach(address: str) -> None:
     if reaches_out and address == LOCAL:
         raise RuntimeError(
             "Another custom node has imported Ray before, in such a way that it would listen on the network. Set "
-            f"{_OF_CLUSTERS}=0 in the environment that ComfyUI is started in, or take that node out."
+            f"{OF_CLUSTERS}=0 in the environment that ComfyUI is started in, or take that node out."
         )
     if not reaches_out and address != LOCAL:
         raise RuntimeError(
-            f"Ray was imported for this machine alone, so it does not reach {address}. Unset {_OF_CLUSTERS} if it is "
+            f"Ray was imported for this machine alone, so it does not reach {address}. Unset {OF_CLUSTERS} if it is "
             "set, and restart ComfyUI."
         )
 

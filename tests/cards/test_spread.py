@@ -390,18 +390,18 @@ time.sleep(600)
 
 
 def test_what_a_killed_comfyui_left_is_removed_and_nothing_else(pack: Pack, tmp_path: Path) -> None:
-    local_ray = pack.module("nodes.cards.local_ray")
+    local_ray, left = pack.module("nodes.cards.local_ray"), pack.module("headforcing_core.ray_needed")
     root = Path(local_ray.__file__).parents[2]
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(root)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
     folder = Path(holder.stdout.readline().strip())
-    local_ray.remove_left_behind()
+    left.remove_left_behind()
     assert (folder / "ray").is_dir() and folder.stat().st_mode & 0o077 == 0  # its process lives
     servers = psutil.Process(holder.pid).children()
     holder.kill()
     holder.wait()
     until_gone(lambda: [each for each in servers if each.is_running() and each.status() != psutil.STATUS_ZOMBIE])
-    local_ray.remove_left_behind()
+    left.remove_left_behind()
     assert not folder.exists()
 
 
