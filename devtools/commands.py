@@ -24,7 +24,9 @@ from .setup.newer import ensure_newer, install_newest, versions_in
 
 _HOST_PACKAGES = ("torch", "aiohttp")
 _TEST_PACKAGES = (*_HOST_PACKAGES, "pytest", "xdist", "hypothesis", "playwright", "ruff", "basedpyright")
-_ON_ALL_CORES = ("-n", "logical", "--maxprocesses", "4", "--no-loadscope-reorder")  # a ComfyUI takes 2 GB in each
+# one worker more than cores, since those with a page or a server wait half of the time; a ComfyUI takes 2 GB in each
+_WORKERS = min(4, (os.cpu_count() or 1) + 1)
+_ON_ALL_CORES = ("-n", str(_WORKERS), "--no-loadscope-reorder")
 _SERVED = f"""\
 ComfyUI runs until Ctrl+C; nothing that is made there is kept. It has two kinds of models. For both, put Load Tiny
 UMT5 (test) in place of Load CLIP, and set the size in the sampler and in Profile Heads.
