@@ -5,9 +5,9 @@ Asked: `node_id` and `run_name` of the sampler; the number of the `first` chunk 
 Answered: {"run", "chunks", "made", "fps", "scenes": [{"chunk", "second", "prompt", "transition", "live"}], "video",
 "entries": [{"chunk", "second", "picture", "reads", "picked"}]}. It is the newest run of the node in this ComfyUI,
 unless that was kept under another name than `run_name`, or its folder holds another run by now; then the kept run of
-that name. `run` is an id, or null where there is neither. `chunks` are wanted, `made` are there. A `second` is one of the
-video, so that of chunk 0 says how much goes before it; `transition` is null for the first scene. `video` is what GET
-/view is asked for, {"filename", "subfolder", "type"}, and the `pictures` in it, or null.
+that name. `run` is an id, or null where there is neither. `chunks` are wanted, `made` are there. A `second` is one of
+the video, so that of chunk 0 says how much goes before it; `transition` is null for the first scene. `video` is what
+GET /view is asked for, {"filename", "subfolder", "type"}, and the `pictures` in it, or null.
 
 Of the wanted chunks those are answered that are there, which may be less than `made`: then ask again. `picture` is a
 small JPEG in base64, empty where it cannot be made. `reads` are the first and last of each stretch of chunks that

@@ -1,4 +1,4 @@
-"""The film strip of a run: what was read for each chunk, a small picture of it, kept with the run and answered later."""
+"""The film strip of a run: what was read for each chunk, a small picture of it; kept with the run, answered later."""
 
 import base64
 import io
