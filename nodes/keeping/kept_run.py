@@ -130,7 +130,6 @@ class KeptRun:
 
     def __init__(self, store: RunStore, video: VideoShape, name: str) -> None:
         self.name = name
-        self.strip: StripFile | None = StripFile(store.folder / STRIP_FILE, store.finished, not store.has_more)
         listed = [store.finished_chunk(chunk) for chunk in range(store.finished)]
         decisions = {decision.frame: decision for chunk in listed for decision in chunk.decisions}
         choices = {number: chunk.choice for number, chunk in enumerate(listed) if chunk.choice is not None}
@@ -140,6 +139,9 @@ class KeptRun:
         self._least_pictures = video.pixel_frames_after(store.finished)
         self.told = self._read({"chunks": video.chunks, "pixel_frames": video.pixel_frames, "fps": video.fps})
         self.has_video = self.told is not None and self._is_video_of(self.told)
+        place = store.folder / STRIP_FILE
+        grows = not store.has_more and (self.told is None or place.exists())  # whole runs of older versions stay so
+        self.strip: StripFile | None = StripFile(place, store.finished, grows)
         self._video_path: Path | None = None
         self._video_hash: str | None = None  # of a video that was made whole and is in its place
 

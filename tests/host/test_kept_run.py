@@ -81,7 +81,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
 ) -> None:
     stopped(pack, monkeypatch, after, lambda: keep(vae=vae))
     done = {f"chunk_{chunk:05d}.safetensors" for chunk in range(after)}
-    assert files(runs / "film") == {"run.json", "journal.jsonl", "video.mp4", *done}
+    assert files(runs / "film") == {"run.json", "journal.jsonl", "strip.jsonl", "video.mp4", *done}
     assert pictures(runs / "film/video.mp4") == 12 * after - 3
     latent, _, _, report = keep(vae=vae)
     assert torch.equal(latent["samples"], whole)
