@@ -16,12 +16,12 @@ from torch import Tensor
 from ..files.safe_files import read_file
 from ..files.strict_json import Fields, integer, items, parse_json
 
-_MOST_HEADER = 1024
+MOST_HEADER = 1024
 
 
 def most_bytes(shape: tuple[int, ...], window_frames: int = 0) -> int:
     """The most bytes that the file of a chunk takes."""
-    return 8 + _MOST_HEADER + 4 * sum(map(math.prod, _shapes(shape, window_frames).values()))
+    return 8 + MOST_HEADER + 4 * sum(map(math.prod, _shapes(shape, window_frames).values()))
 
 
 def pack_chunk(latent: Tensor, window: Tensor | None = None) -> bytes:
@@ -58,7 +58,7 @@ def _unpacked(data: bytes, shape: tuple[int, ...], window_frames: int) -> Mappin
     if len(data) < 8:
         raise ValueError(f"it has {len(data)} bytes")
     (header_bytes,) = struct.unpack("<Q", data[:8])
-    if header_bytes > min(_MOST_HEADER, len(data) - 8):
+    if header_bytes > min(MOST_HEADER, len(data) - 8):
         raise ValueError(f"its header claims {header_bytes} bytes")
     shapes, begin = _shapes(shape, window_frames), 0
     header = Fields.of(parse_json(data[8 : 8 + header_bytes]), "the header", tuple(shapes))

@@ -13,6 +13,7 @@ from .folder import (
     MADE_FILES,
     ON_EXISTING,
     RUN_FILE,
+    STRIP_FILE,
     check_place,
     chunk_file,
     chunks_from,
@@ -23,6 +24,7 @@ from .ledger import Ledger, read_record
 from .matching import check_from_chunk, check_same_run, differing, first_difference, wanted_seeds
 from .record import RunRecord, RunSpec, Seeds
 from .record_json import begin_record
+from .strip_file import copy_first
 from .takes import keep_take, remove_unfinished
 
 OnCheck = Callable[[int, int], None]
@@ -154,6 +156,7 @@ def _cut(folder: Path, ledger: Ledger, record: RunRecord, finished: int, files: 
     take = keep_take(folder, {name: size for name, size in files.items() if name not in unlisted})
     ledger.settle(record, finished)
     _remove(folder, chunks_from(finished, files))
+    copy_first(folder.with_name(take) / STRIP_FILE, folder / STRIP_FILE, finished)
     return f"Chunks from {finished} on are made anew; the take before is kept as {take!r}."
 
 

@@ -4,7 +4,7 @@ is read, gone on with after an interrupt, begun anew from any chunk (method.md s
     NAME/run.json                     what decided about the chunks (record_json.py)
          journal.jsonl                the finished chunks, a line each, with the SHA-256 of their files (journal.py)
          chunk_00000.safetensors ...  the chunks (chunk_file.py)
-         video.mp4  report.json  timeline.png    what was made of them
+         video.mp4  report.json  timeline.png  strip.jsonl    what was made of them
          lock                         held while the run is open
     NAME_take_1/ ...                  the run as it was before chunks were made anew (takes.py)
 

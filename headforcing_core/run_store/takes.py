@@ -16,9 +16,9 @@ def keep_take(folder: Path, files: dict[str, int]) -> str:
     that name. Only under the run's lock.
 
     Its chunk files are linked, or copied where links cannot be; its journal is copied, since it will grow; its video,
-    report and timeline move over, or are copied when another program holds them. Nothing of the run itself is changed
-    before the take is complete, and a take that is there already - of a process that was killed before it could go on -
-    is not kept twice. OSError, with the run as it was, when there is no room.
+    report, timeline and strip move over, or are copied when another program holds them. Nothing of the run itself is
+    changed before the take is complete, and a take that is there already - of a process that was killed before it could
+    go on - is not kept twice. OSError, with the run as it was, when there is no room.
     """
     kept = {name: size for name, size in files.items() if name not in MADE_FILES}
     takes = (folder.with_name(numbered_name(folder.name, f"_take_{number}")) for number in count(1))

@@ -19,7 +19,9 @@ from ...headforcing_core.geometry import VideoShape
 from ...headforcing_core.heads.profile import HeadProfile
 from ...headforcing_core.rollout.loop import Chunk
 from ...headforcing_core.rollout.plan import FinishedChunks, Segment
+from ...headforcing_core.run_store.folder import STRIP_FILE
 from ...headforcing_core.run_store.store import RunStore
+from ...headforcing_core.run_store.strip_file import StripFile
 from ..request.run_scenes import recorded
 from ..status.node_status import NodeStatus
 from ..video.latent_video import temporary_video
@@ -42,10 +44,13 @@ class RunSummary(NamedTuple):
 
 
 class Run(Protocol):
-    """What a run is made into. `finished` chunks are there already; `notes` are sentences for the report; `video_path`
-    is where its video grows or lies; `told` what is told of it, when nothing is to be made, and `has_video` whether its
-    video is whole, then and once it is settled."""
+    """What a run is made into, under the `name` that was asked for. `finished` chunks are there already; `notes` are
+    sentences for the report; `video_path` is where its video grows or lies; `told` what is told of it, when nothing is
+    to be made, and `has_video` whether its video is whole, then and once it is settled; `strip` keeps its strip, if
+    anything does."""
 
+    name: str
+    strip: StripFile | None
     finished: FinishedChunks
     notes: list[str]
     told: RunSummary | None
@@ -84,6 +89,8 @@ class UnkeptRun:
     """A run of which only the outputs are left."""
 
     def __init__(self, seed: int) -> None:
+        self.name = ""
+        self.strip: StripFile | None = None
         self.finished = FinishedChunks()
         self.notes: list[str] = []
         self.told: RunSummary | None = None
@@ -121,7 +128,8 @@ class KeptRun:
     """A run in its folder, open. A video that is there stays until the one that grows beside it has as much, and for
     good while more is kept than was asked for."""
 
-    def __init__(self, store: RunStore, video: VideoShape) -> None:
+    def __init__(self, store: RunStore, video: VideoShape, name: str) -> None:
+        self.name = name
         listed = [store.finished_chunk(chunk) for chunk in range(store.finished)]
         decisions = {decision.frame: decision for chunk in listed for decision in chunk.decisions}
         choices = {number: chunk.choice for number, chunk in enumerate(listed) if chunk.choice is not None}
@@ -131,6 +139,9 @@ class KeptRun:
         self._least_pictures = video.pixel_frames_after(store.finished)
         self.told = self._read({"chunks": video.chunks, "pixel_frames": video.pixel_frames, "fps": video.fps})
         self.has_video = self.told is not None and self._is_video_of(self.told)
+        place = store.folder / STRIP_FILE
+        grows = not store.has_more and (self.told is None or place.exists())  # whole runs of older versions stay so
+        self.strip: StripFile | None = StripFile(place, store.finished, grows)
         self._video_path: Path | None = None
         self._video_hash: str | None = None  # of a video that was made whole and is in its place
 
@@ -228,7 +239,7 @@ def open_run(request: RunRequest, folder: FolderRequest, status: NodeStatus) -> 
     with RunStore.open(
         runs_folder(), folder.name, spec, folder.on_existing, folder.from_chunk, status.checked
     ) as store:
-        yield KeptRun(store, request.video)
+        yield KeptRun(store, request.video, folder.name)
 
 
 def _file_hash(path: Path) -> str:

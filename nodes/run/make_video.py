@@ -23,6 +23,7 @@ from ...headforcing_core.rollout.loop import Chunk, Listeners
 from ..host.model import latent_out
 from ..keeping.kept_run import RunSummary
 from ..status.progress import RunProgress
+from ..strip.growing_strip import GrowingStrip, opened_strip
 from .source_chunks import SourceChunks, opened_source
 
 if TYPE_CHECKING:
@@ -58,8 +59,9 @@ def make_outputs(job: VideoJob, heads: RunHeads, maker: ChunkMaker, live: LiveSc
     request, run = job.request, job.run
     started = perf_counter()
     latent = _empty_latent(request)
-    with _closing(job) as failures:
-        chunks, beside, attention = _make_chunks(job, maker, live, latent)
+    opened = opened_strip(request.video, run, job.stream, job.status, lambda: live.segments)
+    with opened as strip, _closing(job) as failures:
+        chunks, beside, attention = _make_chunks(job, maker, live, latent, strip)
     taken = perf_counter() - started
     log.info("Head forcing: %d chunks in %.1f s, history %.2f GB", len(chunks), taken, chunks[-1].kv_bytes / 1e9)
     report = RunReport(
@@ -87,18 +89,21 @@ def kept_outputs(job: VideoJob, told: RunSummary) -> RunOutputs:
     """The outputs of a run that was whole before, without a step."""
     request, run, stream = job.request, job.run, job.stream
     latent = _empty_latent(request)
-    with _closing(job) as failures:
+    opened = opened_strip(request.video, run, stream, job.status, lambda: request.rollout.segments)
+    with opened as strip, _closing(job) as failures:
+        strip.read_report(told.report)
         _put_prefix(job, latent)
         for chunk in range(run.finished.chunks):
-            frames = _of_chunk(job, latent, chunk)
-            frames[:] = latent_out(request.model, run.finished.read(chunk))
-            if stream is not None:
-                stream.append(frames)
+            kept, frames = run.finished.read(chunk), _of_chunk(job, latent, chunk)
+            frames[:] = latent_out(request.model, kept)
+            on_pictures = strip.add_kept(chunk, kept)
+            if stream is None or not stream.append(frames, on_pictures):
+                strip.settle()
             job.status.checked(chunk + 1, run.finished.chunks)
     return RunOutputs(latent, told.timeline, with_notes(told.report, [*run.notes, *failures]))
 
 
-def _make_chunks(job: VideoJob, maker: ChunkMaker, live: LiveScenes, latent: Tensor) -> _Made:
+def _make_chunks(job: VideoJob, maker: ChunkMaker, live: LiveScenes, latent: Tensor, strip: GrowingStrip) -> _Made:
     request, run, stream = job.request, job.run, job.stream
     of_chunk = partial(_of_chunk, job, latent)
     wanted = replace(request.rollout, finished=run.finished, read=of_chunk)
@@ -119,7 +124,10 @@ def _make_chunks(job: VideoJob, maker: ChunkMaker, live: LiveScenes, latent: Ten
                 kept = disk.submit(run.add_chunk, chunk)
                 try:
                     of_chunk(chunk.index)[:] = chunk.latent  # in model space, since a later chunk may recall it
-                    is_seen = _append(job, chunk, source, progress.show if is_new else None, kept)
+                    on_pictures = strip.add(chunk, progress.show if is_new else None)
+                    is_seen = _append(job, chunk, source, on_pictures, kept)
+                    if not is_seen:
+                        strip.settle()
                 finally:
                     kept.result()
                 if is_new:

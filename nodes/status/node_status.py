@@ -12,7 +12,10 @@ from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
+from ...headforcing_core.files.strict_json import Json
+
 _WARNING = "head_forcing.warning"
+_MOST_WAITING = 64  # messages of the server
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +30,18 @@ class NodeStatus:
     def shown_id(self) -> str | None:
         """The id of the node in the page: a loop, or another node that expands, runs copies of it under other ids."""
         return None if self.node_id is None else get_progress_state().dynprompt.get_display_node_id(self.node_id)
+
+    @property
+    def run_id(self) -> str | None:
+        """Another one each time that a node runs: copies in a loop have ids of their own. None outside a workflow."""
+        context = get_executing_context()
+        return None if context is None else f"{context.prompt_id}/{self.node_id}"
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether much waits to be sent: one queue serves all pages, and a slow one must not hold up the rest."""
+        server = getattr(PromptServer, "instance", None)
+        return server is not None and server.messages.qsize() > _MOST_WAITING
 
     def say(self, text: str) -> None:
         """Write a line on the node, in place of the last one."""
@@ -50,7 +65,7 @@ class NodeStatus:
         comfy.model_management.throw_exception_if_processing_interrupted()
         self.say(f"decoding what is there, {done} of {frames} frames")
 
-    def send_event(self, event: str, data: Mapping[str, str | int | bool | None]) -> None:
+    def send_event(self, event: str, data: Mapping[str, Json]) -> None:
         """Tell the page that started this, if any, what only this pack's own script there understands; with the ids of
         the node and of its run in the host's queue."""
         server, context = getattr(PromptServer, "instance", None), get_executing_context()

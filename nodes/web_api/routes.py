@@ -1,14 +1,14 @@
 """The pack's routes on the host's own server: the one place that reads what a page asks, and answers it.
 
-A route is a function in a module of its own; ROUTES lists them. They open no port, read no file and reach nothing that
-a page names; of a run's name, which must be plain, they look up whether it is kept. The host turns away requests of
-other sites; only application/json is read, which a plain form of another site cannot send.
+A route is a function in a module of its own; ROUTES lists them. They open no port, write no file and reach nothing that
+a page names; of a run's name, which must be plain, they look up whether it is kept, and read its film strip. The host
+turns away requests of other sites; only application/json is read, which a plain form of another site cannot send.
 """
 
 from __future__ import annotations
 
 import logging
-from asyncio import IncompleteReadError
+from asyncio import IncompleteReadError, to_thread
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from server import PromptServer
 
 from ...headforcing_core.files.strict_json import Fields, Json, parse_json
 from ..run.live_mailbox import NotNow
-from . import cost_route, live_route, schedule_route
+from . import cost_route, live_route, schedule_route, strip_route
 
 MOST_BYTES = 64 * 1024
 _log = logging.getLogger(__name__)
@@ -29,17 +29,19 @@ class Route:
 
     `answer` reads each field by its type and range with `Fields`, whose ValueErrors become HTTP 400, and NotNow becomes
     HTTP 409; it raises no others. What a page may well ask but cannot have is part of the answer. It must be quick: the
-    server waits for it.
+    server waits for it, unless it `reads_files`: then it runs in a thread.
     """
 
     fields: tuple[str, ...]
     answer: Callable[[Fields], dict[str, Json]]
+    reads_files: bool = False
 
 
 ROUTES = {
     "/head_forcing/cost": Route(cost_route.FIELDS, cost_route.answer),
     "/head_forcing/schedule": Route(schedule_route.FIELDS, schedule_route.answer),
     "/head_forcing/live_prompt": Route(live_route.FIELDS, live_route.answer),
+    "/head_forcing/strip": Route(strip_route.FIELDS, strip_route.answer, reads_files=True),
 }
 
 
@@ -64,7 +66,8 @@ def _handler(path: str, route: Route) -> Callable[[web.Request], Awaitable[web.R
     async def handle(request: web.Request) -> web.Response:
         try:
             asked = Fields.of(parse_json(await _body(request)), "the question", route.fields)
-            return web.json_response(route.answer(asked))
+            answer = await to_thread(route.answer, asked) if route.reads_files else route.answer(asked)
+            return web.json_response(answer)
         except ValueError as error:
             message = (
                 f"{path} cannot answer: {error}. It reads what docs/live_prompts.md and the head of its module name. "

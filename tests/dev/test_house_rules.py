@@ -25,6 +25,7 @@ NODES_FLOORS = (
     ("sampler_schema",),
     ("inputs", "input_checks"),
     ("run",),
+    ("strip",),
     ("keeping", "cards"),
     ("request",),
     ("profiles",),

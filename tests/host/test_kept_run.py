@@ -66,7 +66,8 @@ def files(folder: Path) -> set[str]:
 def test_a_kept_run_has_its_chunks_video_report_and_timeline(runs: Path, keep, vae) -> None:
     latent, video, timeline, report = keep(vae=vae)
     chunks = {f"chunk_{chunk:05d}.safetensors" for chunk in range(CHUNKS)}
-    assert files(runs / "film") == {"run.json", "journal.jsonl", "report.json", "timeline.png", "video.mp4", *chunks}
+    others = {"run.json", "journal.jsonl", "report.json", "timeline.png", "strip.jsonl", "video.mp4"}
+    assert files(runs / "film") == {*others, *chunks}
     assert pictures(runs / "film/video.mp4") == PICTURES
     assert video.get_dimensions() == (64, 48)
     kept = json.loads((runs / "film/report.json").read_text())
@@ -80,7 +81,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
 ) -> None:
     stopped(pack, monkeypatch, after, lambda: keep(vae=vae))
     done = {f"chunk_{chunk:05d}.safetensors" for chunk in range(after)}
-    assert files(runs / "film") == {"run.json", "journal.jsonl", "video.mp4", *done}
+    assert files(runs / "film") == {"run.json", "journal.jsonl", "strip.jsonl", "video.mp4", *done}
     assert pictures(runs / "film/video.mp4") == 12 * after - 3
     latent, _, _, report = keep(vae=vae)
     assert torch.equal(latent["samples"], whole)

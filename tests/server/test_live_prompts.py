@@ -131,8 +131,10 @@ def test_a_loop_shows_its_copies_as_the_node_in_the_page(client: Client, send) -
     assert result.status == "success", result.error
     assert len(set(heard)) == 2 and "sampler" not in heard
     assert (good.answer[0], bad.answer[0]) == (200, 200), (good.answer, bad.answer)
-    for kind in ("progress_text", "head_forcing.scenes", "head_forcing.warning"):
+    for kind in ("progress_text", "head_forcing.scenes", "head_forcing.warning", "head_forcing.chunk"):
         assert {event.text("node_id") for event in result.events if event.kind == kind} == {"sampler"}, kind
+    runs = [event.text("run") for event in result.events if event.kind == "head_forcing.chunk"]
+    assert len(set(runs)) == 2 and runs == sorted(runs, key=list(dict.fromkeys(runs)).index)
     assert {preview.node_id for preview in result.previews} == {"sampler"}
     lines = [event.text("text") for event in result.events if event.kind == "progress_text"]
     assert sum(RIVER in line for line in lines) > 1  # it was read, and chunks were made of it
