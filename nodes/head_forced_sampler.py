@@ -151,7 +151,7 @@ class HeadForcedSampler(io.ComfyNode):
         shown: Input.Video = LatentVideo(made.latent, vae, length.pixel_frames, fps, family.space)
         if run.has_video:
             shown = InputImpl.VideoFromFile(str(run.video_path))
-        return io.NodeOutput({"samples": made.latent}, shown, to_image(made.timeline), made.report)
+        return io.NodeOutput({"samples": made.latent}, shown, to_image(made.timeline), made.report, shown)
 
 
 def _outputs(job: VideoJob, heads: RunHeads | None) -> RunOutputs:

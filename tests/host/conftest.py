@@ -32,7 +32,12 @@ class Pack:
         return importlib.import_module(f"{PACK}.{name}")
 
     def run(self, node_id: str, unique_id: str | None = None, **inputs: object) -> tuple:
-        """Execute a node as the host does, in a workflow under this id; its outputs."""
+        """Execute a node as the host does, in a workflow under this id; its outputs, of the sampler the first four."""
+        outputs = self.all_outputs(node_id, unique_id, **inputs)
+        return outputs[:4] if node_id == "HeadForcingSampler" else outputs
+
+    def all_outputs(self, node_id: str, unique_id: str | None = None, **inputs: object) -> tuple:
+        """As `run`; every output."""
         from comfy_api.latest import io
 
         node = self.nodes[node_id].PREPARE_CLASS_CLONE({"hidden_inputs": {io.Hidden.unique_id: unique_id}})
