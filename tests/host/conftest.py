@@ -36,11 +36,15 @@ class Pack:
         outputs = self.all_outputs(node_id, unique_id, **inputs)
         return outputs[:4] if node_id == "HeadForcingSampler" else outputs
 
-    def all_outputs(self, node_id: str, unique_id: str | None = None, **inputs: object) -> tuple:
-        """As `run`; every output."""
+    def all_outputs(
+        self, node_id: str, unique_id: str | None = None, graph: Mapping[str, object] | None = None, **inputs: object
+    ) -> tuple:
+        """As `run`; every output. The workflow is `graph`, in API form."""
         from comfy_api.latest import io
+        from comfy_execution.graph import DynamicPrompt
 
-        node = self.nodes[node_id].PREPARE_CLASS_CLONE({"hidden_inputs": {io.Hidden.unique_id: unique_id}})
+        hidden = {io.Hidden.unique_id: unique_id, io.Hidden.dynprompt: graph and DynamicPrompt(graph)}
+        node = self.nodes[node_id].PREPARE_CLASS_CLONE({"hidden_inputs": hidden})
         with torch.inference_mode():
             return node.execute(**inputs).args
 
