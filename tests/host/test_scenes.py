@@ -145,16 +145,17 @@ def shown(video) -> Tensor:
     return video.get_components().images
 
 
-@pytest.mark.parametrize("before", [1, 5, 46])
-@pytest.mark.parametrize("name", ["vae", "tiny_vae", "vae22", "tiny_vae22"])
+@pytest.mark.parametrize(
+    ("name", "before"),
+    [("vae", 1), ("vae", 42), ("tiny_vae", 5), ("tiny_vae", 42), ("vae22", 5), ("tiny_vae22", 42)],
+)
 def test_the_new_part_alone_is_the_end_of_the_whole_to_the_last_bit(
     pack, request, written: list[Tensor], monkeypatch: pytest.MonkeyPatch, name: str, before: int
 ) -> None:
     """Though of a long video only what decides about its end is decoded, and nothing of it written."""
     vae, module = request.getfixturevalue(name), pack.module("nodes.video.new_part")
-    channels, side = (48, 2) if "22" in name else (16, 4)
-    latent = torch.randn(1, channels, before + 6, side, side, generator=torch.Generator().manual_seed(before))
-    length = pack.module("headforcing_core.geometry").VideoShape(1.3, 16.0, 32, 32, 3, before)
+    latent = torch.randn(1, 48 if "22" in name else 16, before + 6, 2, 2, generator=torch.Generator().manual_seed(1))
+    length = pack.module("headforcing_core.geometry").VideoShape(1.3, 16.0, 16, 16, 3, before)
     calls = decodes(pack, monkeypatch)
     with torch.inference_mode():
         whole, new = module.video_outputs(latent, vae, length, None, False)
@@ -181,7 +182,10 @@ def test_whatever_is_used_is_decoded_once_and_both_are_right_later(
         assert len(pictures) == (21 if is_alone else 46)
     videos = [shown(made[output]) for output in (1, 4)]
     assert [len(each) for each in videos] == [46, 21]
-    assert torch.equal(videos[0][25:], videos[1])
+    if is_alone or sum(calls) == 26:  # encoded apart, from other key frames on
+        assert (videos[0][25:] - videos[1]).abs().mean() < 0.05
+    else:
+        assert torch.equal(videos[0][25:], videos[1])
     assert sum(calls) == (13 if kept or (outputs and not is_alone) else 26)
     assert made[4].get_duration() == pytest.approx(21 / 16)
     if kept:
