@@ -144,9 +144,13 @@ class VideoShape:
     @property
     def pixel_frames(self) -> int:
         """Pixel frames that the finished video shows, the prefix included."""
-        asked = pixel_frames_for(self.seconds, self.fps)
+        return pixel_frames_for(self.seconds, self.fps) + self.pixel_frames_before
+
+    @property
+    def pixel_frames_before(self) -> int:
+        """Pixel frames of the video that is continued."""
         continued = self.prefix_frames and not self.counts_prefix
-        return asked + (pixel_frames_of(self.prefix_frames) if continued else 0)
+        return pixel_frames_of(self.prefix_frames) if continued else 0
 
     @property
     def latent_shape(self) -> tuple[int, ...]:

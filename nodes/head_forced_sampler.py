@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from comfy_api.latest import Input, InputImpl, io
+from comfy_api.latest import Input, io
 from torch import Tensor
 from typing_extensions import override
 
 from ..headforcing_core.families.family import CONCAT, check_sigmas
 from ..headforcing_core.files.disk_room import reason_of
+from ..headforcing_core.files.plain_names import scene_name
 from ..headforcing_core.geometry import VideoShape
 from ..headforcing_core.heads.profile import HeadProfile
 from ..headforcing_core.policy.cache_policy import CachePolicy
@@ -21,7 +22,8 @@ from .host.conditioning import told_of_unread
 from .host.device_memory import explaining_out_of_memory
 from .host.guidance import told_of_nodes_between
 from .host.model import facts_of
-from .input_checks import name_error, size_error
+from .host.wiring import is_used, scene_number
+from .input_checks import run_name_error, size_error
 from .inputs import DEFAULT_HEIGHT, DEFAULT_WIDTH
 from .keeping.kept_run import open_run
 from .keeping.wanted_run import FolderRequest, carried_over
@@ -39,19 +41,19 @@ from .run.video_job import VideoJob
 from .sampler_schema import DEFAULT_SECONDS, sampler_schema
 from .sockets import PromptSchedule
 from .status.node_status import NodeStatus
-from .video.growing_video import VideoStream, workflow_metadata
+from .video.growing_video import workflow_metadata
 from .video.image import to_image
-from .video.latent_video import LatentVideo, check_vae, no_vae
+from .video.latent_video import check_vae, no_vae
+from .video.new_part import video_outputs, video_stream
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import VAE
-    from comfy_execution.graph import DynamicPrompt
 
     from .cards.card_group import CardGroup
     from .sockets import Conditioning
 
-_VIDEO = 1
+_VIDEO, _NEW_VIDEO = 1, 4
 
 
 class HeadForcedSampler(io.ComfyNode):
@@ -64,7 +66,7 @@ class HeadForcedSampler(io.ComfyNode):
     def validate_inputs(
         cls, width: int | None = DEFAULT_WIDTH, height: int | None = DEFAULT_HEIGHT, run_name: str | None = ""
     ) -> bool | str:
-        named = name_error("run_name", run_name)
+        named = run_name_error(run_name)
         return size_error(width, height) if named is True else named
 
     @classmethod
@@ -98,10 +100,12 @@ class HeadForcedSampler(io.ComfyNode):
         family = facts.record
         fps = fps or family.fps
         status = NodeStatus(cls.hidden.unique_id)
-        takes_video = _is_consumed(cls.hidden.dynprompt, status.node_id, _VIDEO)
+        run_name = scene_name(run_name, scene_number(cls.hidden.dynprompt, status.node_id))
+        takes_video, takes_new = (is_used(cls.hidden.dynprompt, status.node_id, each) for each in (_VIDEO, _NEW_VIDEO))
+        is_new_alone = takes_new and not takes_video and not run_name and previous is not None
         if vae is not None:
             check_vae(vae, family.space)
-        elif takes_video:
+        elif takes_video or takes_new:
             raise no_vae(family.space)
         levels = None if sigmas is None else tuple(sigmas.flatten().tolist())
         if levels is not None:
@@ -138,20 +142,20 @@ class HeadForcedSampler(io.ComfyNode):
         heads = run_heads(request, status) if replaces else None
         with open_run(request, folder, status) as run:
             stream = None
-            if vae is not None and can_stream(vae) and (takes_video or run_name) and not run.has_video:
+            is_taken = takes_video or takes_new or run_name
+            if vae is not None and can_stream(vae) and is_taken and not run.has_video:
                 metadata = workflow_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
                 try:
-                    stream = VideoStream(vae, run.video_path, fps, length.pixel_frames, metadata)
+                    stream = video_stream(vae, run.video_path, length, metadata, is_new_alone)
                 except OSError as error:  # a run outlives its video
                     run.notes.append(
                         f"The video could not be begun in ComfyUI's temp folder ({reason_of(error)}), so the video "
                         "output decodes the latent. Check that folder."
                     )
             made = _outputs(VideoJob(request, run, stream, status, spread), heads)
-        shown: Input.Video = LatentVideo(made.latent, vae, length.pixel_frames, fps, family.space)
-        if run.has_video:
-            shown = InputImpl.VideoFromFile(str(run.video_path))
-        return io.NodeOutput({"samples": made.latent}, shown, to_image(made.timeline), made.report)
+        file = run.video_path if run.has_video else None
+        shown, new = video_outputs(made.latent, vae, length, file, is_new_alone)
+        return io.NodeOutput({"samples": made.latent}, shown, to_image(made.timeline), made.report, new)
 
 
 def _outputs(job: VideoJob, heads: RunHeads | None) -> RunOutputs:
@@ -168,10 +172,3 @@ def _outputs(job: VideoJob, heads: RunHeads | None) -> RunOutputs:
         return explaining_out_of_memory(
             lambda: make_outputs(job, heads, maker, live), lambda: maker.out_of_memory(cost)
         )
-
-
-def _is_consumed(dynprompt: DynamicPrompt | None, node_id: str | None, output: int) -> bool:
-    if dynprompt is None or node_id is None:
-        return False
-    nodes = [dynprompt.get_node(each) for each in dynprompt.all_node_ids()]
-    return any([node_id, output] == value for node in nodes for value in node["inputs"].values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..headforcing_core.files.plain_names import check_plain_name
+from ..headforcing_core.files.plain_names import check_plain_name, scene_name
 from ..headforcing_core.geometry import WAN21, latent_size
 
 
@@ -23,3 +23,8 @@ def name_error(what: str, name: object) -> bool | str:
         return not isinstance(name, str) or not name or bool(check_plain_name(what, name))
     except ValueError as error:
         return str(error)
+
+
+def run_name_error(name: object) -> bool | str:
+    """As name_error, for the name of a run, which may leave a place for the number of a scene."""
+    return name_error("run_name", scene_name(name) if isinstance(name, str) else name)

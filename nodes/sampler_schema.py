@@ -91,11 +91,12 @@ def sampler_schema() -> io.Schema:
             io.Combo.Input(
                 "noise",
                 options=list(NOISE_MODES),
-                default="per_chunk",
+                default="whole_video",
                 optional=True,
                 advanced=True,
-                tooltip="per_chunk: the noise of a chunk depends on the seed and its number alone. native repeats "
-                "the numbers of ComfyUI's own AR sampler, for comparison. Typical: per_chunk",
+                tooltip="whole_video: the noise of a chunk depends on the seed and its number, counted from the "
+                "beginning of previous, so each scene has its own. per_chunk counts from 0 in every scene. native "
+                "repeats the numbers of ComfyUI's own AR sampler, for comparison. Typical: whole_video",
             ),
             io.String.Input(
                 "run_name",
@@ -160,6 +161,11 @@ def sampler_schema() -> io.Schema:
             ),
             io.String.Output(
                 display_name="report", tooltip="All that decided about the video, and what was read, as JSON text."
+            ),
+            io.Video.Output(
+                display_name="new_video",
+                tooltip="The new part alone, without previous; a start image belongs to it. Only it is decoded where "
+                "video is not used and nothing is kept. Without previous the same as video.",
             ),
         ],
         hidden=[io.Hidden.unique_id, io.Hidden.dynprompt, io.Hidden.prompt, io.Hidden.extra_pnginfo],

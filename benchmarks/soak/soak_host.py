@@ -99,7 +99,7 @@ class Studio:
             "run_name": RUN_NAME,
             **inputs,
         }
-        latent, video, _, report = self._run("HeadForcingSampler", **given)
+        latent, video, _, report, _ = self._run("HeadForcingSampler", **given)
         return Made(latent["samples"], video, json.loads(report))
 
     def cards(self, count: int, exact: bool) -> Any:

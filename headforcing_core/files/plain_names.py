@@ -6,6 +6,9 @@ LONGEST_NAME = 120
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ .()+-]*")
 _DEVICE_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d) *(\..*)?", re.IGNORECASE)
 
+NUMBER = "%n%"
+"""What stands for the number of a scene in the name of a run."""
+
 
 def check_plain_name(what: str, name: str) -> str:
     """The name itself. ValueError unless it is a plain file name: no folders, no leading dot, no device."""
@@ -21,3 +24,8 @@ def check_plain_name(what: str, name: str) -> str:
 def numbered_name(name: str, ending: str) -> str:
     """A plain name with an ending such as `_2`, shortened where both together would be too long."""
     return name[: LONGEST_NAME - len(ending)] + ending
+
+
+def scene_name(name: str, number: str = "1") -> str:
+    """The name of a scene by its number; that of the first one if none is told."""
+    return name.replace(NUMBER, number)

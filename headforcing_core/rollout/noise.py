@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-NOISE_MODES = ("per_chunk", "native")
+NOISE_MODES = ("per_chunk", "native", "whole_video")
 
 
 class Noise(Protocol):
@@ -23,12 +23,14 @@ class Noise(Protocol):
 
 class PerChunkNoise:
     """Noise that depends on seed, chunk and step alone, so that a chunk can be made again by itself. `pins` says
-    whether main memory may be pinned on its way to a card, which then is not waited for."""
+    whether main memory may be pinned on its way to a card, which then is not waited for; `before` is how many chunks of
+    the same noise lie before chunk 0."""
 
-    def __init__(self, seed: int, chunk_shape: tuple[int, ...], pins: bool = False) -> None:
+    def __init__(self, seed: int, chunk_shape: tuple[int, ...], pins: bool = False, before: int = 0) -> None:
         self._seed = seed
         self._shape = chunk_shape
         self._pins = pins
+        self._before = before
 
     def initial(self, chunk: int) -> Tensor:
         return self._draw(chunk, 0)
@@ -40,18 +42,22 @@ class PerChunkNoise:
         return noise.to(like.device)
 
     def _draw(self, chunk: int, draw: int) -> Tensor:
-        generator = torch.Generator("cpu").manual_seed((self._seed * 1000003 + chunk * 64 + draw) % 2**63)
+        number = self._before + chunk
+        generator = torch.Generator("cpu").manual_seed((self._seed * 1000003 + number * 64 + draw) % 2**63)
         return torch.randn(self._shape, generator=generator)
 
 
 class SplicedNoise:
     """Per-chunk noise whose seed may change on the way, as when a run is made anew from a chunk on. `seed_for` gives
-    the seed of a chunk; `pins` as above."""
+    the seed of a chunk; `pins` and `before` as above."""
 
-    def __init__(self, seed_for: Callable[[int], int], chunk_shape: tuple[int, ...], pins: bool = False) -> None:
+    def __init__(
+        self, seed_for: Callable[[int], int], chunk_shape: tuple[int, ...], pins: bool = False, before: int = 0
+    ) -> None:
         self._seed_for = seed_for
         self._shape = chunk_shape
         self._pins = pins
+        self._before = before
 
     def initial(self, chunk: int) -> Tensor:
         return self.of(chunk).initial(chunk)
@@ -61,7 +67,7 @@ class SplicedNoise:
 
     def of(self, chunk: int) -> PerChunkNoise:
         """Noise of any chunk by the seed of this one."""
-        return PerChunkNoise(self._seed_for(chunk), self._shape, self._pins)
+        return PerChunkNoise(self._seed_for(chunk), self._shape, self._pins, self._before)
 
 
 def noise_of_pass(noise: Noise, chunk: int) -> Noise:

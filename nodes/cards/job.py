@@ -25,7 +25,8 @@ LIVE, FINISHED, WINDOW, READ, SOURCE = "live", "finished", "window", "read", "so
 class Job:
     """A run for several ranks. `plan` is what to make, without what only the page's process can answer; `asks` says for
     which latents it is asked beside those of finished chunks; `memory` is for all heads; `seeds` has one of every
-    chunk. `exact`: by the same arithmetic as on one card."""
+    chunk, `chunks_before` says how many of their noise lie before the first. `exact`: by the same arithmetic as on one
+    card."""
 
     plan: RolloutPlan[Conditioning]
     asks: frozenset[str]
@@ -33,6 +34,7 @@ class Job:
     seeds: tuple[int, ...]
     chunk_shape: tuple[int, ...]
     exact: bool
+    chunks_before: int
 
 
 @dataclass(frozen=True)
@@ -133,13 +135,14 @@ def job_for(
     seed_for: Callable[[int], int],
     chunk_shape: tuple[int, ...],
     exact: bool,
+    chunks_before: int = 0,
 ) -> Job:
     """A run as it travels. `plan` is complete, as one process would go by it; `seed_for` gives the seed of a chunk."""
     asks = {name for name, read in ((READ, plan.read), (SOURCE, plan.source)) if read is not None}
     finished = replace(plan.finished, read=_elsewhere, window=_elsewhere)
     seeds = tuple(seed_for(chunk) for chunk in range(plan.chunks))
     plan = replace(plan, finished=finished, read=None, source=None)
-    return Job(plan, frozenset(asks), memory, seeds, chunk_shape, exact)
+    return Job(plan, frozenset(asks), memory, seeds, chunk_shape, exact, chunks_before)
 
 
 def shares_of(plan: RolloutPlan[Conditioning], memory: MemoryPlan, ranks: int) -> HeadShares:

@@ -76,7 +76,7 @@ class Rank:
         kind = HostBackbone if job.exact else TokenSharing
         backbone = kind(self._model, job.seeds[0])
         memory = ShardedMemory(job.memory, shares, self._exchange, job.exact, backbone.attention, rotate)
-        noise = SplicedNoise(job.seeds.__getitem__, job.chunk_shape, pins_memory())
+        noise = SplicedNoise(job.seeds.__getitem__, job.chunk_shape, pins_memory(), job.chunks_before)
         listeners = Listeners(self._step, self._prefix, self._recalls)
         frame = frame_of_head(self._model, tokens_per_frame(plan.latent_height, plan.latent_width))
         expected = shares.plan_of(job.memory, self._number).expected_bytes(frame)

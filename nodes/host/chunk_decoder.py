@@ -19,7 +19,7 @@ from .decoders import decoder_of
 from .vae_memory import Memory, held_bytes, moved
 
 _TILE = 256  # pixels, of which neighbours share a quarter, as in the host's own fallback
-_REACH = 40  # frames; what a decoder remembers depends on 38 of them at most
+REACH = 40  # frames; what a decoder remembers depends on 38 of them at most
 _CARRYING = 5  # frames from which on the host's estimate counts what a decoder carries
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class ChunkDecoder:
             if pictures is None:
                 pictures = self._go_on(latent, self._run_tiles)
         self._seen.append(latent.clone())
-        while sum(seen.shape[2] for seen in self._seen[1:]) >= _REACH:
+        while sum(seen.shape[2] for seen in self._seen[1:]) >= REACH:
             del self._seen[0]
         return pictures[0].movedim(0, -1)
 

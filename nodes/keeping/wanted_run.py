@@ -13,6 +13,7 @@ from ...headforcing_core.heads.profile import HeadProfile
 from ...headforcing_core.heads.rules import LabelRule
 from ...headforcing_core.run_store.opening import kept_run
 from ...headforcing_core.run_store.record import OF_POLICY, RunProfile, RunSpec
+from ..request.noise_choice import chunks_before
 from ..request.run_request import CarriedOver
 from ..request.run_scenes import kept_schedule, recorded
 from ..request.source import NO_SOURCE
@@ -33,6 +34,7 @@ _MEANT_BEFORE: Mapping[str, Setting] = {
     "first_timesteps": [],
     "solver": RENOISE,
     **NO_SOURCE,
+    "noise": "per_chunk",
 }
 """What versions that did not have a setting did. Whoever adds a setting adds it here."""
 _NOT_OF_RESULT = ("name", "by_hand")
@@ -131,5 +133,6 @@ def _settings(request: RunRequest) -> dict[str, Setting]:
         **request.steps(),
         "width": request.video.width,
         "height": request.video.height,
+        "noise": request.noise if chunks_before(request.noise, request.video) else _MEANT_BEFORE["noise"],
         **{f"{OF_POLICY}{name}": value for name, value in policy.items() if name not in _NOT_OF_RESULT},
     }

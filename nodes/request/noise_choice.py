@@ -40,9 +40,16 @@ def check_noise(mode: str, video: VideoShape, facts: ARFacts, continues: bool, i
         )
 
 
+def chunks_before(mode: str, video: VideoShape) -> int:
+    """How many chunks of the noise lie before a run's first one: as many as the video that it continues has, where the
+    noise is of the whole video. A start image is none."""
+    is_counted = mode == "whole_video" and not video.counts_prefix
+    return video.prefix_frames // video.chunk_frames if is_counted else 0
+
+
 def make_noise(mode: str, video: VideoShape, seed: int, seed_for: Callable[[int], int]) -> Noise:
     """The noise of a run; `seed_for` gives the seed of a chunk."""
     if mode == "native":
         whole = video.latent_shape
         return NativeNoise(seed, whole, video.chunk_frames, video.prefix_frames)
-    return SplicedNoise(seed_for, video.chunk_shape, pins_memory())
+    return SplicedNoise(seed_for, video.chunk_shape, pins_memory(), chunks_before(mode, video))

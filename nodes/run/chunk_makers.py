@@ -22,6 +22,7 @@ from ..host.backbone import HostBackbone, rotate
 from ..host.device_memory import free_bytes, total_bytes
 from ..host.model import frame_of_head
 from ..keeping.kept_run import KeptRun
+from ..request.noise_choice import chunks_before
 
 if TYPE_CHECKING:
     from ..request.run_cost import RunCost
@@ -120,8 +121,9 @@ class SeveralCards:
 
     @contextmanager
     def making(self, plan: Plan, listeners: Listeners, live: OnLive) -> Iterator[Iterator[Chunk]]:
-        run, group = self._job.run, self._group
-        job = job_for(plan, self._heads.memory, run.seed_for, self._job.request.video.chunk_shape, group.exact)
+        run, group, request = self._job.run, self._group, self._job.request
+        shape, before = request.video.chunk_shape, chunks_before(request.noise, request.video)
+        job = job_for(plan, self._heads.memory, run.seed_for, shape, group.exact, before)
         talk = self._talk = RankTalk(group.cards, plan, listeners, live)
         try:
             with closing(group.chunks(job, talk)) as chunks:

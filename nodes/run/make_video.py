@@ -169,7 +169,7 @@ def _put_prefix(job: VideoJob, latent: Tensor) -> None:
     there = latent[:, :, : prefix.shape[2]]
     there[:] = prefix
     if job.stream is not None:
-        job.stream.append_all(there, job.status.decoded)
+        job.stream.begin(there, job.status.decoded)
 
 
 def _of_chunk(job: VideoJob, latent: Tensor, chunk: int) -> Tensor:

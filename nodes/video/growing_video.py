@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ...headforcing_core.files.disk_room import reason_of
-from ..host.chunk_decoder import ChunkDecoder
+from ..host.chunk_decoder import REACH, ChunkDecoder
 from ..host.second_device import decoding_beside, is_apart
 from .mp4_writer import VideoWriter
 
@@ -101,6 +101,24 @@ class VideoStream:
         frames, done = latent.shape[2], 0
         for piece in latent.split(_FRAMES_AT_ONCE, dim=2):
             self.append(piece)
+            done += piece.shape[2]
+            on_frames(done, frames)
+
+    def begin(self, latent: Tensor, on_frames: Callable[[int, int], None]) -> None:
+        """The frames before the first chunk; `on_frames` as above."""
+        self.append_all(latent, on_frames)
+
+    def go_on_after(self, latent: Tensor, on_frames: Callable[[int, int], None]) -> None:
+        """Have the next frames follow those of a latent, of which no picture is to be in the file: as many of its last
+        ones are decoded as decide about what comes; `on_frames` as above."""
+        before = latent[:, :, -REACH:]
+        frames, done = before.shape[2], 0
+        for piece in before.split(_FRAMES_AT_ONCE, dim=2):
+            try:
+                self._decoder.decode(piece)
+            except Exception as error:
+                self._fail(error)
+                return
             done += piece.shape[2]
             on_frames(done, frames)
 

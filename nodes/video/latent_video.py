@@ -88,14 +88,19 @@ class LatentVideo(Input.Video):
     def _stream(self, vae: VAE) -> Input.Video:
         with closing(VideoStream(vae, temporary_video(), self._fps, self._pixel_frames, {})) as stream:
             stream.append_all(self._latent, NodeStatus(None).decoded)
-        if stream.failure is not None and not stream.is_whole:
-            raise RuntimeError(stream.failure)
-        return InputImpl.VideoFromFile(str(stream.path))
+        return video_of(stream)
 
     def _whole(self, vae: VAE) -> Input.Video:
         images = three_colours(vae.decode(self._latent))
         images = images.reshape(-1, *images.shape[-3:])[: self._pixel_frames]
         return InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=Fraction(self._fps)))
+
+
+def video_of(stream: VideoStream) -> Input.Video:
+    """The video of a stream that is closed. RuntimeError if it is not whole."""
+    if stream.failure is not None and not stream.is_whole:
+        raise RuntimeError(stream.failure)
+    return InputImpl.VideoFromFile(str(stream.path))
 
 
 def _handed_on(name: str) -> Callable[..., object]:

@@ -20,7 +20,7 @@ from ...headforcing_core.files.safe_files import temporary_of
 # Each append becomes one fragment, in a small MP4 of its own from which the header is left out. With delay_moov the
 # fragment begins at the time of its first picture; without, at zero.
 _FRAGMENT = "frag_discont+delay_moov+empty_moov+default_base_moof+skip_trailer+use_metadata_tags"
-_ORDINARY = "faststart+use_metadata_tags"
+ORDINARY = "faststart+use_metadata_tags"
 _SAFE = "All pictures that were written before are in it, and it plays."
 
 
@@ -72,7 +72,7 @@ class VideoWriter:
         whole = temporary_of(self._path)
         with disk_errors(self._path.parent, f"{self._path.name} could not be finished", _SAFE):
             try:
-                with av.open(self._path) as source, self._open(whole, {"movflags": _ORDINARY}) as target:
+                with av.open(self._path) as source, self._open(whole, {"movflags": ORDINARY}) as target:
                     stream = target.add_stream_from_template(source.streams.video[0])
                     for packet in source.demux(video=0):
                         if packet.dts is not None:  # the last one only says that it ends

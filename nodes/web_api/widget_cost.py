@@ -13,7 +13,7 @@ from ...headforcing_core.families.family import CONCAT, PREFIX, Family, Steps
 from ...headforcing_core.families.self_forcing import SELF_FORCING
 from ...headforcing_core.files.byte_words import bytes_in_words
 from ...headforcing_core.files.disk_room import check_disk, free_on_disk
-from ...headforcing_core.files.plain_names import check_plain_name
+from ...headforcing_core.files.plain_names import check_plain_name, scene_name
 from ...headforcing_core.geometry import VideoShape, tokens_per_frame
 from ...headforcing_core.heads.rules import LabelRule, label_heads
 from ...headforcing_core.kv_memory.memory_plan import FrameOfHead
@@ -63,8 +63,9 @@ def cost_parts(wanted: SamplerWidgets, facts: ARFacts | None, policy: CachePolic
     video = _video(wanted, facts)
     if facts is not None and facts.record.image == CONCAT and wanted.beginning == "none":
         raise no_start_image()
-    if wanted.run_name:
-        check_plain_name("run_name", wanted.run_name)
+    run_name = scene_name(wanted.run_name or "")
+    if run_name:
+        check_plain_name("run_name", run_name)
     if lasts:
         yield _length(video, wanted), ""
     if lasts and is_sized and facts is not None and policy is not None:
@@ -78,10 +79,10 @@ def cost_parts(wanted: SamplerWidgets, facts: ARFacts | None, policy: CachePolic
         told = _recall(policy, facts, video, wanted)
         if told:
             yield told, ""
-    if lasts and is_sized and wanted.run_name and wanted.on_existing_run:
+    if lasts and is_sized and run_name and wanted.on_existing_run:
         ahead = 0 if facts is None else facts.record.ahead(facts.chunk_frames)
         folder, each, most = runs_folder(), chunk_bytes(video, ahead), "up to " if wanted.has_video else ""
-        is_begun = wanted.on_existing_run != "new" and (folder / wanted.run_name).exists()
+        is_begun = wanted.on_existing_run != "new" and (folder / run_name).exists()
         if not is_begun and not wanted.has_video:
             check_disk(folder, video.chunks, each)
         yield f"disk {most}{bytes_in_words(video.chunks * each)}, {bytes_in_words(free_on_disk(folder))} free", ""

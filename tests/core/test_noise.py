@@ -45,6 +45,17 @@ def test_a_chunks_noise_does_not_depend_on_what_was_drawn_before() -> None:
     assert torch.equal(one.initial(2), other.initial(2))
 
 
+@pytest.mark.parametrize("before", [0, 1, 27])
+def test_noise_of_a_whole_video_goes_on_where_the_part_before_it_ended(before: int) -> None:
+    """With the seed of this run's own chunk."""
+    whole = SplicedNoise(lambda chunk: 9 if chunk < before + 2 else 4, CHUNK)
+    part = SplicedNoise(lambda chunk: 9 if chunk < 2 else 4, CHUNK, before=before)
+    like = torch.zeros(CHUNK)
+    for chunk in range(4):
+        assert torch.equal(part.initial(chunk), whole.initial(before + chunk))
+        assert torch.equal(part.fresh(chunk, 1, like), whole.fresh(before + chunk, 1, like))
+
+
 @pytest.mark.parametrize("noise", [PerChunkNoise(9, CHUNK), NativeNoise(9, VIDEO, 3)], ids=["per_chunk", "native"])
 def test_every_draw_is_another(noise: PerChunkNoise | NativeNoise) -> None:
     like = torch.zeros(CHUNK)

@@ -32,10 +32,19 @@ class Pack:
         return importlib.import_module(f"{PACK}.{name}")
 
     def run(self, node_id: str, unique_id: str | None = None, **inputs: object) -> tuple:
-        """Execute a node as the host does, in a workflow under this id; its outputs."""
-        from comfy_api.latest import io
+        """Execute a node as the host does, in a workflow under this id; its outputs, of the sampler the first four."""
+        outputs = self.all_outputs(node_id, unique_id, **inputs)
+        return outputs[:4] if node_id == "HeadForcingSampler" else outputs
 
-        node = self.nodes[node_id].PREPARE_CLASS_CLONE({"hidden_inputs": {io.Hidden.unique_id: unique_id}})
+    def all_outputs(
+        self, node_id: str, unique_id: str | None = None, graph: Mapping[str, object] | None = None, **inputs: object
+    ) -> tuple:
+        """As `run`; every output. The workflow is `graph`, in API form."""
+        from comfy_api.latest import io
+        from comfy_execution.graph import DynamicPrompt
+
+        hidden = {io.Hidden.unique_id: unique_id, io.Hidden.dynprompt: graph and DynamicPrompt(graph)}
+        node = self.nodes[node_id].PREPARE_CLASS_CLONE({"hidden_inputs": hidden})
         with torch.inference_mode():
             return node.execute(**inputs).args
 

@@ -8,7 +8,7 @@ import pytest
 
 CONTRACT = Path(__file__).with_name("contract.json")
 REQUIRED = {"model", "clip", "text", "model_name", "profile_name"}
-LEFT_OUT = {"HeadForcingCachePolicy.preset": "paper"}
+LEFT_OUT = {"HeadForcingCachePolicy.preset": "paper", "HeadForcingSampler.noise": "per_chunk"}
 """What API workflows mean that leave an input out, whatever a new node has."""
 
 

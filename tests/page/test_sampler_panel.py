@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pytest
@@ -19,9 +19,17 @@ from headforcing_core.rollout.memory_size import plan_memory
 from tests.page.page import ComfyPage, Run
 
 SAMPLER, POLICY, SCHEDULE = "HeadForcingSampler", "HeadForcingCachePolicy", "HeadForcingPromptSchedule"
-FOX, RIVER = "a red fox in deep snow", "the fox finds a frozen river"
+FOX, RIVER, CITY = "a red fox in deep snow", "the fox finds a frozen river", "a city at night"
 # every widget that a test changes: the page keeps the values of a node that it had under the same id
-LENGTH = {"seconds": 20.0, "width": 832, "height": 480, "run_name": "", "seed": 0, "strength": 0.8}
+LENGTH = {
+    "seconds": 20.0,
+    "width": 832,
+    "height": 480,
+    "run_name": "",
+    "seed": 0,
+    "strength": 0.8,
+    "noise": "per_chunk",
+}
 GRAPH = {
     "1": {
         "class_type": "HeadForcingLoadARModel",
@@ -139,8 +147,8 @@ def opened(rendered: ComfyPage) -> Iterator[Opened]:
     assert (rendered.console_errors, rendered.blocked) == ([], [])
 
 
-def load(opened: Opened) -> None:
-    """Open the graph, the sampler in the middle."""
+def load(opened: Opened, more: Mapping[str, object] | None = None) -> None:
+    """Open the graph, the sampler in the middle, with more nodes or others in the place of some."""
     opened.page.tab.evaluate(
         """async ({graph, places}) => {
           await app.loadApiJson(graph, 'panel');
@@ -151,7 +159,7 @@ def load(opened: Opened) -> None:
           app.canvas.ds.offset = [850, 130];
           app.canvas.setDirty(true, true);
         }""",
-        {"graph": GRAPH, "places": PLACES},
+        {"graph": {**GRAPH, **(more or {})}, "places": PLACES},
     )
     opened.wait_for_cost("27 chunks")
 
@@ -471,6 +479,39 @@ def test_the_box_opens_for_every_round_of_a_loop(opened: Opened) -> None:
     for is_open in (True, False, True, False):
         opened.say("head_forcing.scenes", prompt_id=prompt, open=is_open, chunk=0, failed=False, schedule=FOX)
         expect(opened.panel.locator(".hf-live[open]")).to_have_count(int(is_open))
+
+
+def test_a_prompt_is_sent_to_the_second_scene_of_a_loop(opened: Opened) -> None:
+    """The box, which nobody used in the first one, opens again for it."""
+    loop = {"body": "5", "times": 2, "seed": 81, "seed_step": 0, "prompts": f"{FOX}\n{CITY}", "again": 0}
+    report = {"class_type": "PreviewAny", "inputs": {"source": ["7", 0]}}
+    load(opened, {"6": report, "7": {"class_type": "HeadForcingTestLoop", "inputs": loop}})
+    tab = opened.page.tab
+    tab.evaluate(
+        """() => {
+          window.openings = 0; // of rounds: a round tells again that it is open
+          let wasOpen = false;
+          app.api.addEventListener('head_forcing.scenes', ({ detail }) => {
+            window.openings += Number(detail.open && !wasOpen);
+            wasOpen = detail.open;
+          });
+        }"""
+    )
+    opened.make_tiny(BRIEF / 2, 81)
+    opened.page.set_widget(SAMPLER, "noise", "whole_video")
+    assert opened.page.queue(), opened.page.node_errors()
+    for number in (1, 2):
+        tab.wait_for_function("(number) => window.openings === number", arg=number, timeout=LONGEST_RUN * 1000)
+        expect(opened.box).to_be_visible()
+    opened.box.fill(RIVER)
+    opened.send.click()
+    expect(opened.told).to_have_text(re.compile(r"^T(akes|ook) over at 0:\d\d\.\d\d\.$"))
+    opened.screenshot("loop")
+    run = opened.page.wait_for_end(LONGEST_RUN)
+    assert (run.outcome, run.error()) == ("success", "")
+    made = opened.report(run)
+    assert [(each["prompt"], each["live"]) for each in made["segments"]] == [(CITY, False), (RIVER, True)]
+    assert (made["settings"]["noise"], made["settings"]["prefix_frames"]) == ("whole_video", 27)
 
 
 def run(opened: Opened) -> str:

@@ -1,5 +1,7 @@
 """A client of the running host, and what a finished run left behind."""
 
+import json
+import urllib.error
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +11,7 @@ from torch import Tensor
 from devtools.server.tiny_workflow import Workflow
 from headforcing_core.farm.client import Client, OutputFile, PromptRejected, RunResult
 from headforcing_core.farm.events import Event, Preview
+from headforcing_core.farm.loopback import request
 from headforcing_core.farm.process import Server
 from tests.server.graphs import node
 
@@ -65,6 +68,20 @@ def rejection(client: Client) -> Rejection:
         return {error["extra_info"]["input_name"]: _message(error) for error in found[node_id]["errors"]}
 
     return queue
+
+
+@pytest.fixture
+def send(comfyui: Server) -> Callable[..., tuple[int, dict]]:
+    """Send a live prompt; HTTP status and answer."""
+
+    def ask(**fields: object) -> tuple[int, dict]:
+        body = {"node_id": "sampler", "text": "the fox finds a frozen river", "transition": "recache", **fields}
+        try:
+            return 200, json.loads(request(f"{comfyui.url}/head_forcing/live_prompt", body))
+        except urllib.error.HTTPError as refusal:
+            return refusal.code, json.loads(refusal.read())
+
+    return ask
 
 
 def files(result: RunResult, node_id: str, kind: str) -> list[OutputFile]:

@@ -1,15 +1,12 @@
 """A prompt sent to the server while a run goes on, as scripts and the page do it."""
 
 import json
-import urllib.error
 from collections.abc import Callable
 
 import pytest
 
 from headforcing_core.farm.client import Client
 from headforcing_core.farm.events import Event, Preview
-from headforcing_core.farm.loopback import request
-from headforcing_core.farm.process import Server
 from tests.server.conftest import SavedLatent, shown
 from tests.server.graphs import node, sampling
 
@@ -30,20 +27,6 @@ class SendAfter:
             return
         if self.answer is None and event.data["value"] >= self._step:
             self.answer = self._ask()
-
-
-@pytest.fixture
-def send(comfyui: Server) -> Callable[..., tuple[int, dict]]:
-    """Send a live prompt; HTTP status and answer."""
-
-    def ask(**fields: object) -> tuple[int, dict]:
-        body = {"node_id": "sampler", "text": RIVER, "transition": "recache", **fields}
-        try:
-            return 200, json.loads(request(f"{comfyui.url}/head_forcing/live_prompt", body))
-        except urllib.error.HTTPError as refusal:
-            return refusal.code, json.loads(refusal.read())
-
-    return ask
 
 
 def test_a_prompt_sent_while_a_run_goes_on_is_in_its_video_and_its_report(

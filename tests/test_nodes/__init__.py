@@ -8,7 +8,7 @@ import folder_paths
 import torch
 from comfy.text_encoders import wan
 from comfy_api.latest import ComfyExtension, io
-from comfy_execution.graph_utils import GraphBuilder
+from comfy_execution.graph_utils import GraphBuilder, Node
 
 
 class WanTextEncoder:
@@ -56,29 +56,49 @@ class HeadForcingTestLoop(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The id of the sampler and how often it runs; the last report."""
+        """The id of the sampler and how often it runs, each time with the seed of before and `seed_step`, and with a
+        prompt of its own, if there are some, one a line; `again` makes the host run it anew. The last report, and that
+        before it."""
         return io.Schema(
             node_id="HeadForcingTestLoop",
             display_name="Loop (test)",
             category="head forcing/test",
-            inputs=[io.String.Input("body"), io.Int.Input("times", min=1), io.Int.Input("seed")],
-            outputs=[io.String.Output()],
+            inputs=[
+                io.String.Input("body"),
+                io.Int.Input("times", min=1),
+                io.Int.Input("seed"),
+                io.Int.Input("seed_step", default=1, optional=True),
+                io.String.Input("prompts", multiline=True, optional=True),
+                io.Int.Input("again", optional=True),
+            ],
+            outputs=[io.String.Output(), io.String.Output()],
             hidden=[io.Hidden.dynprompt],
             enable_expand=True,
         )
 
     @classmethod
-    def execute(cls, body: str, times: int, seed: int) -> io.NodeOutput:
+    def execute(
+        cls, body: str, times: int, seed: int, seed_step: int = 1, prompts: str = "", again: int = 0
+    ) -> io.NodeOutput:
         """One copy a round; each goes on with the video of the one before."""
-        graph = GraphBuilder()
-        given, copy = cls.hidden.dynprompt.get_node(body), None
+        graph, lines = GraphBuilder(), prompts.splitlines()
+
+        def copied(node_id: str, number: int, **changed: object) -> Node:
+            given = cls.hidden.dynprompt.get_node(node_id)
+            copy = graph.node(given["class_type"], f"{number}_{node_id}", **{**given["inputs"], **changed})
+            copy.set_override_display_id(node_id)
+            return copy
+
+        schedule, _ = cls.hidden.dynprompt.get_node(body)["inputs"].get("schedule", ("", 0))
+        copies: list[Node] = []
         for number in range(times):
-            previous = copy
-            copy = graph.node(given["class_type"], f"{number}_{body}", **{**given["inputs"], "seed": seed + number})
-            copy.set_override_display_id(body)
-            if previous is not None:
-                copy.set_input("previous", previous.out(0))
-        return io.NodeOutput(copy.out(3), expand=graph.finalize())
+            scene: dict[str, object] = {"seed": seed + seed_step * number}
+            if number < len(lines):
+                scene["schedule"] = copied(schedule, number, text=lines[number]).out(0)
+            if copies:
+                scene["previous"] = copies[-1].out(0)
+            copies.append(copied(body, number, **scene))
+        return io.NodeOutput(copies[-1].out(3), copies[max(times - 2, 0)].out(3), expand=graph.finalize())
 
 
 class HeadForcingTestNodes(ComfyExtension):
