@@ -21,7 +21,7 @@ from .host.conditioning import told_of_unread
 from .host.device_memory import explaining_out_of_memory
 from .host.guidance import told_of_nodes_between
 from .host.model import facts_of
-from .input_checks import name_error, size_error
+from .input_checks import name_error, seconds_error, size_error
 from .inputs import DEFAULT_HEIGHT, DEFAULT_WIDTH
 from .keeping.kept_run import open_run
 from .keeping.wanted_run import FolderRequest, carried_over
@@ -29,6 +29,7 @@ from .request.beginning import ENCODING, Beginning
 from .request.lora_warnings import lora_warnings
 from .request.noise_choice import check_noise, make_noise
 from .request.run_request import RunInputs, settle_run
+from .request.sound_length import check_seconds, settled_seconds
 from .request.source import USUAL_STRENGTH, settle_source, told_of_strength
 from .run.announce_cost import announce_cost
 from .run.chunk_makers import opened_maker
@@ -42,6 +43,7 @@ from .status.node_status import NodeStatus
 from .video.growing_video import VideoStream, workflow_metadata
 from .video.image import to_image
 from .video.latent_video import LatentVideo, check_vae, no_vae
+from .video.sound import settle_sound
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from .sockets import Conditioning
 
 _VIDEO = 1
+_UNLINKED = object()
 
 
 class HeadForcedSampler(io.ComfyNode):
@@ -62,9 +65,15 @@ class HeadForcedSampler(io.ComfyNode):
     @classmethod
     @override
     def validate_inputs(
-        cls, width: int | None = DEFAULT_WIDTH, height: int | None = DEFAULT_HEIGHT, run_name: str | None = ""
+        cls,
+        width: int | None = DEFAULT_WIDTH,
+        height: int | None = DEFAULT_HEIGHT,
+        run_name: str | None = "",
+        seconds: float | None = DEFAULT_SECONDS,
+        audio: object = _UNLINKED,
     ) -> bool | str:
         named = name_error("run_name", run_name)
+        named = seconds_error(seconds, audio is not _UNLINKED) if named is True else named
         return size_error(width, height) if named is True else named
 
     @classmethod
@@ -92,7 +101,9 @@ class HeadForcedSampler(io.ComfyNode):
         video: Tensor | Input.Video | None = None,
         strength: float = USUAL_STRENGTH,
         cards: CardGroup | None = None,
+        audio: Input.Audio | None = None,
     ) -> io.NodeOutput:
+        check_seconds(seconds, audio is not None)
         check_backbone(model)
         facts = facts_of(model)
         family = facts.record
@@ -109,12 +120,15 @@ class HeadForcedSampler(io.ComfyNode):
         beginning = Beginning(start_image, previous, vae, family)
         beginning.check(width, height)
         has_image = start_image is not None and previous is None
+        sound, told_of_sound = settle_sound(audio)
+        seconds = settled_seconds(seconds, sound, beginning, fps)
         shape = (seconds, fps, width, height, facts.chunk_frames)
         length = VideoShape(*shape, beginning.frames, has_image, family.space)
         if video is not None:
             status.say("reading the video")
         source = settle_source(video, strength, beginning, length)
         length = length if source is None else source.shortened(length)
+        sound = None if sound is None else sound.until(length.pixel_frames / fps)
         folder = FolderRequest(run_name, on_existing_run, from_chunk)
         check_noise(noise, length, facts, continues=previous is not None, is_kept=bool(run_name))
         carried = carried_over(folder, seed, facts.fingerprints)
@@ -124,11 +138,12 @@ class HeadForcedSampler(io.ComfyNode):
             *told_of_nodes_between(model),
             *told_of_unread(positive or [], "positive"),
             *told_of_strength(video, strength),
+            *told_of_sound,
         )
         for warning in warnings:
             status.warn(warning)
         inputs = RunInputs(
-            model, schedule, positive, beginning, length, levels, policy, profile, seed, noise, warnings, source
+            model, schedule, positive, beginning, length, levels, policy, profile, seed, noise, warnings, source, sound
         )
         if family.image == CONCAT:
             status.say(ENCODING)
@@ -137,18 +152,18 @@ class HeadForcedSampler(io.ComfyNode):
         replaces = run_name and on_existing_run == "replace"  # then measured before the old run is deleted
         heads = run_heads(request, status) if replaces else None
         with open_run(request, folder, status) as run:
-            stream = None
+            stream, metadata = None, workflow_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
+            run.give_sound(metadata)
             if vae is not None and can_stream(vae) and (takes_video or run_name) and not run.has_video:
-                metadata = workflow_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
                 try:
-                    stream = VideoStream(vae, run.video_path, fps, length.pixel_frames, metadata)
+                    stream = VideoStream(vae, run.video_path, fps, length.pixel_frames, metadata, sound)
                 except OSError as error:  # a run outlives its video
                     run.notes.append(
                         f"The video could not be begun in ComfyUI's temp folder ({reason_of(error)}), so the video "
                         "output decodes the latent. Check that folder."
                     )
             made = _outputs(VideoJob(request, run, stream, status, spread), heads)
-        shown: Input.Video = LatentVideo(made.latent, vae, length.pixel_frames, fps, family.space)
+        shown: Input.Video = LatentVideo(made.latent, vae, length.pixel_frames, fps, family.space, sound)
         if run.has_video:
             shown = InputImpl.VideoFromFile(str(run.video_path))
         return io.NodeOutput({"samples": made.latent}, shown, to_image(made.timeline), made.report)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from ...headforcing_core.files.disk_room import reason_of
 from ...headforcing_core.files.strict_json import Setting
@@ -23,15 +21,16 @@ from ...headforcing_core.run_store.store import RunStore
 from ..request.run_scenes import recorded
 from ..status.node_status import NodeStatus
 from ..video.latent_video import temporary_video
+from ..video.mp4_writer import finish_video
 from .output_folder import runs_folder
+from .video_mark import VideoMark, file_sha256
 from .wanted_run import FolderRequest, run_profile, run_spec
 
 if TYPE_CHECKING:
     from ..request.run_request import RunRequest
     from ..sockets import Conditioning
     from ..video.growing_video import VideoStream
-
-_VIDEO_HASH = "video sha256"  # in timeline.png
+    from ..video.sound import Sound
 
 
 class RunSummary(NamedTuple):
@@ -53,6 +52,11 @@ class Run(Protocol):
 
     @property
     def video_path(self) -> Path: ...
+
+    def give_sound(self, metadata: Mapping[str, str]) -> None:
+        """A video that is whole but for its sound, of which there was another one or none, gets the one that is asked
+        for, and metadata as a new one would."""
+        ...
 
     def seed_for(self, chunk: int) -> int:
         """The seed of a chunk."""
@@ -96,6 +100,9 @@ class UnkeptRun:
         self._video_path = self._video_path or temporary_video()
         return self._video_path
 
+    def give_sound(self, metadata: Mapping[str, str]) -> None:
+        """There is no video yet."""
+
     def seed_for(self, chunk: int) -> int:
         return self._seed
 
@@ -121,7 +128,7 @@ class KeptRun:
     """A run in its folder, open. A video that is there stays until the one that grows beside it has as much, and for
     good while more is kept than was asked for."""
 
-    def __init__(self, store: RunStore, video: VideoShape) -> None:
+    def __init__(self, store: RunStore, video: VideoShape, sound: Sound | None) -> None:
         listed = [store.finished_chunk(chunk) for chunk in range(store.finished)]
         decisions = {decision.frame: decision for chunk in listed for decision in chunk.decisions}
         choices = {number: chunk.choice for number, chunk in enumerate(listed) if chunk.choice is not None}
@@ -130,15 +137,29 @@ class KeptRun:
         self._store = store
         self._least_pictures = video.pixel_frames_after(store.finished)
         self.told = self._read({"chunks": video.chunks, "pixel_frames": video.pixel_frames, "fps": video.fps})
-        self.has_video = self.told is not None and self._is_video_of(self.told)
+        mark = VideoMark(None, None) if self.told is None else VideoMark.of(self.told.timeline)
+        self._sound, self._mark = sound, VideoMark(None, None if sound is None else sound.sha256())
+        self._has_pictures = mark.is_of(store.video_path)
+        self.has_video = self._has_pictures and mark.sound == self._mark.sound
         self._video_path: Path | None = None
-        self._video_hash: str | None = None  # of a video that was made whole and is in its place
 
     @property
     def video_path(self) -> Path:
         if self._video_path is None:
             self._video_path = self._place()
         return self._video_path
+
+    def give_sound(self, metadata: Mapping[str, str]) -> None:
+        place = self._store.video_path
+        if self.has_video or not self._has_pictures:
+            return
+        try:
+            finish_video(place, place, metadata, self._sound)
+        except Exception as error:
+            self.notes.append(f"{reason_of(error)}. Its sound is another one; with a vae it is made anew.")
+            return
+        self.has_video = True
+        self.notes += self._mark_video()
 
     def seed_for(self, chunk: int) -> int:
         return self._store.seed_for(chunk)
@@ -170,8 +191,13 @@ class KeptRun:
             path = self._video_path = place
         if path != place or not stream.is_whole or stream.failure is not None:
             return []  # made again by the next run, since no hash of it is kept
+        return self._mark_video()
+
+    def _mark_video(self) -> list[str]:
+        """The video is in its place: what is told of it says so from now on. Sentences on what failed."""
+        place = self._store.video_path
         try:
-            self._video_hash = _file_hash(place)
+            self._mark = self._mark._replace(video=file_sha256(place))
         except OSError as error:
             self.has_video = False
             return [
@@ -188,18 +214,7 @@ class KeptRun:
     def tell(self, told: RunSummary) -> None:
         if self._store.has_more:
             return
-        data, beside = io.BytesIO(), PngInfo()
-        if self._video_hash is not None:
-            beside.add_text(_VIDEO_HASH, self._video_hash)
-        told.timeline.save(data, "PNG", pnginfo=beside)
-        self._store.write_report(told.report, data.getvalue())
-
-    def _is_video_of(self, told: RunSummary) -> bool:
-        path, kept = self._store.video_path, told.timeline.info.get(_VIDEO_HASH)
-        try:
-            return kept is not None and path.exists() and kept == _file_hash(path)
-        except OSError:
-            return False  # made again
+        self._store.write_report(told.report, self._mark.put_into(told.timeline))
 
     def _place(self) -> Path:
         if self.has_video:
@@ -228,9 +243,4 @@ def open_run(request: RunRequest, folder: FolderRequest, status: NodeStatus) -> 
     with RunStore.open(
         runs_folder(), folder.name, spec, folder.on_existing, folder.from_chunk, status.checked
     ) as store:
-        yield KeptRun(store, request.video)
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        yield KeptRun(store, request.video, request.sound)

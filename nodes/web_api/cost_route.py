@@ -3,7 +3,8 @@
 Asked: `sampler`, an object of six of its widgets, and of `strength` where a video is linked; `policy` and `model`, all
 widgets of the Head Cache Policy and three of the Load AR Model before it, null where there is none, and a policy that
 cannot be known is "unknown"; `beginning`, the input that the video goes on from; `steps` of the scheduler whose sigmas
-are connected, 0 where none are. A widget whose value comes from another node is null: what depends on it is not told.
+are connected, 0 where none are. A widget whose value comes from another node is null, and so is `seconds` where the
+video is to be as long as its audio: what depends on it is not told.
 Steps that cannot be known are null too: recall is told at its most.
 
 Answered: {"line", "level", "sentence", "tooltip"}: what is known, in one line; plain, warning or error; the sentence
