@@ -66,8 +66,7 @@ function costQuestion(node) {
 function samplerOf(node) {
   const names = isLinked(node, "video") ? [...SAMPLER_WIDGETS, "strength"] : SAMPLER_WIDGETS;
   const sampler = valuesOf(node, names);
-  const isAsLongAsAudio = sampler.seconds === 0 && runs(source(node, "audio")?.node);
-  return isAsLongAsAudio ? { ...sampler, seconds: null } : sampler;
+  return runs(source(node, "audio")?.node) ? { ...sampler, has_audio: true } : sampler;
 }
 
 const runs = (node) => node !== undefined && !NOT_RUN.includes(node.mode);
