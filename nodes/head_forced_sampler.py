@@ -23,7 +23,7 @@ from .host.device_memory import explaining_out_of_memory
 from .host.guidance import told_of_nodes_between
 from .host.model import facts_of
 from .host.wiring import is_used, scene_number
-from .input_checks import run_name_error, size_error
+from .input_checks import run_name_error, seconds_error, size_error
 from .inputs import DEFAULT_HEIGHT, DEFAULT_WIDTH
 from .keeping.kept_run import open_run
 from .keeping.wanted_run import FolderRequest, carried_over
@@ -31,6 +31,7 @@ from .request.beginning import ENCODING, Beginning
 from .request.lora_warnings import lora_warnings
 from .request.noise_choice import check_noise, make_noise
 from .request.run_request import RunInputs, settle_run
+from .request.sound_length import check_seconds, settled_seconds
 from .request.source import USUAL_STRENGTH, settle_source, told_of_strength
 from .run.announce_cost import announce_cost
 from .run.chunk_makers import opened_maker
@@ -45,6 +46,7 @@ from .video.growing_video import workflow_metadata
 from .video.image import to_image
 from .video.latent_video import check_vae, no_vae
 from .video.new_part import video_outputs, video_stream
+from .video.sound import settle_sound
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from .sockets import Conditioning
 
 _VIDEO, _NEW_VIDEO = 1, 4
+_UNLINKED = object()
 
 
 class HeadForcedSampler(io.ComfyNode):
@@ -64,9 +67,15 @@ class HeadForcedSampler(io.ComfyNode):
     @classmethod
     @override
     def validate_inputs(
-        cls, width: int | None = DEFAULT_WIDTH, height: int | None = DEFAULT_HEIGHT, run_name: str | None = ""
+        cls,
+        width: int | None = DEFAULT_WIDTH,
+        height: int | None = DEFAULT_HEIGHT,
+        run_name: str | None = "",
+        seconds: float | None = DEFAULT_SECONDS,
+        audio: object = _UNLINKED,
     ) -> bool | str:
         named = run_name_error(run_name)
+        named = seconds_error(seconds, audio is not _UNLINKED) if named is True else named
         return size_error(width, height) if named is True else named
 
     @classmethod
@@ -94,7 +103,9 @@ class HeadForcedSampler(io.ComfyNode):
         video: Tensor | Input.Video | None = None,
         strength: float = USUAL_STRENGTH,
         cards: CardGroup | None = None,
+        audio: Input.Audio | None = None,
     ) -> io.NodeOutput:
+        check_seconds(seconds, audio is not None)
         check_backbone(model)
         facts = facts_of(model)
         family = facts.record
@@ -113,12 +124,15 @@ class HeadForcedSampler(io.ComfyNode):
         beginning = Beginning(start_image, previous, vae, family)
         beginning.check(width, height)
         has_image = start_image is not None and previous is None
+        sound, told_of_sound = settle_sound(audio)
+        seconds = settled_seconds(seconds, sound, beginning, fps)
         shape = (seconds, fps, width, height, facts.chunk_frames)
         length = VideoShape(*shape, beginning.frames, has_image, family.space)
         if video is not None:
             status.say("reading the video")
         source = settle_source(video, strength, beginning, length)
         length = length if source is None else source.shortened(length)
+        sound = None if sound is None else sound.until(length.pixel_frames / fps)
         folder = FolderRequest(run_name, on_existing_run, from_chunk)
         check_noise(noise, length, facts, continues=previous is not None, is_kept=bool(run_name))
         carried = carried_over(folder, seed, facts.fingerprints)
@@ -128,11 +142,12 @@ class HeadForcedSampler(io.ComfyNode):
             *told_of_nodes_between(model),
             *told_of_unread(positive or [], "positive"),
             *told_of_strength(video, strength),
+            *told_of_sound,
         )
         for warning in warnings:
             status.warn(warning)
         inputs = RunInputs(
-            model, schedule, positive, beginning, length, levels, policy, profile, seed, noise, warnings, source
+            model, schedule, positive, beginning, length, levels, policy, profile, seed, noise, warnings, source, sound
         )
         if family.image == CONCAT:
             status.say(ENCODING)
@@ -141,12 +156,12 @@ class HeadForcedSampler(io.ComfyNode):
         replaces = run_name and on_existing_run == "replace"  # then measured before the old run is deleted
         heads = run_heads(request, status) if replaces else None
         with open_run(request, folder, status) as run:
-            stream = None
+            stream, metadata = None, workflow_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
+            run.give_sound(metadata)
             is_taken = takes_video or takes_new or run_name
             if vae is not None and can_stream(vae) and is_taken and not run.has_video:
-                metadata = workflow_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
                 try:
-                    stream = video_stream(vae, run.video_path, length, metadata, is_new_alone)
+                    stream = video_stream(vae, run.video_path, length, metadata, is_new_alone, sound)
                 except OSError as error:  # a run outlives its video
                     run.notes.append(
                         f"The video could not be begun in ComfyUI's temp folder ({reason_of(error)}), so the video "
@@ -154,7 +169,7 @@ class HeadForcedSampler(io.ComfyNode):
                     )
             made = _outputs(VideoJob(request, run, stream, status, spread), heads)
         file = run.video_path if run.has_video else None
-        shown, new = video_outputs(made.latent, vae, length, file, is_new_alone)
+        shown, new = video_outputs(made.latent, vae, length, file, is_new_alone, sound)
         return io.NodeOutput({"samples": made.latent}, shown, to_image(made.timeline), made.report, new)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..headforcing_core.files.plain_names import check_plain_name, scene_name
-from ..headforcing_core.geometry import WAN21, latent_size
+from ..headforcing_core.geometry import WAN21, latent_size, pixel_frames_for
+from .request.sound_length import check_seconds
 
 
 def size_error(width: object, height: object) -> bool | str:
@@ -15,6 +16,17 @@ def size_error(width: object, height: object) -> bool | str:
     except ValueError as error:
         return str(error)
     return True
+
+
+def seconds_error(seconds: object, has_audio: bool) -> bool | str:
+    """What is wrong with a length, or True. A linked value comes as None."""
+    if not isinstance(seconds, float):
+        return True
+    try:
+        check_seconds(seconds, has_audio)
+        return not seconds or bool(pixel_frames_for(seconds, fps=1))
+    except ValueError as error:
+        return str(error)
 
 
 def name_error(what: str, name: object) -> bool | str:

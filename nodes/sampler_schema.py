@@ -37,11 +37,11 @@ def sampler_schema() -> io.Schema:
             io.Float.Input(
                 "seconds",
                 default=DEFAULT_SECONDS,
-                min=0.1,
+                min=0.0,
                 max=MOST_SECONDS,
                 step=0.1,
                 optional=True,
-                tooltip="Length of the video. Time grows with it, memory does not. Typical: 20",
+                tooltip="Length of the video. Time grows with it, memory does not. 0: as long as audio. Typical: 20",
             ),
             width_input("Width in pixels. Most models are trained at 832 x 480. Typical: 832"),
             height_input("Height in pixels. Typical: 480"),
@@ -147,6 +147,12 @@ def sampler_schema() -> io.Schema:
                 optional=True,
                 tooltip="Several cards of this machine that make the video together, from Spread over Cards. "
                 "Unconnected: one card",
+            ),
+            io.Audio.Input(
+                "audio",
+                optional=True,
+                tooltip="Sound of the video, from its first picture on, as far as the video goes. The sound of the "
+                "input video is not taken over: connect it here, from Get Video Components.",
             ),
         ],
         outputs=[

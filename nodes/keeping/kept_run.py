@@ -1,17 +1,15 @@
-"""Runs that are kept, in output/head_forcing/NAME, and runs that are not: the same verbs for both."""
+"""A run that is kept, in output/head_forcing/NAME; opening one, or one that is not kept."""
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from ...headforcing_core.files.disk_room import reason_of
 from ...headforcing_core.files.strict_json import Setting
@@ -25,110 +23,24 @@ from ...headforcing_core.run_store.strip_file import StripFile
 from ..request.run_scenes import recorded
 from ..status.node_status import NodeStatus
 from ..video.latent_video import temporary_video
+from ..video.mp4_writer import finish_video
 from .output_folder import runs_folder
+from .run import Run, RunSummary, UnkeptRun
+from .video_mark import VideoMark, file_sha256
 from .wanted_run import FolderRequest, run_profile, run_spec
 
 if TYPE_CHECKING:
     from ..request.run_request import RunRequest
     from ..sockets import Conditioning
     from ..video.growing_video import VideoStream
-
-_VIDEO_HASH = "video sha256"  # in timeline.png
-
-
-class RunSummary(NamedTuple):
-    """What is told of a whole run: the report as JSON text, and a picture of what was read."""
-
-    report: str
-    timeline: Image.Image
-
-
-class Run(Protocol):
-    """What a run is made into, under the `name` that was asked for. `finished` chunks are there already; `notes` are
-    sentences for the report; `video_path` is where its video grows or lies; `told` what is told of it, when nothing is
-    to be made, and `has_video` whether its video is whole, then and once it is settled; `strip` keeps its strip, if
-    anything does."""
-
-    name: str
-    strip: StripFile | None
-    finished: FinishedChunks
-    notes: list[str]
-    told: RunSummary | None
-    has_video: bool
-
-    @property
-    def video_path(self) -> Path: ...
-
-    def seed_for(self, chunk: int) -> int:
-        """The seed of a chunk."""
-        ...
-
-    def note_profile(self, profile: HeadProfile | None) -> None:
-        """The profile that the chunks to come are made with, if it had to be measured first."""
-        ...
-
-    def note_segments(self, segments: Sequence[Segment[Conditioning]]) -> None:
-        """The segments as they stand now, of which one, whose prompt was just typed, begins with the next chunk."""
-        ...
-
-    def add_chunk(self, chunk: Chunk) -> None:
-        """Take a chunk, made or finished before."""
-        ...
-
-    def settle_video(self, stream: VideoStream) -> list[str]:
-        """The video is closed, whole or not. Sentences on what failed, which is not raised."""
-        ...
-
-    def tell(self, told: RunSummary) -> None:
-        """All chunks are made, and the video if there is one: take what is told of them. RuntimeError when it cannot be
-        kept."""
-        ...
-
-
-class UnkeptRun:
-    """A run of which only the outputs are left."""
-
-    def __init__(self, seed: int) -> None:
-        self.name = ""
-        self.strip: StripFile | None = None
-        self.finished = FinishedChunks()
-        self.notes: list[str] = []
-        self.told: RunSummary | None = None
-        self.has_video = False
-        self._seed = seed
-        self._video_path: Path | None = None
-
-    @property
-    def video_path(self) -> Path:
-        self._video_path = self._video_path or temporary_video()
-        return self._video_path
-
-    def seed_for(self, chunk: int) -> int:
-        return self._seed
-
-    def note_profile(self, profile: HeadProfile | None) -> None:
-        """Nothing is kept."""
-
-    def note_segments(self, segments: Sequence[Segment[Conditioning]]) -> None:
-        """Nothing is kept."""
-
-    def add_chunk(self, chunk: Chunk) -> None:
-        """Nothing is kept."""
-
-    def settle_video(self, stream: VideoStream) -> list[str]:
-        """It is where it was written."""
-        self.has_video = stream.is_whole
-        return []
-
-    def tell(self, told: RunSummary) -> None:
-        """Nothing is kept."""
+    from ..video.sound import Sound
 
 
 class KeptRun:
     """A run in its folder, open. A video that is there stays until the one that grows beside it has as much, and for
     good while more is kept than was asked for."""
 
-    def __init__(self, store: RunStore, video: VideoShape, name: str) -> None:
+    def __init__(self, store: RunStore, video: VideoShape, name: str, sound: Sound | None) -> None:
         self.name = name
         listed = [store.finished_chunk(chunk) for chunk in range(store.finished)]
         decisions = {decision.frame: decision for chunk in listed for decision in chunk.decisions}
@@ -138,18 +50,32 @@ class KeptRun:
         self._store = store
         self._least_pictures = video.pixel_frames_after(store.finished)
         self.told = self._read({"chunks": video.chunks, "pixel_frames": video.pixel_frames, "fps": video.fps})
-        self.has_video = self.told is not None and self._is_video_of(self.told)
+        mark = VideoMark(None, None) if self.told is None else VideoMark.of(self.told.timeline)
+        self._sound, self._mark = sound, VideoMark(None, None if sound is None else sound.sha256())
+        self._has_pictures = mark.is_of(store.video_path)
+        self.has_video = self._has_pictures and mark.sound == self._mark.sound
         place = store.folder / STRIP_FILE
         grows = not store.has_more and (self.told is None or place.exists())  # whole runs of older versions stay so
         self.strip: StripFile | None = StripFile(place, store.finished, grows)
         self._video_path: Path | None = None
-        self._video_hash: str | None = None  # of a video that was made whole and is in its place
 
     @property
     def video_path(self) -> Path:
         if self._video_path is None:
             self._video_path = self._place()
         return self._video_path
+
+    def give_sound(self, metadata: Mapping[str, str]) -> None:
+        place = self._store.video_path
+        if self.has_video or not self._has_pictures:
+            return
+        try:
+            finish_video(place, place, metadata, self._sound)
+        except Exception as error:
+            self.notes.append(f"{reason_of(error)}. Its sound is another one; with a vae it is made anew.")
+            return
+        self.has_video = True
+        self.notes += self._mark_video()
 
     def seed_for(self, chunk: int) -> int:
         return self._store.seed_for(chunk)
@@ -181,8 +107,13 @@ class KeptRun:
             path = self._video_path = place
         if path != place or not stream.is_whole or stream.failure is not None:
             return []  # made again by the next run, since no hash of it is kept
+        return self._mark_video()
+
+    def _mark_video(self) -> list[str]:
+        """The video is in its place: what is told of it says so from now on. Sentences on what failed."""
+        place = self._store.video_path
         try:
-            self._video_hash = _file_hash(place)
+            self._mark = self._mark._replace(video=file_sha256(place))
         except OSError as error:
             self.has_video = False
             return [
@@ -199,18 +130,7 @@ class KeptRun:
     def tell(self, told: RunSummary) -> None:
         if self._store.has_more:
             return
-        data, beside = io.BytesIO(), PngInfo()
-        if self._video_hash is not None:
-            beside.add_text(_VIDEO_HASH, self._video_hash)
-        told.timeline.save(data, "PNG", pnginfo=beside)
-        self._store.write_report(told.report, data.getvalue())
-
-    def _is_video_of(self, told: RunSummary) -> bool:
-        path, kept = self._store.video_path, told.timeline.info.get(_VIDEO_HASH)
-        try:
-            return kept is not None and path.exists() and kept == _file_hash(path)
-        except OSError:
-            return False  # made again
+        self._store.write_report(told.report, self._mark.put_into(told.timeline))
 
     def _place(self) -> Path:
         if self.has_video:
@@ -239,9 +159,4 @@ def open_run(request: RunRequest, folder: FolderRequest, status: NodeStatus) -> 
     with RunStore.open(
         runs_folder(), folder.name, spec, folder.on_existing, folder.from_chunk, status.checked
     ) as store:
-        yield KeptRun(store, request.video, folder.name)
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        yield KeptRun(store, request.video, folder.name, request.sound)

@@ -35,12 +35,13 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
     from ..sockets import Conditioning
+    from ..video.sound import Sound
 
 
 @dataclass(frozen=True)
 class RunInputs:
     """What is connected and set for a video, each value right in itself; `warnings` are sentences on what of it does
-    nothing."""
+    nothing, `sound` is no longer than the video."""
 
     model: ModelPatcher
     schedule: PromptSchedule | None
@@ -54,6 +55,7 @@ class RunInputs:
     noise: str
     warnings: tuple[str, ...] = ()
     source: Source | None = None
+    sound: Sound | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ class RunRequest:
     noise: str
     notes: tuple[str, ...]
     source: Source | None = None
+    sound: Sound | None = None
 
     @property
     def fitted(self) -> FittedPolicy:
@@ -222,6 +225,7 @@ def settle_run(inputs: RunInputs, carried: CarriedOver) -> RunRequest:
         noise=inputs.noise,
         notes=(*notes, *carried.notes, *as_begun),
         source=inputs.source,
+        sound=inputs.sound,
     )
 
 

@@ -19,7 +19,7 @@ from .live_mailbox import LivePrompt, Mailbox, opened
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..keeping.kept_run import Run
+    from ..keeping.run import Run
     from ..request.run_request import RunRequest
     from ..sockets import Conditioning
     from ..status.node_status import NodeStatus

@@ -21,7 +21,7 @@ from ...headforcing_core.report.run_report import RunReport, with_notes
 from ...headforcing_core.report.timeline import draw_timeline
 from ...headforcing_core.rollout.loop import Chunk, Listeners
 from ..host.model import latent_out
-from ..keeping.kept_run import RunSummary
+from ..keeping.run import RunSummary
 from ..status.progress import RunProgress
 from ..strip.growing_strip import GrowingStrip, opened_strip
 from .source_chunks import SourceChunks, opened_source

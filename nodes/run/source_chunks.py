@@ -11,7 +11,7 @@ from torch import Tensor
 from ..host.model import latent_in
 
 if TYPE_CHECKING:
-    from ..keeping.kept_run import Run
+    from ..keeping.run import Run
     from ..request.run_request import RunRequest
     from ..status.node_status import NodeStatus
     from ..video.growing_video import VideoStream

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..cards.spread import Spread
-    from ..keeping.kept_run import Run
+    from ..keeping.run import Run
     from ..request.run_request import RunRequest
     from ..status.node_status import NodeStatus
     from ..video.growing_video import VideoStream

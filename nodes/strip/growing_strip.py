@@ -21,7 +21,7 @@ from ...headforcing_core.rollout.loop import Chunk
 from ...headforcing_core.rollout.plan import Segment
 from ...headforcing_core.run_store.folder import JOURNAL_FILE, NEXT_VIDEO_FILE, VIDEO_FILE
 from ...headforcing_core.run_store.strip_entry import StripEntry, StripHeader
-from ..keeping.kept_run import Run
+from ..keeping.run import Run
 from ..status.node_status import NodeStatus
 from .small_pictures import of_latent, of_pictures
 from .strip_answer import told_of_entries, told_of_scenes, told_of_video

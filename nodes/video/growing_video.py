@@ -20,6 +20,7 @@ from ...headforcing_core.files.disk_room import reason_of
 from ..host.chunk_decoder import REACH, ChunkDecoder
 from ..host.second_device import decoding_beside, is_apart
 from .mp4_writer import VideoWriter
+from .sound import Sound
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -42,13 +43,21 @@ class VideoStream:
     nothing more is added. An interrupt passes.
     """
 
-    def __init__(self, vae: VAE, path: Path, fps: float, pixel_frames: int, metadata: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        vae: VAE,
+        path: Path,
+        fps: float,
+        pixel_frames: int,
+        metadata: Mapping[str, str],
+        sound: Sound | None = None,
+    ) -> None:
         self.path = path
         self.failure: str | None = None
         self._pixel_frames = pixel_frames
         self._vae = vae
         self._decoder = ChunkDecoder(vae)
-        self._writer = VideoWriter(path, Fraction(fps), metadata)
+        self._writer = VideoWriter(path, Fraction(fps), metadata, sound)
         self._thread = ThreadPoolExecutor(1, "head-forcing-video")
         self._encoding: Future[None] | None = None
         self._beside: ThreadPoolExecutor | None = None

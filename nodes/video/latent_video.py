@@ -20,6 +20,7 @@ from ...headforcing_core.geometry import WAN21, LatentSpace
 from ..host.chunk_decoder import can_stream
 from ..status.node_status import NodeStatus
 from .growing_video import VideoStream, three_colours
+from .sound import Sound
 
 if TYPE_CHECKING:
     from comfy.sd import VAE
@@ -53,17 +54,25 @@ def temporary_video() -> Path:
 
 
 class LatentVideo(Input.Video):
-    """A video as its latent and the VAE that decodes it; cut to `pixel_frames` pictures. Whatever a VIDEO is asked is
-    asked of what it decodes to, by the method of that name: which there are differs between the host's versions."""
+    """A video as its latent and the VAE that decodes it; cut to `pixel_frames` pictures, with a sound. Whatever a
+    VIDEO is asked is asked of what it decodes to, by the method of that name: which there are differs between the
+    host's versions."""
 
     def __init__(
-        self, latent: Tensor, vae: VAE | None, pixel_frames: int, fps: float, space: LatentSpace = WAN21
+        self,
+        latent: Tensor,
+        vae: VAE | None,
+        pixel_frames: int,
+        fps: float,
+        space: LatentSpace = WAN21,
+        sound: Sound | None = None,
     ) -> None:
         self._latent = latent
         self._vae = vae
         self._pixel_frames = pixel_frames
         self._fps = fps
         self._space = space
+        self._sound = sound
         self._decoded: Input.Video | None = None
 
     @override
@@ -86,14 +95,16 @@ class LatentVideo(Input.Video):
         return self._decoded
 
     def _stream(self, vae: VAE) -> Input.Video:
-        with closing(VideoStream(vae, temporary_video(), self._fps, self._pixel_frames, {})) as stream:
+        with closing(VideoStream(vae, temporary_video(), self._fps, self._pixel_frames, {}, self._sound)) as stream:
             stream.append_all(self._latent, NodeStatus(None).decoded)
         return video_of(stream)
 
     def _whole(self, vae: VAE) -> Input.Video:
         images = three_colours(vae.decode(self._latent))
         images = images.reshape(-1, *images.shape[-3:])[: self._pixel_frames]
-        return InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=Fraction(self._fps)))
+        audio = None if self._sound is None else self._sound.as_audio()
+        components = Types.VideoComponents(images=images, frame_rate=Fraction(self._fps), audio=audio)
+        return InputImpl.VideoFromComponents(components)
 
 
 def video_of(stream: VideoStream) -> Input.Video:

@@ -11,11 +11,12 @@ from pathlib import Path
 from types import TracebackType
 
 import av
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
 from torch import Tensor
 
 from ...headforcing_core.files.disk_room import disk_errors
 from ...headforcing_core.files.safe_files import temporary_of
+from .sound import Sound, SoundTrack
 
 # Each append becomes one fragment, in a small MP4 of its own from which the header is left out. With delay_moov the
 # fragment begins at the time of its first picture; without, at zero.
@@ -32,12 +33,16 @@ class VideoWriter:
     `close` makes it an ordinary one, with duration and number of pictures in its header. As a context it closes on
     leaving, but not after an exception: what was appended stays as it is. `metadata` is what the host's own videos
     carry, `prompt` and `workflow` as JSON. Whatever the disk refuses is a RuntimeError.
+
+    It is silent until `close`, which adds `sound`: a frame of AAC goes over the end of an append, so that sound in each
+    of them would hang on the next one being written.
     """
 
-    def __init__(self, path: Path, fps: Fraction, metadata: Mapping[str, str]) -> None:
+    def __init__(self, path: Path, fps: Fraction, metadata: Mapping[str, str], sound: Sound | None = None) -> None:
         self._path = path
         self._fps = Fraction(round(fps * 1000), 1000)  # as the host rounds it
         self._metadata = metadata
+        self._sound = sound
         self._is_closed = False
         self.pixel_frames = 0
 
@@ -66,27 +71,17 @@ class VideoWriter:
         self.pixel_frames += len(pictures)
 
     def close(self) -> None:
-        """Turn the file into an ordinary MP4, without encoding again; until that is whole the fragmented one stays."""
+        """Turn the file into an ordinary MP4, with its sound; until that is whole the fragmented one stays."""
         if self._is_closed or not self.pixel_frames:
             return
-        whole = temporary_of(self._path)
-        with disk_errors(self._path.parent, f"{self._path.name} could not be finished", _SAFE):
-            try:
-                with av.open(self._path) as source, self._open(whole, {"movflags": ORDINARY}) as target:
-                    stream = target.add_stream_from_template(source.streams.video[0])
-                    for packet in source.demux(video=0):
-                        if packet.dts is not None:  # the last one only says that it ends
-                            packet.stream = stream
-                            target.mux(packet)
-                os.replace(whole, self._path)
-            finally:
-                with suppress(OSError):  # what ended it is to be told, not this
-                    whole.unlink(missing_ok=True)
+        sound = None if self._sound is None else self._sound.until(self.pixel_frames / self._fps)
+        finish_video(self._path, self._path, self._metadata, sound)
         self._is_closed = True
 
     def _encode(self, pictures: Tensor) -> bytes:
         buffer = io.BytesIO()
-        with self._open(buffer, {"movflags": _FRAGMENT, "fragment_index": str(self.pixel_frames + 1)}) as target:
+        options = {"movflags": _FRAGMENT, "fragment_index": str(self.pixel_frames + 1)}
+        with _opened(buffer, options, self._metadata) as target:
             stream = target.add_stream("h264", rate=self._fps)
             stream.height, stream.width = pictures.shape[1:3]
             stream.pix_fmt = "yuv420p"
@@ -99,10 +94,40 @@ class VideoWriter:
             target.mux(stream.encode(None))
         return buffer.getvalue()
 
-    def _open(self, file: Path | io.BytesIO, options: dict[str, str]) -> OutputContainer:
-        target = av.open(file, "w", format="mp4", options=options)
-        target.metadata.update(self._metadata)
-        return target
+
+def finish_video(source: Path, target: Path, metadata: Mapping[str, str], sound: Sound | None = None) -> None:
+    """Make an ordinary MP4 of the pictures of another one, without encoding them again, and of a sound, which is as
+    long as they are or shorter. Until it is whole `target`, which may be `source`, stays. Whatever the disk refuses is
+    a RuntimeError."""
+    whole = temporary_of(target)
+    with disk_errors(target.parent, f"{target.name} could not be finished", _SAFE):
+        try:
+            with av.open(source) as pictures, _opened(whole, {"movflags": ORDINARY}, metadata) as made:
+                _copy(pictures, made, sound)
+            os.replace(whole, target)
+        finally:
+            with suppress(OSError):  # what ended it is to be told, not this
+                whole.unlink(missing_ok=True)
+
+
+def _copy(source: InputContainer, target: OutputContainer, sound: Sound | None) -> None:
+    stream = target.add_stream_from_template(source.streams.video[0])
+    track = None if sound is None else SoundTrack(target, sound)
+    for packet in source.demux(video=0):
+        if packet.dts is None:  # the last one only says that it ends
+            continue
+        if track is not None:
+            track.write_until(packet.dts * packet.time_base)
+        packet.stream = stream
+        target.mux(packet)
+    if track is not None:
+        track.finish()
+
+
+def _opened(file: Path | io.BytesIO, options: dict[str, str], metadata: Mapping[str, str]) -> OutputContainer:
+    target = av.open(file, "w", format="mp4", options=options)
+    target.metadata.update(metadata)
+    return target
 
 
 def _write_whole(file: io.FileIO, data: bytes) -> None:

@@ -22,6 +22,7 @@ from ..status.node_status import NodeStatus
 from .growing_video import VideoStream
 from .latent_video import LatentVideo, temporary_video, video_of
 from .mp4_writer import ORDINARY
+from .sound import Sound
 
 if TYPE_CHECKING:
     from comfy.sd import VAE
@@ -40,9 +41,16 @@ class NewPart(LatentVideo):
     video, if there is one and a key frame lies there, else decoded. `whole` is the whole one in any case."""
 
     def __init__(
-        self, latent: Tensor, vae: VAE | None, length: VideoShape, whole: Input.Video, file: Path | None
+        self,
+        latent: Tensor,
+        vae: VAE | None,
+        length: VideoShape,
+        whole: Input.Video,
+        file: Path | None,
+        sound: Sound | None,
     ) -> None:
-        super().__init__(latent, vae, length.pixel_frames - length.pixel_frames_before, length.fps, length.space)
+        pictures = length.pixel_frames - length.pixel_frames_before
+        super().__init__(latent, vae, pictures, length.fps, length.space, _of_new_part(sound, length))
         self._length = length
         self._all = whole
         self._file = file
@@ -57,7 +65,7 @@ class NewPart(LatentVideo):
     @override
     def _stream(self, vae: VAE) -> Input.Video:
         first, decoded = self._length.prefix_frames, NodeStatus(None).decoded
-        with closing(NewPartStream(vae, temporary_video(), self._fps, self._pixel_frames, {})) as stream:
+        with closing(NewPartStream(vae, temporary_video(), self._fps, self._pixel_frames, {}, self._sound)) as stream:
             stream.begin(self._latent[:, :, :first], decoded)
             stream.append_all(self._latent[:, :, first:], decoded)
         return video_of(stream)
@@ -66,29 +74,36 @@ class NewPart(LatentVideo):
     def _whole(self, vae: VAE) -> Input.Video:
         whole = self._all.get_components()
         images = whole.images[self._length.pixel_frames_before :]
-        return InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=whole.frame_rate))
+        audio = None if self._sound is None else self._sound.as_audio()
+        components = Types.VideoComponents(images=images, frame_rate=whole.frame_rate, audio=audio)
+        return InputImpl.VideoFromComponents(components)
 
 
 def video_stream(
-    vae: VAE, path: Path, length: VideoShape, metadata: Mapping[str, str], is_new_alone: bool
+    vae: VAE, path: Path, length: VideoShape, metadata: Mapping[str, str], is_new_alone: bool, sound: Sound | None
 ) -> VideoStream:
-    """The stream of a whole video, or of its new part alone."""
+    """The stream of a whole video, which has this sound, or of its new part alone."""
     if is_new_alone:
-        return NewPartStream(vae, path, length.fps, length.pixel_frames - length.pixel_frames_before, metadata)
-    return VideoStream(vae, path, length.fps, length.pixel_frames, metadata)
+        pictures = length.pixel_frames - length.pixel_frames_before
+        return NewPartStream(vae, path, length.fps, pictures, metadata, _of_new_part(sound, length))
+    return VideoStream(vae, path, length.fps, length.pixel_frames, metadata, sound)
 
 
 def video_outputs(
-    latent: Tensor, vae: VAE | None, length: VideoShape, file: Path | None, is_new_alone: bool
+    latent: Tensor, vae: VAE | None, length: VideoShape, file: Path | None, is_new_alone: bool, sound: Sound | None
 ) -> tuple[Input.Video, Input.Video]:
-    """A whole video and its new part, which is all of it where it continues none. In `file` lies what was made of them
-    already: the new part alone, or the whole."""
+    """A whole video, which has this sound, and its new part, which is all of it where it continues none. In `file` lies
+    what was made of them already: the new part alone, or the whole."""
     made = None if file is None else InputImpl.VideoFromFile(str(file))
-    whole = LatentVideo(latent, vae, length.pixel_frames, length.fps, length.space)
+    whole = LatentVideo(latent, vae, length.pixel_frames, length.fps, length.space, sound)
     if is_new_alone:
-        return whole, made or NewPart(latent, vae, length, whole, None)
+        return whole, made or NewPart(latent, vae, length, whole, None, sound)
     whole = made or whole
-    return whole, NewPart(latent, vae, length, whole, file) if length.pixel_frames_before else whole
+    return whole, NewPart(latent, vae, length, whole, file, sound) if length.pixel_frames_before else whole
+
+
+def _of_new_part(sound: Sound | None, length: VideoShape) -> Sound | None:
+    return None if sound is None else sound.after(length.pixel_frames_before / length.fps)
 
 
 def cut_after(path: Path, pictures: int) -> Path | None:

@@ -1,9 +1,10 @@
 """POST /head_forcing/cost: what a run will take, from the widgets alone, for the line on the sampler.
 
-Asked: `sampler`, an object of six of its widgets, and of `strength` where a video is linked; `policy` and `model`, all
-widgets of the Head Cache Policy and three of the Load AR Model before it, null where there is none, and a policy that
-cannot be known is "unknown"; `beginning`, the input that the video goes on from; `steps` of the scheduler whose sigmas
-are connected, 0 where none are. A widget whose value comes from another node is null: what depends on it is not told.
+Asked: `sampler`, an object of six of its widgets, of `strength` where a video is linked, and of `has_audio`, true,
+where one is; `policy` and `model`, all widgets of the Head Cache Policy and three of the Load AR Model before it, null
+where there is none, and a policy that cannot be known is "unknown"; `beginning`, the input that the video goes on from;
+`steps` of the scheduler whose sigmas are connected, 0 where none are. A widget whose value comes from another node is
+null: what depends on it is not told.
 Steps that cannot be known are null too: recall is told at its most.
 
 Answered: {"line", "level", "sentence", "tooltip"}: what is known, in one line; plain, warning or error; the sentence
@@ -28,7 +29,7 @@ from .widget_cost import BEGINNINGS, SamplerWidgets, cost_parts, usual_record
 FIELDS = ("sampler", "policy", "model", "beginning", "steps")
 UNKNOWN = "unknown"
 _SAMPLER = ("seconds", "fps", "width", "height", "run_name", "on_existing_run")
-_STRENGTH = "strength"
+_STRENGTH, _AUDIO = "strength", "has_audio"
 _MODEL = ("model_name", "family", "chunk_frames")
 _POLICY = tuple(each.id for each in HeadCachePolicy.define_schema().inputs)
 _POLICY_TEXTS = ("preset", "rope", "commit_context", "episode", "episode_choice", "kv_precision")
@@ -48,7 +49,7 @@ class _Loader(NamedTuple):
 
 def answer(asked: Fields) -> dict[str, Json]:
     """What a run takes, as far as it is known. ValueError for a field of the wrong type."""
-    sampler = Fields.of(asked.values["sampler"], "sampler", _SAMPLER, (_STRENGTH,))
+    sampler = Fields.of(asked.values["sampler"], "sampler", _SAMPLER, (_STRENGTH, _AUDIO))
     has_video = _STRENGTH in sampler.values
     wanted = SamplerWidgets(
         _number(sampler, "seconds"),
@@ -61,6 +62,7 @@ def answer(asked: Fields) -> dict[str, Json]:
         _integer(asked, "steps"),
         has_video,
         _number(sampler, _STRENGTH) if has_video else None,
+        _AUDIO in sampler.values and sampler.flag(_AUDIO),
     )
     loader, policy = _loader(asked), _policy(asked)
     parts: list[str] = []

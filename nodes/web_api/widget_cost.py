@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -27,6 +27,7 @@ from ..host.device_memory import free_bytes, total_bytes
 from ..keeping.output_folder import runs_folder
 from ..request.beginning import no_start_image
 from ..request.run_cost import RunCost, chunk_bytes, run_cost
+from ..request.sound_length import check_seconds
 
 BEGINNINGS = ("none", "start_image", "previous")
 _NUMBER_BYTES = 2  # 16 bit
@@ -48,6 +49,7 @@ class SamplerWidgets:
     steps: int | None
     has_video: bool = False
     strength: float | None = None
+    has_audio: bool = False
 
 
 def usual_record(facts: ARFacts | None) -> Family:
@@ -58,6 +60,10 @@ def usual_record(facts: ARFacts | None) -> Family:
 def cost_parts(wanted: SamplerWidgets, facts: ARFacts | None, policy: CachePolicy | None) -> Iterator[tuple[str, str]]:
     """What a run will take, part by part, each with a warning or nothing. ValueError, where the sampler would raise
     one, for what cannot be made; RuntimeError for more than the disk holds."""
+    if wanted.seconds == 0:
+        check_seconds(wanted.seconds, wanted.has_audio)
+        wanted = replace(wanted, seconds=None)
+        yield "as long as audio", ""
     lasts = _is_known(wanted.seconds, wanted.fps, facts)
     is_sized = _is_known(wanted.width, wanted.height)
     video = _video(wanted, facts)

@@ -228,6 +228,26 @@ def test_the_line_knows_that_a_video_may_be_shorter(opened: Opened) -> None:
     opened.wait_for_cost("up to 12 passes more, and 4 for each")
 
 
+def test_a_length_that_only_a_sound_gives_is_not_told_and_an_error_without_one(opened: Opened) -> None:
+    opened.page.set_widget(SAMPLER, "seconds", 0)
+    opened.wait_for_cost("seconds is 0.0. A video needs seconds above 0, unless audio is connected")
+    ruler = opened.page.tab.locator(".hf-ruler")
+    expect(ruler).to_contain_text("length not known")
+    opened.page.tab.evaluate(
+        """() => {
+          const sound = LiteGraph.createNode('EmptyAudio');
+          app.graph.add(sound);
+          const sampler = app.graph.getNodeById('5');
+          sound.connect(0, sampler, sampler.inputs.findIndex((input) => input.name === 'audio'));
+        }"""
+    )
+    expect(opened.cost).to_have_text("as long as audio")
+    expect(ruler).to_contain_text("length not known")
+    bypass = "() => { app.graph.nodes.find((node) => node.type === 'EmptyAudio').mode = 4; }"
+    opened.page.tab.evaluate(bypass)
+    opened.wait_for_cost("seconds is 0.0. A video needs seconds above 0, unless audio is connected")
+
+
 def test_without_a_policy_it_is_paper(opened: Opened) -> None:
     opened.page.set_widget(POLICY, "preset", "uniform_21")
     opened.wait_for_cost(memory("uniform_21"))

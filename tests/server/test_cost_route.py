@@ -195,6 +195,7 @@ def test_what_is_made_of_a_video_may_be_less(comfyui: Server, changes: dict, tol
     [
         ({"width": None}, ["27 chunks"]),
         ({"seconds": None}, []),
+        ({"seconds": 0, "has_audio": True}, ["as long as audio"]),
         ({"fps": None, "width": 16}, []),
         ({"run_name": None}, ["27 chunks", "memory"]),
         ({"on_existing_run": None}, ["27 chunks", "memory"]),
@@ -254,6 +255,7 @@ def test_what_the_node_would_refuse_is_said_in_its_words(comfyui: Server, change
         {"sampler": {**SAMPLER, "seconds": True}},
         {"sampler": {**SAMPLER, "path": "/"}},
         {"sampler": {**SAMPLER, "strength": "0.8"}},
+        {"sampler": {**SAMPLER, "has_audio": 1}},
         {"sampler": {**SAMPLER, "on_existing_run": "delete"}},
         {"sampler": None},
         {"policy": {**POLICY, "preset": "huge"}},

@@ -196,6 +196,17 @@ def test_a_length_from_another_node_is_held_to_the_same_bounds(refusal: Refusal)
     assert "seconds is 1000000.0" in refusal(workflow, "sampler")
 
 
+def test_no_length_is_refused_without_a_sound_that_gives_it(rejection: Rejection, refusal: Refusal) -> None:
+    message = rejection(sampling(seconds=0.0), "sampler")["seconds"]
+    assert message == (
+        "seconds is 0.0. A video needs seconds above 0, unless audio is connected: then 0 is as long as that. Connect "
+        "audio, or set seconds, for example to 20."
+    )
+    workflow = sampling(seconds=["none", 0])
+    workflow["none"] = node("PrimitiveFloat", value=0.0)
+    assert refusal(workflow, "sampler") == message
+
+
 @pytest.mark.parametrize("name", ["width", "seconds"])
 def test_a_word_in_place_of_a_number_is_rejected_as_such(rejection: Rejection, name: str) -> None:
     assert "Failed to convert an input value" in rejection(sampling(**{name: "wide"}), "sampler")[name]

@@ -190,6 +190,19 @@ def test_the_video_output_has_exactly_the_pictures_that_were_asked_for(
     assert pictures_of(result, "save", client, Fraction(fps)) == [(TINY_WIDTH, TINY_HEIGHT)] * pictures
 
 
+def test_a_video_is_as_long_as_the_sound_that_comes_with_it(client: Client) -> None:
+    workflow = saving(sampling(seconds=0.0, vae=["vae", 0], audio=["sound", 0]))
+    workflow["sound"] = node("EmptyAudio", duration=0.7, sample_rate=44100, channels=2)
+    result = client.run(workflow)
+    assert result.status == "success", result.error
+    assert pictures_of(result, "save", client) == [(TINY_WIDTH, TINY_HEIGHT)] * 11
+    (file,) = files(result, "save", "images")
+    with av.open(io.BytesIO(client.download(file))) as video:
+        (sound,) = video.streams.audio
+        assert (sound.codec.name, sound.rate, sound.layout.name) == ("aac", 44100, "stereo")
+        assert sum(frame.samples for frame in video.decode(sound)) / 44100 == pytest.approx(11 / 16, abs=2048 / 44100)
+
+
 def test_the_video_output_without_vae_is_refused_before_the_first_step(refusal: Refusal) -> None:
     assert refusal(saving(sampling()), "sampler") == (
         "vae is not connected, but the video output is used. Pictures cannot be made without it. Connect the Wan 2.1 "

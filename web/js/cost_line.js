@@ -55,7 +55,7 @@ export class CostLine {
 function costQuestion(node) {
   const loader = upstream(node, "model", LOADER);
   return {
-    sampler: valuesOf(node, isLinked(node, "video") ? [...SAMPLER_WIDGETS, "strength"] : SAMPLER_WIDGETS),
+    sampler: samplerOf(node),
     policy: policyOf(node),
     model: loader ? valuesOf(loader, LOADER_WIDGETS) : null,
     beginning: ["previous", "start_image"].find((name) => isLinked(node, name)) ?? "none",
@@ -63,16 +63,24 @@ function costQuestion(node) {
   };
 }
 
+function samplerOf(node) {
+  const names = isLinked(node, "video") ? [...SAMPLER_WIDGETS, "strength"] : SAMPLER_WIDGETS;
+  const sampler = valuesOf(node, names);
+  return runs(source(node, "audio")?.node) ? { ...sampler, has_audio: true } : sampler;
+}
+
+const runs = (node) => node !== undefined && !NOT_RUN.includes(node.mode);
+
 function stepsOf(node) {
   const scheduler = source(node, "sigmas")?.node;
-  if (!scheduler || NOT_RUN.includes(scheduler.mode)) return 0;
+  if (!runs(scheduler)) return 0;
   const steps = valueOf(scheduler, "steps");
   return Number.isInteger(steps) ? steps : null; // some nodes have no such widget
 }
 
 function policyOf(node) {
   const policy = source(node, "policy")?.node;
-  if (!policy || NOT_RUN.includes(policy.mode)) return null;
+  if (!runs(policy)) return null;
   if (policy.type !== POLICY) return "unknown";
   const { required, optional } = policy.constructor.nodeData.input;
   return valuesOf(policy, Object.keys({ ...required, ...optional })); // all of them are widgets
