@@ -156,6 +156,7 @@ def test_two_cards_make_the_same_bits_as_one(cards, make, alone, vae, runs: Path
     assert torch.equal(samples(one), alone) and torch.equal(samples(two), alone)
     assert [psutil.Process(pid).nice() for pid in cards.pids] == 2 * [psutil.Process().nice()]
     assert chunk_files(runs / "two") == chunk_files(runs / "one") and len(chunk_files(runs / "two")) == CHUNKS
+    assert (runs / "two/strip.jsonl").read_bytes() == (runs / "one/strip.jsonl").read_bytes()
     assert pictures(runs / "two/video.mp4") == pictures(runs / "one/video.mp4")
     reports = [json.loads(each[3]) for each in (one, two)]
     for name in ("settings", "segments", "profile", "attention"):

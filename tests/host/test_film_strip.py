@@ -158,23 +158,24 @@ def test_without_a_decoder_a_chunk_is_drawn_by_the_colours_of_its_latent_space(m
 def test_a_run_that_goes_on_shows_all_that_is_there_and_the_longer_video(
     pack, make, ask, vae, events: list[dict], runs: Path, forget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stopped(pack, monkeypatch, 6, lambda: make(vae=vae, sigmas=torch.tensor([1.0, 0.5, 0.0])))
+    two_steps = {"vae": vae, "seconds": 4.0, "sigmas": torch.tensor([1.0, 0.5, 0.0])}
+    stopped(pack, monkeypatch, 4, lambda: make(**two_steps))
     before = ask()
-    assert (before["chunks"], before["made"], len(before["entries"])) == (CHUNKS, 6, 6)
-    assert before["video"]["pictures"] == 69
+    assert (before["chunks"], before["made"], len(before["entries"])) == (6, 4, 4)
+    assert before["video"]["pictures"] == 45
     forget()
     assert {**ask(), "run": before["run"]} == before
     events.clear()
-    report = make(vae=vae, sigmas=torch.tensor([1.0, 0.5, 0.0]))
-    assert [event["entry"]["chunk"] for event in events] == [*range(CHUNKS), CHUNKS - 1]
-    assert [event["made"] for event in events][:7] == [6] * 6 + [7]
+    report = make(**two_steps)
+    assert [event["entry"]["chunk"] for event in events] == [*range(6), 5]
+    assert [event["made"] for event in events][:5] == [4] * 4 + [5]
     videos = [event["video"]["filename"] for event in events]
     assert videos[0] == "video.mp4" and videos[-1] == "video.mp4" and videos[-2] == "video_next.mp4"
-    assert [event["video"]["pictures"] for event in events][:6] == [69] * 6
-    assert events[-1]["video"]["pictures"] == PICTURES
+    assert [event["video"]["pictures"] for event in events][:4] == [45] * 4
+    assert events[-1]["video"]["pictures"] == 64
     entries = ask()["entries"]
-    assert entries[:6] == before["entries"] and [chunks_read(entry) for entry in entries] == seen(report)
-    assert len((runs / "film/strip.jsonl").read_bytes().splitlines()) == 1 + CHUNKS
+    assert entries[:4] == before["entries"] and [chunks_read(entry) for entry in entries] == seen(report)
+    assert len((runs / "film/strip.jsonl").read_bytes().splitlines()) == 1 + 6
 
 
 def test_a_run_made_anew_from_a_chunk_on_and_its_take_have_a_strip_each(make, ask, runs: Path, forget) -> None:
