@@ -43,6 +43,7 @@ COLUMNS = {
     "restyle_video": "1 2 3 | 4 | 5 6 | 7 | 8 9 | 10",
     "vae_on_second_card": "1 2 3 | 4 5 | 6 7 | 8 | 9 10",
     "several_cards": "1 2 3 | 4 5 | 6 7 | 8 | 9 10",
+    "two_scenes": "1 2 3 | 4 5 | 6 7 | 8 | 9 10 | 11 12 13",
 }
 
 

@@ -19,7 +19,7 @@ from tests.server.conftest import Refusal, files, shown, steps
 from tests.server.graphs import node, sampling
 
 WORKFLOWS = sorted((REPOSITORY / "workflows" / "api").glob("*.json"))
-SAMPLER = "HeadForcingSampler"
+SAMPLER, VIDEO = "HeadForcingSampler", 1
 SECONDS, SEED = 1.5, 20240229
 CONTINUED_PICTURES = 81
 
@@ -68,6 +68,14 @@ class Finished:
         frames = math.ceil((self.way.pictures - 1) / 4) + (not is_begun)
         return math.ceil(frames / self.way.chunk_frames)
 
+    def before(self, sampler: str) -> int:
+        """Pictures of what a sampler goes on from: a video that is read in, or what another sampler made."""
+        source, _ = self.workflow[sampler]["inputs"].get("previous", (None, 0))
+        if source is None:
+            return 0
+        is_made = self.workflow[source]["class_type"] == SAMPLER
+        return 4 * self.chunks(source) * self.way.chunk_frames - 3 if is_made else CONTINUED_PICTURES
+
     def texts(self, sampler: str) -> list[str]:
         """What a sampler wrote on itself while it made chunks."""
         events = [event for event in self.result.events if event.kind == "progress_text"]
@@ -107,10 +115,11 @@ def test_its_video_files_play(finished: Finished, client: Client) -> None:
     saves = finished.all("SaveVideo")
     assert len(saves) >= len(finished.all(SAMPLER))
     for save in saves:
-        source = finished.workflow[finished.workflow[save]["inputs"]["video"][0]]
-        goes_on = "previous" in source["inputs"]  # the sampler's own output holds what was there before
-        assert source["class_type"] in (SAMPLER, "Video Slice")
-        pictures = finished.way.pictures + (CONTINUED_PICTURES if goes_on else 0)
+        source, output = finished.workflow[save]["inputs"]["video"]
+        assert finished.workflow[source]["class_type"] in (SAMPLER, "Video Slice")
+        pictures = finished.way.pictures
+        if output == VIDEO and finished.workflow[source]["class_type"] == SAMPLER:
+            pictures += finished.before(source)
         rate = Fraction(finished.way.fps)
         assert pictures_of(finished.result, save, client, rate) == [(TINY_WIDTH, TINY_HEIGHT)] * pictures
 
@@ -120,8 +129,7 @@ def test_every_sampler_reports(finished: Finished) -> None:
         report = finished.report(sampler)
         assert report["format"] == "headforcing.report/1"
         assert [chunk["chunk"] for chunk in report["chunks"]] == list(range(finished.chunks(sampler)))
-        goes_on = "previous" in finished.workflow[sampler]["inputs"]
-        assert report["settings"]["pixel_frames"] == finished.way.pictures + (CONTINUED_PICTURES if goes_on else 0)
+        assert report["settings"]["pixel_frames"] == finished.way.pictures + finished.before(sampler)
         assert report["settings"]["seed"] == SEED
 
 
