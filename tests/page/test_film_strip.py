@@ -15,9 +15,9 @@ from tests.page.page import ComfyPage, Json
 
 SAMPLER = "HeadForcingSampler"
 FOX, RIVER, RAVEN = "a red fox in deep snow", "the fox finds a frozen river", "a raven lands"
-RIVER_CHUNK, CHUNKS, FRAMES, FPS = 4, 16, 3, 16.0
+SECONDS, RIVER_CHUNK, CHUNKS, FRAMES, FPS = 6.0, 4, 9, 3, 16.0
 MANY, MOST_PICTURES = 5000, 200
-LONGEST_RUN = 180.0
+LONGEST_RUN = 90.0
 AA = 4.5  # contrast of a text and what is behind it
 ROUTE = "/head_forcing/strip"
 GRAPH = {
@@ -26,13 +26,13 @@ GRAPH = {
         "inputs": {"model_name": "self_forcing_dmd.safetensors", "chunk_frames": 0},
     },
     "2": {"class_type": "HeadForcingTestLoadUMT5", "inputs": {"clip_name": "tiny_umt5.safetensors"}},
-    "3": {"class_type": "HeadForcingPromptSchedule", "inputs": {"clip": ["2", 0], "text": f"{FOX}\n[2.8s] {RIVER}"}},
+    "3": {"class_type": "HeadForcingPromptSchedule", "inputs": {"clip": ["2", 0], "text": f"[0s] {FOX}\n[2.8s] {RIVER}"}},
     "4": {"class_type": "HeadForcingCachePolicy", "inputs": {"preset": "uniform"}},
     "5": {
         "class_type": SAMPLER,
         "inputs": {
             **{"model": ["1", 0], "schedule": ["3", 0], "policy": ["4", 0], "vae": ["7", 0]},
-            **{"seconds": 12.0, "width": 128, "height": 96, "seed": 1, "run_name": "strip", "strength": 0.8},
+            **{"seconds": SECONDS, "width": 128, "height": 96, "seed": 1, "run_name": "strip", "strength": 0.8},
         },
     },
     "6": {"class_type": "PreviewAny", "inputs": {"source": ["5", 3]}},
@@ -95,10 +95,12 @@ class Film:
         return self.strip.locator(f'.hf-strip-cell[data-chunk="{chunk}"]')
 
     def load(self, run_name: str, width: int = 520) -> None:
-        """Open the graph, the sampler in the middle."""
+        """Open the graph, the sampler in the middle and the pointer over nothing."""
+        self.page.tab.mouse.move(5, 5)
         self.page.tab.evaluate(
             """async ({graph, places, name, width}) => {
               await app.loadApiJson(graph, 'strip');
+              app.rootGraph.id = crypto.randomUUID(); // a workflow in API form has none of its own
               for (const [id, place] of Object.entries(places)) app.graph.getNodeById(id).pos = place;
               const sampler = app.graph.getNodeById('5');
               const widget = (name) => sampler.widgets.find((each) => each.name === name);
@@ -158,7 +160,7 @@ def made(rendered: ComfyPage) -> Film:
     expect(film.strip).to_be_hidden()  # nothing was made yet
     assert rendered.queue(), rendered.node_errors()
     rendered.tab.wait_for_function(
-        "() => document.querySelectorAll('.hf-strip-cell img').length > 2 && !headForcingTest.hasEnded()",
+        "() => document.querySelectorAll('.hf-strip-cell img').length > 1 && !headForcingTest.hasEnded()",
         timeout=LONGEST_RUN * 1000,
     )
     film.cell(0).click()  # plays as much as there is by now
@@ -180,11 +182,11 @@ def film(made: Film) -> Iterator[Film]:
 
 def test_it_has_a_picture_for_each_chunk_under_the_bars_of_the_scenes(film: Film) -> None:
     film.strip.locator("video").evaluate("(video) => video.pause()")
-    expect(film.told).to_contain_text(f"chunk 0: reads nothing of the past")  # it has the focus
+    expect(film.told).to_contain_text("chunk 0: reads nothing of the past")  # it has the focus
     film.cell(0).evaluate("(cell) => cell.blur()")
     expect(film.told).to_have_text(f"{CHUNKS} of {CHUNKS} chunks. Click one to play from there.")
     expect(film.cell(0)).to_have_attribute("aria-label", f"Chunk 0, 0:00.0, scene: {FOX}")
-    assert film.bars.all_inner_texts() == [FOX, RIVER]
+    expect(film.bars).to_have_text([FOX, RIVER])
     lefts = [film.bars.nth(1).bounding_box()["x"], film.cell(RIVER_CHUNK).bounding_box()["x"]]
     assert lefts[0] == pytest.approx(lefts[1], abs=1)
     shapes = film.pictures.evaluate_all("(all) => all.map((each) => [each.naturalWidth, each.naturalHeight])")
@@ -195,21 +197,20 @@ def test_it_has_a_picture_for_each_chunk_under_the_bars_of_the_scenes(film: Film
 
 
 def test_what_a_chunk_reads_lights_up(film: Film) -> None:
-    for chunk in (1, 9):
-        film.scroll_to(chunk - 3)
+    for chunk in (1, CHUNKS - 1):
+        film.scroll_to(chunk - 1)
         film.cell(chunk).hover()
         expect(film.told).to_contain_text(f", chunk {chunk}: reads ")
         read = {frame // FRAMES for frame, _, _ in film.report["chunks"][chunk]["seen"]["memory"]}
-        lit, before, after = film.lit()
-        assert lit and lit <= read and before == len({each for each in read if each < min(lit)}) and after == 0
-        assert len(lit) + before == len(read)
+        first = int(film.window.evaluate("(view) => view.scrollLeft / 64"))
+        assert film.lit() == ({each for each in read if each >= first}, len({each for each in read if each < first}), 0)
 
 
 def test_it_plays_from_the_chunk_that_is_clicked_and_by_keys(film: Film) -> None:
     press = film.page.tab.keyboard.press
-    film.cell(5).click()
-    film.wait_for_video(f"!video.paused && video.currentTime >= {chunk_start_second(5, FRAMES, FPS)}")
-    expect(film.cell(5)).to_be_focused()
+    film.cell(2).click()
+    film.wait_for_video(f"!video.paused && video.currentTime >= {chunk_start_second(2, FRAMES, FPS)}")
+    expect(film.cell(2)).to_be_focused()
     press("Space")
     film.wait_for_video("video.paused")
     press("Home")
@@ -241,10 +242,9 @@ def test_a_menu_is_asked_for_by_hand_and_by_keys(film: Film) -> None:
     film.cell(4).press("ContextMenu")
     film.page.settle()
     asked = tab.evaluate("() => asked.map(({ chunk, second }) => [chunk, second])")
-    seconds = {chunk: pytest.approx(chunk_start_second(chunk, FRAMES, FPS), abs=1e-3) for chunk in (3, 4)}
-    assert [chunk for chunk, _ in asked][0] == 3
-    assert all(second == seconds[chunk] for chunk, second in asked)
-    assert len(asked) == 3
+    assert [chunk for chunk, _ in asked] == [3, 4, 4]
+    for chunk, second in asked:
+        assert second == pytest.approx(chunk_start_second(chunk, FRAMES, FPS), abs=1e-3)
     assert tab.locator(".litecontextmenu, [role=menu]:visible").count() == 0  # the node's own
 
 
@@ -254,9 +254,9 @@ def test_the_wheel_scrolls_it_and_moves_nothing_else(film: Film) -> None:
 
     before = seen()
     film.window.hover()
-    film.page.tab.mouse.wheel(0, 100)
+    film.page.tab.mouse.wheel(0, 40)
     film.page.settle()
-    assert film.window.evaluate("(view) => view.scrollLeft") == 100
+    assert film.window.evaluate("(view) => view.scrollLeft") == 40
     film.page.tab.mouse.down()
     film.page.tab.mouse.move(600, 400, steps=3)
     film.page.tab.mouse.up()
@@ -301,8 +301,8 @@ ASKED = """async ([node_id, run_name]) => {
 @pytest.fixture(scope="module")
 def long_film(comfyui: Server) -> str:
     """The name of a kept run of hours."""
-    scenes = ((0, FOX, None, False), (100, RIVER, "recache", False), (110, RAVEN, "cut", True))
-    segments = tuple(Segment(first, HASH, prompt, how, None, live) for first, prompt, how, live in scenes)
+    scenes = ((0, FOX, "recache", False), (100, RIVER, "recache", False), (110, RAVEN, "cut", True))
+    segments = tuple(Segment(first, HASH, how, prompt=prompt, live=live) for first, prompt, how, live in scenes)
     folder = comfyui.folder / "output" / "head_forcing" / "hours"
     if not folder.exists():  # with classic nodes it was written already
         write_kept_film(folder, MANY, segments)
@@ -332,7 +332,7 @@ def test_hours_are_as_light_as_minutes(rendered: ComfyPage, long_film: str) -> N
     assert len(chunks) == len(set(chunks)) and len(asked) <= 4
     assert 0 not in chunks  # was there
     film.scroll_to(108)
-    assert film.bars.all_inner_texts() == [RIVER, f"live {RAVEN}"]
+    expect(film.bars).to_have_text([RIVER, f"live {RAVEN}"])
     film.cell(112).hover()
     expect(film.told).to_have_text("1:23.8, chunk 112: reads 0, 108 to 111")
     assert film.lit() == ({108, 109, 110, 111}, 1, 0) and reads(112) == ((0, 0), (108, 111))

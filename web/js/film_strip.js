@@ -120,12 +120,18 @@ export class FilmStrip {
 
   #listen() {
     const { window: view, list, bars } = this.#view;
-    list.addEventListener("pointermove", (event) => (this.#isByKey &&= !event.movementX && !event.movementY));
-    list.addEventListener("pointerover", (event) => this.#hover(this.#isByKey ? undefined : chunkOf(event)));
+    list.addEventListener("pointermove", (event) => {
+      if (event.movementX || event.movementY) this.#isByKey = false;
+      this.#hover(chunkOf(event));
+    });
+    list.addEventListener("pointerover", (event) => this.#hover(chunkOf(event))); // it may have scrolled there
     list.addEventListener("pointerleave", () => this.#hover(undefined));
     list.addEventListener("click", (event) => this.#playFrom(chunkOf(event)));
     bars.addEventListener("click", (event) => this.#moveTo(chunkOf(event)));
-    list.addEventListener("focusin", () => this.#draw());
+    list.addEventListener("focusin", (event) => {
+      this.#current = chunkOf(event);
+      this.#draw();
+    });
     list.addEventListener("focusout", () => this.#draw());
     list.addEventListener("keydown", (event) => this.#key(event));
     list.addEventListener("contextmenu", (event) => this.#menuByHand(event));
@@ -134,7 +140,8 @@ export class FilmStrip {
     }
   }
 
-  #hover(chunk) {
+  #hover(under) {
+    const chunk = this.#isByKey ? undefined : under;
     if (chunk === this.#hovered) return;
     this.#hovered = chunk;
     if (chunk !== undefined) this.#message = "";
@@ -169,7 +176,7 @@ export class FilmStrip {
   }
 
   #focus(chunk) {
-    this.#current = chunk;
+    this.#current = chunk; // so that its cell is there
     this.#message = "";
     this.#view.reveal(chunk);
     this.#drawNow();
