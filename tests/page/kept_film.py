@@ -26,9 +26,7 @@ def write_kept_film(folder: Path, chunks: int, scenes: tuple[Segment[str], ...])
     write_journal(folder / JOURNAL_FILE, [ChunkRecord(HASH, ())] * chunks)
     pictures = [_picture(number) for number in range(PICTURES)]
     header = StripHeader(chunks, FPS, CHUNK_FRAMES, 0, 4 * CHUNK_FRAMES * chunks - 3)
-    entries = [
-        StripEntry(chunk, reads(chunk), chunk % 10 == 4, pictures[chunk % PICTURES]) for chunk in range(chunks)
-    ]
+    entries = [StripEntry(chunk, reads(chunk), chunk % 10 == 4, pictures[chunk % PICTURES]) for chunk in range(chunks)]
     (folder / STRIP_FILE).write_bytes(b"".join([dump_header(header), *map(dump_entry, entries)]))
 
 

@@ -15,18 +15,22 @@ from tests.page.page import ComfyPage, Json
 
 SAMPLER = "HeadForcingSampler"
 FOX, RIVER, RAVEN = "a red fox in deep snow", "the fox finds a frozen river", "a raven lands"
-SECONDS, RIVER_CHUNK, CHUNKS, FRAMES, FPS = 6.0, 4, 9, 3, 16.0
+SECONDS, RIVER_CHUNK, CHUNKS, FRAMES, FPS = 4.5, 4, 7, 3, 16.0
 MANY, MOST_PICTURES = 5000, 200
 LONGEST_RUN = 90.0
 AA = 4.5  # contrast of a text and what is behind it
 ROUTE = "/head_forcing/strip"
+TEXT = f"[0s] {FOX}\n[2.8s] {RIVER}"
 GRAPH = {
     "1": {
         "class_type": "HeadForcingLoadARModel",
         "inputs": {"model_name": "self_forcing_dmd.safetensors", "chunk_frames": 0},
     },
     "2": {"class_type": "HeadForcingTestLoadUMT5", "inputs": {"clip_name": "tiny_umt5.safetensors"}},
-    "3": {"class_type": "HeadForcingPromptSchedule", "inputs": {"clip": ["2", 0], "text": f"[0s] {FOX}\n[2.8s] {RIVER}"}},
+    "3": {
+        "class_type": "HeadForcingPromptSchedule",
+        "inputs": {"clip": ["2", 0], "text": f"[0s] {FOX}\n[2.8s] {RIVER}"},
+    },
     "4": {"class_type": "HeadForcingCachePolicy", "inputs": {"preset": "uniform"}},
     "5": {
         "class_type": SAMPLER,
@@ -38,7 +42,20 @@ GRAPH = {
     "6": {"class_type": "PreviewAny", "inputs": {"source": ["5", 3]}},
     "7": {"class_type": "VAELoader", "inputs": {"vae_name": "wan_2.1_vae.safetensors"}},
 }
-PLACES = {"1": [-760, 0], "2": [-760, 220], "3": [-380, 0], "4": [-380, 420], "5": [60, 0], "6": [620, 0], "7": [620, 300]}
+PLACES = {
+    "1": [-760, 0],
+    "2": [-760, 220],
+    "3": [-380, 0],
+    "4": [-380, 420],
+    "5": [60, 0],
+    "6": [620, 0],
+    "7": [620, 300],
+}
+NEWEST = """async () => {
+  const question = JSON.stringify({ node_id: '5', run_name: '', first: 0, count: 1 });
+  const headers = { 'Content-Type': 'application/json' };
+  return (await app.api.fetchApi('/head_forcing/strip', { method: 'POST', headers, body: question })).json();
+}"""
 CONTRASTS = """(strip) => {
   const context = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
   const parts = (colour) => {
@@ -94,19 +111,20 @@ class Film:
     def cell(self, chunk: int) -> Locator:
         return self.strip.locator(f'.hf-strip-cell[data-chunk="{chunk}"]')
 
-    def load(self, run_name: str, width: int = 520) -> None:
+    def load(self, run_name: str, width: int = 400) -> None:
         """Open the graph, the sampler in the middle and the pointer over nothing."""
         self.page.tab.mouse.move(5, 5)
         self.page.tab.evaluate(
             """async ({graph, places, name, width}) => {
               await app.loadApiJson(graph, 'strip');
-              app.rootGraph.id = crypto.randomUUID(); // a workflow in API form has none of its own
               for (const [id, place] of Object.entries(places)) app.graph.getNodeById(id).pos = place;
               const sampler = app.graph.getNodeById('5');
               const widget = (name) => sampler.widgets.find((each) => each.name === name);
               widget('control_after_generate').value = 'fixed';
               widget('run_name').value = name;
               sampler.setSize([width, sampler.size[1]]);
+              // in API form a workflow has no id of its own
+              await app.loadGraphData({ ...app.graph.serialize(), id: crypto.randomUUID() }, true, true, 'strip');
             }""",
             {"graph": GRAPH, "places": PLACES, "name": run_name, "width": width},
         )
@@ -143,7 +161,8 @@ class Film:
             """(cells) => {
               const inside = document.querySelector('.hf-strip-window').getBoundingClientRect();
               const isIn = ({ left, right }) => right > inside.left + 0.5 && left < inside.right - 0.5;
-              return cells.filter((cell) => isIn(cell.getBoundingClientRect())).map((cell) => Number(cell.dataset.chunk));
+              const inView = cells.filter((cell) => isIn(cell.getBoundingClientRect()));
+              return inView.map((cell) => Number(cell.dataset.chunk));
             }"""
         )
         before, after = (self.strip.locator(f".hf-strip-{side}").inner_text() for side in ("before", "after"))
@@ -191,8 +210,6 @@ def test_it_has_a_picture_for_each_chunk_under_the_bars_of_the_scenes(film: Film
     assert lefts[0] == pytest.approx(lefts[1], abs=1)
     shapes = film.pictures.evaluate_all("(all) => all.map((each) => [each.naturalWidth, each.naturalHeight])")
     assert set(map(tuple, shapes)) == {(96, 72)}
-    film.scroll_to(CHUNKS)
-    expect(film.cell(CHUNKS - 1).locator("img")).to_be_visible()
     film.page.keep_screenshot("strip_made")
 
 
@@ -250,7 +267,9 @@ def test_a_menu_is_asked_for_by_hand_and_by_keys(film: Film) -> None:
 
 def test_the_wheel_scrolls_it_and_moves_nothing_else(film: Film) -> None:
     def seen() -> list[float]:
-        return film.page.tab.evaluate("() => [app.canvas.ds.scale, ...app.canvas.ds.offset, ...app.graph.getNodeById('5').pos]")
+        return film.page.tab.evaluate(
+            "() => [app.canvas.ds.scale, ...app.canvas.ds.offset, ...app.graph.getNodeById('5').pos]"
+        )
 
     before = seen()
     film.window.hover()
@@ -269,19 +288,19 @@ def test_it_is_there_after_a_reload_of_the_page(film: Film) -> None:
     film.look_at(0.9)
     expect(film.told).to_have_text(f"{CHUNKS} of {CHUNKS} chunks. Click one to play from there.")
     expect(film.cell(2).locator("img")).to_be_visible()
-    film.page.tab.evaluate("() => app.graph.getNodeById('5').setSize([520, app.graph.getNodeById('5').size[1]])")
+    film.page.tab.evaluate("() => app.graph.getNodeById('5').setSize([400, app.graph.getNodeById('5').size[1]])")
 
 
 def test_of_another_workflow_it_shows_only_what_is_kept_under_the_name(film: Film) -> None:
     tab = film.page.tab
-    (run,) = {run for run in tab.evaluate(ASKED, ["5", ""])["run"].split("/")[:1]}
+    prompt = tab.evaluate(NEWEST)["run"].split("/")[0]
     film.load("")  # a workflow of its own, with the same ids
     film.page.settle()
     tab.evaluate(
         """([prompt_id, entry]) => app.api.dispatchEvent(new CustomEvent('head_forcing.chunk', {
           detail: { node_id: '5', prompt_id, run: `${prompt_id}/5`, entry, chunks: 1, made: 1, fps: 16, video: null },
         }))""",
-        [run, {"chunk": 0, "second": 0.0, "picture": "", "reads": [], "picked": False}],
+        [prompt, {"chunk": 0, "second": 0.0, "picture": "", "reads": [], "picked": False}],
     )
     film.page.settle()
     expect(film.strip).to_be_hidden()
@@ -289,13 +308,6 @@ def test_of_another_workflow_it_shows_only_what_is_kept_under_the_name(film: Fil
     expect(film.told).to_have_text(f"{CHUNKS} of {CHUNKS} chunks. Click one to play from there.")
     film.page.set_widget(SAMPLER, "run_name", "no such run")
     expect(film.strip).to_be_hidden()
-
-
-ASKED = """async ([node_id, run_name]) => {
-  const question = JSON.stringify({ node_id, run_name, first: 0, count: 1 });
-  const headers = { 'Content-Type': 'application/json' };
-  return (await app.api.fetchApi('/head_forcing/strip', { method: 'POST', headers, body: question })).json();
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -323,7 +335,7 @@ def test_hours_are_as_light_as_minutes(rendered: ComfyPage, long_film: str) -> N
     film.cell(0).focus()
     rendered.tab.keyboard.press("End")
     expect(film.cell(MANY - 1).locator("img")).to_be_visible()
-    for chunk in [*range(0, 250, 7), *range(250, -1, -11)]:  # there and back
+    for chunk in [*range(0, 250, 17), *range(250, -1, -25)]:  # there and back
         film.scroll_to(chunk)
         expect(film.cell(chunk).locator("img")).to_be_visible()
         assert film.pictures.count() <= 20
@@ -346,25 +358,25 @@ def test_a_node_that_is_very_wide_has_no_more_pictures(rendered: ComfyPage, long
     film = Film(rendered)
     film.load(long_film, width=16_000)
     film.look_at(0.09)
-    expect(film.cell(150).locator("img")).to_be_attached()
-    rendered.settle()
-    assert 100 < film.pictures.count() <= MOST_PICTURES
+    expect(film.pictures.nth(150)).to_be_attached()
+    assert film.pictures.count() <= MOST_PICTURES
 
 
-@pytest.mark.parametrize("palette", ["light", "dark"])
-def test_its_texts_can_be_read(rendered: ComfyPage, long_film: str, palette: str) -> None:
+def test_its_texts_can_be_read_in_both_themes(rendered: ComfyPage, long_film: str) -> None:
     film = Film(rendered)
     film.load(long_film)
+    expect(film.cell(1).locator("img")).to_be_visible()
     try:
-        rendered.set_theme(palette)
-        expect(film.cell(1).locator("img")).to_be_visible()
-        film.scroll_to(108)
-        film.cell(112).hover()
-        expect(film.strip.locator(".hf-strip-before")).to_have_text("1")
-        contrasts = dict(film.strip.evaluate(CONTRASTS))
-        assert len(contrasts) == 4 and min(contrasts.values()) >= AA, contrasts
-        rendered.keep_screenshot(f"strip_{palette}")
-        film.look_at(0.5)
-        rendered.keep_screenshot(f"strip_{palette}_half")
+        for palette in ("light", "dark"):
+            rendered.set_theme(palette)
+            film.scroll_to(108)
+            film.cell(112).hover()
+            expect(film.strip.locator(".hf-strip-before")).to_have_text("1")
+            contrasts = dict(film.strip.evaluate(CONTRASTS))
+            assert len(contrasts) == 4 and min(contrasts.values()) >= AA, contrasts
+            rendered.keep_screenshot(f"strip_{palette}")
+            film.look_at(0.5)
+            rendered.keep_screenshot(f"strip_{palette}_half")
+            film.look_at(0.9)
     finally:
         rendered.set_theme("dark")

@@ -3,10 +3,10 @@ import { element } from "./elements.js";
 import { valueOf } from "./graph_walk.js";
 import { StripChunks } from "./strip_chunks.js";
 import { StripPlayer } from "./strip_player.js";
-import { clock, StripView } from "./strip_view.js";
+import { StripView } from "./strip_view.js";
+import { clock, readText } from "./strip_words.js";
 
 const PAGE = 10; // chunks
-const MOST_RANGES = 6; // of chunks that are told of
 const NO_VIDEO = "there is no video of it; connect vae, and use the video output or a run_name";
 
 /** The strip of one sampler. `hearChunk(detail)` takes the host's event head_forcing.chunk; `forget()` says that one may
@@ -238,28 +238,7 @@ export class FilmStrip {
   }
 }
 
-// Vue nodes hand a wheel to the canvas on its way down, so this is heard before
-window.addEventListener("wheel", scroll, { capture: true, passive: false });
-
-function scroll(event) {
-  const view = event.target.closest?.(".hf-strip-window");
-  if (!view || event.ctrlKey || event.metaKey || view.scrollWidth <= view.clientWidth) return; // zooms, as elsewhere
-  event.preventDefault();
-  event.stopPropagation();
-  view.scrollLeft += event.deltaX || event.deltaY;
-}
-
 function chunkOf(event) {
   const found = event.target.closest("[data-chunk]");
   return found ? Number(found.dataset.chunk) : undefined;
-}
-
-function readText(reads) {
-  const ranges = reads.map(([first, last]) => {
-    if (last < 0) return "what was there before";
-    const from = first < 0 ? "what was there before, to" : first;
-    return first === last ? `${first}` : `${from} to ${last}`;
-  });
-  const told = ranges.slice(0, MOST_RANGES).join(", ");
-  return ranges.length ? `${told}${ranges.length > MOST_RANGES ? ", ..." : ""}` : "nothing of the past";
 }

@@ -1,18 +1,11 @@
 // The picture of a film strip: a cell a chunk under the bars of its scenes. Only what is in view is in the page.
 import { element } from "./elements.js";
+import { clock, spoken } from "./strip_words.js";
 
 const LONGEST_SIDE = 64; // pixels of a cell
 const BEYOND = 4; // cells that are drawn to each side of the view
 const MOST_CELLS = 180;
 const COLOURS = 6; // of scenes, in film_strip.css
-
-/** 0:07.5, or 1:02:07.5 from an hour on. */
-export function clock(second) {
-  const tenths = Math.floor(second * 10 + 1e-6);
-  const [hours, minutes] = [Math.floor(tenths / 36000), Math.floor(tenths / 600) % 60];
-  const rest = ((tenths % 600) / 10).toFixed(1).padStart(4, "0");
-  return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${rest}` : `${minutes}:${rest}`;
-}
 
 /** The strip of `chunks`. `onScroll()` hears that other chunks are in view. */
 export class StripView {
@@ -178,7 +171,13 @@ export class StripView {
   }
 }
 
-function spoken(chunk, second, entry, scene) {
-  const begins = scene?.chunk === chunk ? `, ${scene.live ? "live prompt" : "scene"}: ${scene.prompt}` : "";
-  return `Chunk ${chunk}, ${clock(second)}${entry?.picked ? ", a choice for memory" : ""}${begins}`;
+// Vue nodes hand a wheel to the canvas on its way down, so this is heard before
+window.addEventListener("wheel", scroll, { capture: true, passive: false });
+
+function scroll(event) {
+  const view = event.target.closest?.(".hf-strip-window");
+  if (!view || event.ctrlKey || event.metaKey || view.scrollWidth <= view.clientWidth) return; // zooms, as elsewhere
+  event.preventDefault();
+  event.stopPropagation();
+  view.scrollLeft += event.deltaX || event.deltaY;
 }
