@@ -20,7 +20,8 @@ export class FilmStrip {
   #hovered; // undefined: none
   #isByKey = false; // since the pointer last moved: what scrolls under it is not hovered
   #isWaiting = false; // to be drawn
-  #seen; // the run's name that was last asked for
+  #seen; // the run's name
+  #asked;
   #message = "";
 
   constructor(node) {
@@ -53,10 +54,11 @@ export class FilmStrip {
   /** Ask when the run's name has changed and then stayed. */
   look() {
     const name = String(valueOf(this.#node, "run_name") ?? "");
-    if (name !== this.#seen) {
-      this.#seen = name;
+    if (name !== this.#asked && name === this.#seen) {
+      this.#asked = name;
       this.refresh();
     }
+    this.#seen = name;
   }
 
   /** Ask for the scenes and the video as they are now. */
@@ -92,8 +94,9 @@ export class FilmStrip {
 
   #drawNow() {
     const { run, made } = this.#chunks.run;
-    this.element.hidden = run === null || !made;
+    this.element.hidden = run === null;
     if (!this.#view.window.clientWidth) return; // hidden, or not in the page at the moment
+    this.#current = Math.max(0, Math.min(this.#current, made - 1)); // another run may be shorter
     const { second } = this.#player;
     const place = second === undefined ? undefined : this.#chunks.placeOf(second);
     this.#view.draw({ current: this.#current, hovered: this.#hovered ?? this.#focused, place });
@@ -111,7 +114,7 @@ export class FilmStrip {
     const { made, chunks } = this.#chunks.run;
     if (this.#chunks.problem) return this.#chunks.problem;
     if (this.#message) return this.#message;
-    if (chunk === undefined) return `${made} of ${chunks} chunks. Click one to play from there.`;
+    if (chunk === undefined) return `${made} of ${chunks} chunks.${made ? " Click one to play from there." : ""}`;
     const entry = this.#chunks.entry(chunk);
     const when = `${clock(this.#chunks.secondOf(chunk))}, chunk ${chunk}`;
     if (!entry) return when;
