@@ -14,6 +14,7 @@ export function addPanel(node, name, content) {
   const widget = node.addDOMWidget(`${name}_${made}`, `head_forcing_${name}`, element, {
     serialize: false, // not sent to the host
     hideInPanel: true,
+    hideOnZoom: false, // a picture of a film is still one when it is small
     margin: MARGIN,
   });
   widget.serialize = false; // not saved with the workflow

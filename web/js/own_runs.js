@@ -2,15 +2,12 @@
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 
-const ours = new Map(); // by the id of a queued prompt: whether it is of the workflow that was open
+const workflows = new Map(); // by the id of a queued prompt: the id of its workflow
 
-/** Whether a prompt, by its id, was queued from the workflow that was open when this was first asked. */
-export function isOfThisWorkflow(promptId) {
-  if (!ours.has(promptId)) {
-    const id = app.rootGraph.id;
-    ours.set(promptId, workflowOf(promptId).then((workflow) => workflow === id));
-  }
-  return ours.get(promptId);
+/** Whether a prompt, by its id, was queued from the workflow that is open now. */
+export async function isOfThisWorkflow(promptId) {
+  if (!workflows.has(promptId)) workflows.set(promptId, workflowOf(promptId));
+  return (await workflows.get(promptId)) === app.rootGraph.id;
 }
 
 async function workflowOf(promptId) {

@@ -1,29 +1,35 @@
-// Under the widgets of the Head-Forced Sampler: what the run will take, and a box for prompts while it goes.
+// Under the widgets of the Head-Forced Sampler: what the run will take, the film so far, a box for prompts while it goes.
 // The node works the same without this script.
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { CostLine } from "./cost_line.js";
 import { addStyle, element } from "./elements.js";
 import { nodeOf } from "./execution_ids.js";
+import { FilmStrip } from "./film_strip.js";
 import { LivePrompt } from "./live_prompt.js";
 import { addPanel, chain } from "./node_panel.js";
 import { isOfThisWorkflow } from "./own_runs.js";
 
 const NODE = "HeadForcingSampler";
 const SCENES = "head_forcing.scenes";
+const CHUNK = "head_forcing.chunk";
 const ENDS = ["execution_success", "execution_error", "execution_interrupted"];
 const LOOK_MS = 150; // what has not changed from one look to the next is asked
 
 const panels = new Map(); // by node, of those in a graph
 
 function addSamplerPanel(node) {
-  const panel = { cost: new CostLine(node), live: new LivePrompt(node) };
-  addPanel(node, "sampler_panel", element("div", "hf-panel", panel.cost.element, panel.live.element));
+  const panel = { cost: new CostLine(node), strip: new FilmStrip(node), live: new LivePrompt(node) };
+  const parts = Object.values(panel).map((part) => part.element);
+  addPanel(node, "sampler_panel", element("div", "hf-panel", ...parts));
   let timer;
   chain(node, "onAdded", () => {
     panels.set(node, panel);
     clearInterval(timer);
-    timer = setInterval(() => panel.cost.look(), LOOK_MS);
+    timer = setInterval(() => {
+      panel.cost.look();
+      panel.strip.look();
+    }, LOOK_MS);
   });
   chain(node, "onRemoved", () => {
     panels.delete(node);
@@ -31,21 +37,42 @@ function addSamplerPanel(node) {
   });
 }
 
-async function hear({ detail }) {
-  const panel = panels.get(nodeOf(detail.node_id));
-  if (panel && (await isOfThisWorkflow(detail.prompt_id))) panel.live.hear(detail);
+/** Hand an event on to the panel of its node, if it is of a run of this workflow. */
+function hear(event, take) {
+  api.addEventListener(event, async ({ detail }) => {
+    if (!(await isOfThisWorkflow(detail.prompt_id))) return;
+    const panel = panels.get(nodeOf(detail.node_id));
+    if (panel) take(panel, detail);
+  });
 }
 
 function listen() {
-  api.addEventListener(SCENES, hear);
-  for (const end of ENDS) api.addEventListener(end, () => panels.forEach((panel) => panel.cost.forget()));
-  api.addEventListener("reconnected", () => panels.forEach((panel) => panel.live.forget()));
+  hear(SCENES, ({ live, strip }, detail) => {
+    live.hear(detail);
+    strip.update();
+  });
+  hear(CHUNK, ({ strip }, detail) => strip.hearChunk(detail));
+  for (const end of ENDS) {
+    api.addEventListener(end, () => {
+      panels.forEach(({ cost, strip }) => {
+        cost.forget();
+        strip.update();
+      });
+    });
+  }
+  api.addEventListener("reconnected", () => {
+    panels.forEach(({ live, strip }) => {
+      live.forget();
+      strip.forget();
+    });
+  });
 }
 
 app.registerExtension({
   name: "headforcing.SamplerPanel",
   setup() {
     addStyle("sampler_panel.css");
+    addStyle("film_strip.css");
     listen();
   },
   nodeCreated(node) {
