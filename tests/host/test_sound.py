@@ -178,7 +178,7 @@ def sounding(pack: Pack, model, vae) -> Callable[..., tuple]:
 
 
 def test_a_video_is_as_long_as_its_sound(runs: Path, sounding) -> None:
-    _, video, _, report = sounding(audio=clicking(1.3))
+    _, video, _, report, _ = sounding(audio=clicking(1.3))
     assert json.loads(report)["settings"]["seconds"] == pytest.approx(1.3)
     assert video.get_frame_count() == pictures(runs / "film/video.mp4") == 21
     assert click_second(runs / "film/video.mp4") == pytest.approx(1.0, abs=AAC_FRAME / RATE / 4)
@@ -223,9 +223,10 @@ def test_a_sound_that_cannot_be_exchanged_is_in_a_video_that_is_made_anew(
 def test_sound_goes_on_over_what_previous_shows(runs: Path, sounding) -> None:
     before = sounding(seconds=0.5, run_name="")[0]  # 9 pictures
     audio = clicking(1.3, 1.0)
-    video = sounding(previous=before, audio=audio, run_name="")[1]
-    assert video.get_frame_count() == 21
-    assert click_second(video.get_stream_source()) == pytest.approx(1.0, abs=0.01)
+    _, video, _, _, new = sounding(previous=before, audio=audio, run_name="")
+    assert video.get_frame_count() == 21 and new.get_frame_count() == 12
+    for shown, at in ((video, 1.0), (new, 1.0 - 9 / 16)):
+        assert click_second(shown.get_stream_source()) == pytest.approx(at, abs=0.01)
     with pytest.raises(ValueError, match=r"audio lasts 0\.56 s, and previous shows 0\.56 s of video, so nothing is"):
         sounding(previous=before, audio=clicking(9 / 16, 0.1))
 
@@ -236,14 +237,16 @@ def test_a_latent_that_is_decoded_later_has_the_sound(
 ) -> None:
     for module in ("nodes.video.latent_video", "nodes.head_forced_sampler"):
         monkeypatch.setattr(pack.module(module), "can_stream", lambda vae: can_stream)
-    video = sounding(audio=clicking(1.3, 1.0, 2), run_name="")[1]
+    before = sounding(seconds=0.5, run_name="")[0]
+    _, video, _, _, new = sounding(previous=before, audio=clicking(1.3, 1.0, 2), run_name="")
     assert isinstance(video, pack.module("nodes.video.latent_video").LatentVideo)
     saved = io.BytesIO()
     with torch.inference_mode():
         video.save_to(saved)
-        audio = video.get_components().audio
-    assert audio["waveform"].shape[:2] == (1, 2)
-    assert int(audio["waveform"][0, 1].abs().argmax()) / RATE == pytest.approx(1.0, abs=0.01)
+        heard_of = [each.get_components().audio for each in (video, new)]
+    for audio, at in zip(heard_of, (1.0, 1.0 - 9 / 16), strict=True):
+        assert audio["waveform"].shape[:2] == (1, 2)
+        assert int(audio["waveform"][0, 1].abs().argmax()) / RATE == pytest.approx(at, abs=0.01)
 
 
 def test_no_length_without_a_sound_is_refused_before_anything_else(pack: Pack, sounding) -> None:
