@@ -17,7 +17,7 @@ export function scheduleQuestion(node) {
     text: valueOf(node, "text"),
     is_drawn: !isLinked(node, "text"), // as the host draws the choices of a text box, and of no other node
     transition: textOr(valueOf(node, "transition"), "recache"),
-    seconds: sampler ? numberOr(valueOf(sampler, "seconds"), null) : null,
+    seconds: (sampler && numberOr(valueOf(sampler, "seconds"), null)) || null, // 0 is no length
     fps: sampler ? numberOr(valueOf(sampler, "fps"), FPS) : FPS,
     beginning: beginningOf(sampler),
     model_name: loader ? textOr(valueOf(loader, "model_name"), "") : "",
