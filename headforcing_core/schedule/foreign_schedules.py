@@ -58,9 +58,9 @@ class Foreign(NamedTuple):
     titles: Sequence[str] = ()
 
     def seconds(self, fps: float) -> list[float]:
-        """When its scenes begin, the first at 0."""
+        """The times of its scenes, the first of which begins at 0 whatever its time."""
         frames = all(is_bare(cue.time) for cue in self.cues)
-        return [0.0, *(seconds_of(cue.time) / (fps if frames else 1) for cue in self.cues[1:])]
+        return [seconds_of(cue.time) / (fps if frames else 1) for cue in self.cues]
 
 
 class _Signs(NamedTuple):
@@ -109,7 +109,7 @@ def is_timed(line: str) -> bool:
 
 
 def _right(found: Foreign) -> str:
-    cues, seconds = found.cues, found.seconds(SELF_FORCING.fps)
+    cues, seconds = found.cues, [0.0, *found.seconds(SELF_FORCING.fps)[1:]]
     lines = [
         f"[{written_second(second)}s] {shown_prompt(cue.prompt, 40) or '...'}"
         for cue, second in zip(cues[:2], seconds, strict=False)

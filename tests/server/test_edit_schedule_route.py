@@ -12,7 +12,7 @@ from tests.server.test_routes import QUESTION
 
 TEXT = "// film\n[0s] a red fox\n[0:12 cut] a {frozen|blue} river"
 EDITED = {
-    "move": ({"kind": "move", "line": 3, "second": 15.2}, TEXT.replace("0:12", "0:14.812")),
+    "move": ({"kind": "move", "line": 3, "second": 15}, TEXT.replace("0:12", "0:14.812")),
     "add": ({"kind": "add", "second": 5, "prompt": "a lake", "transition": None}, "a red fox\n[5.062s] a lake\n"),
     "split": ({"kind": "split", "second": 15}, TEXT + "\n[0:14.812] a {frozen|blue} river"),
     "delete": ({"kind": "delete", "line": 3}, "// film\n[0s] a red fox"),
@@ -76,4 +76,6 @@ def test_an_edit_beyond_bounds_is_turned_away(comfyui: Server, edit: object) -> 
     with pytest.raises(urllib.error.HTTPError) as refusal:
         urllib.request.build_opener(urllib.request.ProxyHandler({})).open(question, timeout=10)
     assert refusal.value.code == 400
-    assert json.loads(refusal.value.read())["error"].startswith("/head_forcing/edit_schedule cannot answer: the question")
+    assert json.loads(refusal.value.read())["error"].startswith(
+        "/head_forcing/edit_schedule cannot answer: the question"
+    )
