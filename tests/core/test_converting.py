@@ -87,7 +87,7 @@ def test_what_is_no_schedule_of_another_tool_is_left_alone(text: str) -> None:
         ('"24": "a fox", "48": "a river"', "[0s] a fox\n[2s] a river"),
         ("1\n00:00:05,500 --> 00:00:09,000\na fox\nin snow\n\n2\n0:09 --> 0:12\n\n3\n0:12 --> 0:15\n3 foxes",
          "[0s] a fox in snow\n[12s] 3 foxes"),
-        ('{"shots": [{"time": 0, "prompt": "a fox"}, {"time": 2.5, "prompt": "a river"}]}', "[0s] a fox\n[2.5s] a river"),
+        ('{"shots": [{"time": 0, "prompt": "a"}, {"time": 2.5, "prompt": "b"}]}', "[0s] a\n[2.5s] b"),
         ('{"scenes": [{"frame": 0, "text": "a"}, {"frame": 36, "text": "b"}]}', "[0s] a\n[1.5s] b"),
         ('{"shots": [{"caption": "a"}, {"caption": "b\\nc"}]}', "[0s] a\n[5s] b c"),
     ],

@@ -30,7 +30,7 @@ EDITS = {
     "moved in its own notation": ("move 7 93", "[1m30s", "[1m32.812s"),
     "moved below a minute": ("move 7 50", "[1m30s", "[50.062s"),
     "moved to where it is": ("move 7 90", "", ""),
-    "moved before its neighbour": ("move 7 400", "[1m30s", "[1m38.812s"),
+    "moved before its neighbour": ("move 7 400", "[1m30s", "[1m39.562s"),
     "the last one moved behind its end": ("move 8 200", "[100-120s", "[200.062-220.062s"),
     "split": ("split 5", "in snow\n", "in snow\n[5.062s] a {red|blue} fox in snow\n"),
     "added": ("add 5 cut a {b|c}", "in snow\n", "in snow\n[5.062s cut] a {b|c}\n"),

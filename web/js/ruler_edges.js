@@ -94,8 +94,8 @@ export class RulerEdges {
   }
 
   #show(index) {
-    const { start, step, lead } = this.grid;
-    const second = start.call(this.grid, this.now[index]);
+    const { step, lead } = this.grid;
+    const second = this.grid.start(this.now[index]);
     this.label.textContent = `${clock(second)}, chunk ${this.now[index]}`;
     this.label.style.left = percent(second, this.length);
     this.label.classList.toggle("hf-ruler-left", second > this.length / 2);

@@ -4,6 +4,7 @@ import { clock, part } from "./ruler_parts.js";
 const SCHEDULE = "HeadForcingPromptSchedule";
 const MOST_SOFT_CHUNKS = 64; // as the server has it
 const EDGE = 8; // pixels that are left between the menu and the border of the window
+const NO_ROOM = "No room: a prompt can change only where a chunk begins.";
 
 let open; // the one menu that is open
 
@@ -29,10 +30,11 @@ export function openMenu({ scene, index, scenes, free, usual, onEdit, x, y }) {
   };
   menu.append(part("p", "menu-title", `Scene ${index + 1}, ${clock(scene.start_second)}`));
   if (index) menu.append(transitions(scene, usual, choose));
-  menu.append(added(free, choose));
+  const [prompt, add] = another(free, choose);
   const split = button("Split here", () => choose({ kind: "split", second: free.second }), !free);
-  const remove = button("Delete scene", () => choose({ kind: "delete", line: scene.line }), scenes === 1);
-  menu.append(row(split, remove));
+  const remove = button("Delete scene", () => choose({ kind: "delete", line: scene.line }));
+  remove.disabled = scenes === 1; // a video has one at least
+  menu.append(prompt, row(add, split, remove));
   menu.addEventListener("keydown", (event) => {
     event.stopPropagation(); // what is typed here is no shortcut of the canvas
     if (event.key === "Escape") close();
@@ -56,7 +58,7 @@ function button(text, onClick, disabled = false) {
   const made = part("button", "menu-button", text);
   made.type = "button";
   made.disabled = disabled;
-  if (disabled) made.title = "There is no room: a prompt can change only where a chunk begins.";
+  if (disabled) made.title = NO_ROOM;
   made.addEventListener("click", onClick);
   return made;
 }
@@ -81,30 +83,27 @@ function transitions(scene, usual, choose) {
 function fade(scene, onChunks) {
   const chunks = part("input", "menu-chunks");
   Object.assign(chunks, { type: "number", min: 1, max: MOST_SOFT_CHUNKS, value: scene.soft_chunks ?? "" });
-  chunks.placeholder = "chunks";
+  chunks.placeholder = "over ... chunks";
   chunks.title = "Over how many chunks it fades; empty: as many as the node says.";
   chunks.setAttribute("aria-label", "Chunks of the fade");
   chunks.addEventListener("change", () => chunks.reportValidity() && onChunks(Number(chunks.value) || null));
   return chunks;
 }
 
-function added(free, choose) {
+function another(free, choose) {
   const prompt = part("textarea", "menu-prompt");
   prompt.rows = 2;
-  prompt.placeholder = free ? `Another scene at ${clock(free.second)}: its prompt` : "No room for another scene";
+  prompt.placeholder = free ? `Another scene at ${clock(free.second)}: its prompt` : NO_ROOM;
   prompt.disabled = !free;
   prompt.setAttribute("aria-label", "Prompt of another scene");
-  const add = button(
-    "Add scene",
-    () => choose({ kind: "add", second: free.second, prompt: prompt.value, transition: null }),
-    true,
-  );
-  add.title = free ? "Ctrl+Enter" : add.title;
+  const give = () => choose({ kind: "add", second: free.second, prompt: prompt.value, transition: null });
+  const add = button("Add scene", give, true);
+  add.title = free ? "Ctrl+Enter" : NO_ROOM;
   prompt.addEventListener("input", () => (add.disabled = !prompt.value.trim()));
   prompt.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
     event.preventDefault();
     add.click();
   });
-  return row(prompt, add);
+  return [prompt, add];
 }

@@ -42,8 +42,8 @@ export class RulerView {
     this.grid = new ChunkGrid(answer, question.beginning !== "none");
     this.shown = { answer, print, question, list, length };
     this.body.replaceChildren(axis(length), list);
+    if (question.is_drawn) this.#edit(list, answer, length); // else the text is another node's
     if (late) this.body.append(this.#end(end, length));
-    if (question.is_drawn) this.edges.arrange(list, answer, length, this.grid); // else the text is another node's
     this.#focus(focused);
     this.#tell([...habits, print].join(" "), [...habits, ...notes].join("\n"));
     this.element.classList.toggle("hf-ruler-habits", habits.length > 0);
@@ -106,14 +106,7 @@ export class RulerView {
     scenes.forEach((scene, index) => {
       const next = scenes[index + 1]?.start_second ?? length;
       const late = end !== null && scene.start_second >= end;
-      const item = this.#bar(scene, late || end === null ? next : Math.min(next, end), late, length);
-      item.addEventListener("contextmenu", (event) => {
-        if (!this.shown.question.is_drawn) return;
-        event.preventDefault();
-        event.stopPropagation();
-        this.#menu(index, event);
-      });
-      list.append(item);
+      list.append(this.#bar(scene, late || end === null ? next : Math.min(next, end), late, length));
     });
     return list;
   }
@@ -133,13 +126,30 @@ export class RulerView {
     button.append(part("span", "when", `${starts} ${told}`), part("span", "prompt", scene.prompt));
     button.title = `${when}\n${scene.prompt}`;
     button.setAttribute("aria-label", `Line ${scene.line || 1}, ${when}: ${scene.prompt}`);
-    button.setAttribute("aria-haspopup", "dialog");
     button.addEventListener("click", () => this.onLine(scene.line || 1));
-    button.addEventListener("keydown", ({ key }) => {
-      if (key === "Delete" && this.shown.question.is_drawn) this.onEdit({ kind: "delete", line: scene.line });
-    });
     item.append(button);
     return item;
+  }
+
+  /** Let the scenes be edited: by their edges, and by a menu of each. */
+  #edit(list, answer, length) {
+    [...list.children].forEach((item, index) => {
+      const [bar, more] = [item.querySelector("button"), part("span", "more", "...")];
+      more.title = "Add, split, delete, transition; also by a right click, or Shift+F10";
+      bar.append(more);
+      bar.setAttribute("aria-haspopup", "dialog");
+      const open = (event) => {
+        event.preventDefault();
+        event.stopPropagation();
+        this.#menu(index, event);
+      };
+      item.addEventListener("contextmenu", open);
+      more.addEventListener("click", open);
+      bar.addEventListener("keydown", ({ key }) => {
+        if (key === "Delete") this.onEdit({ kind: "delete", line: answer.scenes[index].line });
+      });
+    });
+    this.edges.arrange(list, answer, length, this.grid);
   }
 
   /** Open the menu of a scene: at the pointer, or for the keyboard below its middle. */
