@@ -59,10 +59,12 @@ def written_lines(text: str) -> list[WrittenLine]:
     above = at = begin = 0  # `above` counts line breaks inside of comments
     for number, whole in enumerate(marked.splitlines(keepends=True), 1):
         line = whole.rstrip(LINE_BREAKS)
-        before = len(line) - len(line.lstrip(_LINE_BREAK + " \t"))
-        first = number + above + line[:before].count(_LINE_BREAK)
-        above += line.count(_LINE_BREAK)
-        read = [place for place, sign in zip(places[at : at + len(line)], line, strict=True) if sign != _LINE_BREAK]
+        first, read = number + above, places[at : at + len(line)]
+        if _LINE_BREAK in line:
+            before = len(line) - len(line.lstrip(_LINE_BREAK + " \t"))
+            first += line[:before].count(_LINE_BREAK)
+            above += line.count(_LINE_BREAK)
+            read = [place for place, sign in zip(read, line, strict=True) if sign != _LINE_BREAK]
         end = places[at + len(line)] if len(whole) > len(line) else len(text)
         lines.append(WrittenLine(first, line.replace(_LINE_BREAK, ""), read, begin, end))
         at += len(whole)
