@@ -17,7 +17,7 @@ from server import PromptServer
 
 from ...headforcing_core.files.strict_json import Fields, Json, parse_json
 from ..run.live_mailbox import NotNow
-from . import cost_route, live_route, schedule_route, strip_route
+from . import cost_route, edit_schedule_route, live_route, schedule_route, strip_route
 
 MOST_BYTES = 64 * 1024
 _log = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ class Route:
 ROUTES = {
     "/head_forcing/cost": Route(cost_route.FIELDS, cost_route.answer),
     "/head_forcing/schedule": Route(schedule_route.FIELDS, schedule_route.answer),
+    "/head_forcing/edit_schedule": Route(edit_schedule_route.FIELDS, edit_schedule_route.answer),
     "/head_forcing/live_prompt": Route(live_route.FIELDS, live_route.answer),
     "/head_forcing/strip": Route(strip_route.FIELDS, strip_route.answer, reads_files=True),
 }
