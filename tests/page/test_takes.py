@@ -243,13 +243,18 @@ def kept(table: Table, runs: Path) -> Table:
     name = f"{table.name} kept"
     if not (runs / name).exists():
         live = Segment(LIVE, HASH, prompt=RIVER, live=True)
-        write_kept_film(runs / name, 8, (Segment(0, HASH, prompt=FOX), live))
+        for folder in (name, f"{name}_take_1"):
+            write_kept_film(runs / folder, 8, (Segment(0, HASH, prompt=FOX), live))
     table.load(run_name=name)
     return table
 
 
 def test_what_cannot_be_set_here_is_told(kept: Table) -> None:
     tab = kept.page.tab
+    kept.takes.click()
+    for side in range(2):
+        expect(kept.dialog.locator(".hf-player").nth(side)).to_have_text(re.compile("^No video is kept of this take"))
+    tab.keyboard.press("Escape")
     for change, told in CANNOT_BE_SET.items():
         kept.open_menu(FIRST)
         tab.evaluate(f"() => {{ const sampler = app.graph.getNodeById('{SAMPLER}'); {change} }}")

@@ -6,7 +6,7 @@ import { answerTo } from "./own_runs.js";
 import { noteChange, queueOnce, samplerWidgets, setSeed, setWidget } from "./sampler_widgets.js";
 import { editSchedule, scheduleNodeOf } from "./schedule_edit.js";
 import { scheduleQuestion } from "./schedule_question.js";
-import { clock } from "./strip_view.js";
+import { clock } from "./strip_words.js";
 
 const TAKES = "/head_forcing/takes";
 const SCHEDULE = "/head_forcing/schedule";

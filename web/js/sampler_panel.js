@@ -1,4 +1,4 @@
-// Under the widgets of the Head-Forced Sampler: what the run will take, the film so far and its takes, a box for live prompts.
+// Under the widgets of the Head-Forced Sampler: what a run will take, the film so far, its takes, a box for live prompts.
 // The node works the same without this script.
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";

@@ -6,7 +6,7 @@ import { isLinked } from "./graph_walk.js";
 import { noteChange, samplerWidgets, setSeed, setWidget } from "./sampler_widgets.js";
 import { scheduleNodeOf } from "./schedule_edit.js";
 import { scheduleQuestion } from "./schedule_question.js";
-import { clock } from "./strip_view.js";
+import { clock } from "./strip_words.js";
 import { writeText } from "./text_box.js";
 import { TwoPlayers } from "./two_players.js";
 

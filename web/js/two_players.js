@@ -1,7 +1,7 @@
 // Two videos in step: one button and one bar for both, side by side or one in the place of the other.
 import { api } from "../../../scripts/api.js";
 import { element } from "./elements.js";
-import { clock } from "./strip_view.js";
+import { clock } from "./strip_words.js";
 
 const STEP = 0.05; // seconds of the bar
 const APART = 0.08; // seconds by which one may be behind before it is put right
