@@ -10,9 +10,15 @@ NUMBER = "%n%"
 """What stands for the number of a scene in the name of a run."""
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether it is a plain file name: no folders, no leading dot, no device."""
+    is_plain = _PLAIN_NAME.fullmatch(name) and not _DEVICE_NAMES.fullmatch(name)
+    return bool(is_plain) and name[-1] not in " ." and len(name) <= LONGEST_NAME
+
+
 def check_plain_name(what: str, name: str) -> str:
-    """The name itself. ValueError unless it is a plain file name: no folders, no leading dot, no device."""
-    if not _PLAIN_NAME.fullmatch(name) or _DEVICE_NAMES.fullmatch(name) or name[-1] in " ." or len(name) > LONGEST_NAME:
+    """The name itself. ValueError unless it is a plain file name."""
+    if not is_plain_name(name):
         raise ValueError(
             f"{what} is {name[:LONGEST_NAME]!r}. It becomes a file name and must stay in its folder. Use up to "
             f"{LONGEST_NAME} letters, digits, spaces and - _ . ( ) +, beginning with a letter, digit or _, ending in "

@@ -5,7 +5,10 @@ import os
 import platform
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 _HOST = re.sub(r"[^A-Za-z0-9_-]", "_", platform.node())[:32]
 _UNSYNCED = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES)  # what file systems say that cannot sync a folder
@@ -36,16 +39,28 @@ def write_file(path: Path, data: bytes) -> None:
 def read_file(path: Path, most_bytes: int) -> bytes:
     """The bytes of a plain file. ValueError, in a few words, for a link, a folder, a pipe or more than `most_bytes`;
     OSError as the system gives it."""
+    with _opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most_bytes:
+            raise ValueError(f"it has {size} bytes, more than {most_bytes}")
+        return file.read(most_bytes)
+
+
+def read_first_line(path: Path, most_bytes: int) -> bytes:
+    """The first line of a plain file, or so many bytes of it. Errors likewise."""
+    with _opened(path) as file:
+        return file.readline(most_bytes)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
     if path.is_symlink():
         raise ValueError("it is a link")
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     with open(os.open(path, flags), "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ValueError("it is not a plain file")
-        if found.st_size > most_bytes:
-            raise ValueError(f"it has {found.st_size} bytes, more than {most_bytes}")
-        return file.read(most_bytes)
+        yield file
 
 
 def sync_folder(folder: Path) -> None:

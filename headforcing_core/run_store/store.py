@@ -6,7 +6,8 @@ is read, gone on with after an interrupt, begun anew from any chunk (method.md s
          chunk_00000.safetensors ...  the chunks (chunk_file.py)
          video.mp4  report.json  timeline.png  strip.jsonl    what was made of them
          lock                         held while the run is open
-    NAME_take_1/ ...                  the run as it was before chunks were made anew (takes.py)
+    NAME_take_1/ ...                  the run as it was before chunks were made anew (takes.py); to choose it, the two
+                                      change places (choosing.py)
 
 The journal grows by a line a chunk; every other file is written under a temporary name and then renamed, a chunk's file
 before the line that lists it. Killed at any moment, a run stands as it was after its last finished chunk.
@@ -30,6 +31,7 @@ from ..files.strict_json import Setting, parse_json
 from ..rollout.episodes import Decision
 from ..rollout.plan import Segment
 from ..rollout.recall import Choice
+from .choosing import finish_choosing
 from .chunk_checks import check_chunk
 from .chunk_file import most_bytes, pack_chunk, read_chunk, read_window
 from .chunk_json import dump_chunk
@@ -76,6 +78,7 @@ class RunStore:
         """
         check_plain_name("run_name", name)
         begin_record(spec)
+        finish_choosing(root, name)
         is_there = (root / name).exists()
         check_choice(name, on_existing, from_chunk, is_there)
         if on_existing == "new" or not is_there:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..files.disk_room import reason_of
-from ..files.safe_files import read_file, write_file
+from ..files.safe_files import read_file, read_first_line, write_file
 from .strip_entry import MOST_LINE, StripEntry, StripHeader, dump_entry, dump_header, parse_entry, parse_header
 
 _MOST_BYTES = 256 * 2**20
@@ -78,6 +78,14 @@ def read_strip(path: Path) -> KeptEntries:
             entry = parse_entry(line)
             entries[entry.chunk] = entry
     return KeptEntries(header, entries)
+
+
+def read_header(path: Path) -> StripHeader | None:
+    """The header of a file alone, if that can be read."""
+    try:
+        return parse_header(read_first_line(path, MOST_LINE))
+    except (OSError, ValueError):
+        return None
 
 
 def copy_first(source: Path, target: Path, chunks: int) -> None:

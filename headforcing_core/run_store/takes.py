@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -21,8 +22,7 @@ def keep_take(folder: Path, files: dict[str, int]) -> str:
     go on - is not kept twice. OSError, with the run as it was, when there is no room.
     """
     kept = {name: size for name, size in files.items() if name not in MADE_FILES}
-    takes = (folder.with_name(numbered_name(folder.name, f"_take_{number}")) for number in count(1))
-    take = next(each for each in takes if not os.path.lexists(each) or _holds(folder, each, kept))
+    take = next(each for each in _numbered(folder) if not os.path.lexists(each) or _holds(folder, each, kept))
     if not take.exists():
         _make(folder, take, kept)
     for name in MADE_FILES:
@@ -30,6 +30,11 @@ def keep_take(folder: Path, files: dict[str, int]) -> str:
             _move(folder / name, take / name)
     sync_folder(take)
     return take.name
+
+
+def free_take(folder: Path) -> Path:
+    """Where the next take of a run goes."""
+    return next(each for each in _numbered(folder) if not os.path.lexists(each))
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -43,6 +48,10 @@ def remove_unfinished(folder: Path) -> None:
         if is_own_file(path.name):
             path.unlink()
     unfinished.rmdir()
+
+
+def _numbered(folder: Path) -> Iterator[Path]:
+    return (folder.with_name(numbered_name(folder.name, f"_take_{number}")) for number in count(1))
 
 
 def _make(folder: Path, take: Path, kept: dict[str, int]) -> None:

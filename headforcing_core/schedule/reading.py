@@ -21,15 +21,16 @@ _DRESSED = re.compile(
     rf"[\[\uff3b\u3010\u3014](?P<inside>[^{_CLOSING}]{{1,40}})[{_CLOSING}](?P<rest>.*)"
 )
 # between a time and its prompt
-_SEPARATOR = re.compile(f"(?:[ {JOINERS}:\uff1a]|(?:[-|\u2013\u2014]|[-=]>|\u2192) )*")
+SEPARATOR = re.compile(f"(?:[ {JOINERS}:\uff1a]|(?:[-|\u2013\u2014]|[-=]>|\u2192) )*")
 _COMMA = re.compile(r"(\d{1,6}),(\d{1,6})\s*s?")
 _EDITING = re.compile(r"[^:]*:([^:]+):\s*[\d.]+")  # [from:to:when]
 _EXAMPLES = ("a red fox in deep snow", "the fox finds a frozen river")
 _MOST_OF_A_PROMPT = 40  # characters, where an error shows a right line
+_SAME_TIME = 1e-6  # seconds, between one time and the same in another notation
 _APART = 12.0  # seconds between the scenes of an example
 
 
-class _Header(NamedTuple):
+class Header(NamedTuple):
     """How the line begins that begins a scene: what its brackets hold (None: they are never closed), and the rest."""
 
     inside: str | None
@@ -41,7 +42,7 @@ def parse_schedule(text: str, transitions: Collection[str], is_drawn: bool = Fal
     right one for anything that cannot be read. `is_drawn` says that the page will still draw the choices of the text,
     none of which may decide about times."""
     lines = read_lines(text)
-    headers = [(place, header) for place, line in enumerate(lines) if (header := _header(line.text)) is not None]
+    headers = [(place, header) for place, line in enumerate(lines) if (header := read_header(line.text)) is not None]
     whole = _prompt([line.text for line in lines])
     if not whole:
         raise ScheduleError(
@@ -77,7 +78,7 @@ def read_live_prompt(text: str) -> tuple[str, tuple[str, ...]]:
     lines = read_lines(text)
     send = "It takes over at the next chunk. Send one prompt without times, or put this into Prompt Schedule."
     for number, line in lines:
-        header = _header(line)
+        header = read_header(line)
         if header and header.inside is not None and read_times(header.inside):
             raise ScheduleError(number, f"The live prompt has a time of its own: {shown_line(line)!r}. {send}")
     try:
@@ -89,13 +90,14 @@ def read_live_prompt(text: str) -> tuple[str, tuple[str, ...]]:
     return prompt, (*address_notes(text), *_notes(lines, prompt, "The live prompt", False))
 
 
-def _header(line: str) -> _Header | None:
+def read_header(line: str) -> Header | None:
+    """How a line begins that begins a scene; None for any other."""
     line = line.strip()
     if line.startswith("["):
         found = _HEADER.fullmatch(line)
         if found is None:
-            return _Header(None, "")
-        return _Header(found[1], found[2]) if found[1] is not None else _Header(found[3], found[4])
+            return Header(None, "")
+        return Header(found[1], found[2]) if found[1] is not None else Header(found[3], found[4])
     found = _DRESSED.fullmatch(line)
     if found is None or read_times(found["inside"]) is None:
         return None
@@ -104,20 +106,20 @@ def _header(line: str) -> _Header | None:
         rest = rest.removeprefix(markup)
     elif rest.rstrip(",").endswith(markup):
         rest = rest.rstrip(",").removesuffix(markup)
-    return _Header(found["inside"], rest)
+    return Header(found["inside"], rest)
 
 
 def _prompt(texts: Sequence[str]) -> str:
-    return _SEPARATOR.sub("", " ".join(" ".join(texts).split()) + " ", 1).strip()
+    return SEPARATOR.sub("", " ".join(" ".join(texts).split()) + " ", 1).strip()
 
 
 def _notes(
-    lines: Sequence[Line], prompt: str, where: str, is_drawn: bool, header: _Header | None = None
+    lines: Sequence[Line], prompt: str, where: str, is_drawn: bool, header: Header | None = None
 ) -> tuple[str, ...]:
     return (*prompt_notes(prompt, where, is_drawn), *line_notes(lines, where, header is not None))
 
 
-def _scene(lines: Sequence[Line], header: _Header, above: Sequence[Scene], transitions: Collection[str]) -> Scene:
+def _scene(lines: Sequence[Line], header: Header, above: Sequence[Scene], transitions: Collection[str]) -> Scene:
     line, prompt = lines[0], _prompt([header.rest, *(line.text for line in lines[1:])])
     shown = shown_prompt(prompt, _MOST_OF_A_PROMPT) or _EXAMPLES[bool(above)]
     second = written_second(above[-1].start_second + _APART) if above else "0"
@@ -191,7 +193,7 @@ def _check_order(scenes: Sequence[Scene], lines: dict[int, str]) -> None:
         if following.start_second <= start:
             what = f"{begins}, but the scene above it starts at {start:g} s"
             raise _error(line, what, f"[{start + _APART:g}s] {following.prompt}")
-        if end is not None and end != following.start_second:
+        if end is not None and abs(end - following.start_second) > _SAME_TIME:
             what = f"{begins}, but the scene above it ends at {end:g} s"
             raise _error(line, what, f"[{end:g}s] {following.prompt}")
 

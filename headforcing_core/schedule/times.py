@@ -6,19 +6,19 @@ from typing import NamedTuple
 
 _DASHES = re.compile("[\u2010-\u2015\u2212\u301c~]")
 _DECIMAL_COMMA = re.compile(r"(?<=:\d\d),(?=\d{1,3}(?!\d))")  # elsewhere it may stand between two times
-_NUMBER = r"\d{1,6}(?:\.\d{1,6})?"
-_SECONDS = "s(?:ec(?:ond)?s?)?|\u79d2"
-_MINUTES = "m(?:in(?:ute)?s?)?|\u5206\u949f?"
+NUMBER = r"\d{1,6}(?:\.\d{1,6})?"
+SECONDS = "s(?:ec(?:ond)?s?)?|\u79d2"
+MINUTES = "m(?:in(?:ute)?s?)?|\u5206\u949f?"
 CLOCK = r"(?:\d{1,2}:[0-5]\d|\d{1,4}):[0-5]\d(?:\.\d{1,6})?"
 WITH_UNIT = (
-    rf"(?:\d{{1,4}}\s*(?:{_MINUTES})(?![a-z])(?:\s*{_NUMBER}\s*(?:{_SECONDS})(?![a-z]))?"
-    rf"|{_NUMBER}\s*(?:{_SECONDS})(?![a-z]))"
+    rf"(?:\d{{1,4}}\s*(?:{MINUTES})(?![a-z])(?:\s*{NUMBER}\s*(?:{SECONDS})(?![a-z]))?"
+    rf"|{NUMBER}\s*(?:{SECONDS})(?![a-z]))"
 )
-TIME = rf"(?:{CLOCK}|{WITH_UNIT}|{_NUMBER})"
+TIME = rf"(?:{CLOCK}|{WITH_UNIT}|{NUMBER})"
 TO = r"(?:\s*(?:-+>?|\u2192)\s*|\s+to\s+)"
-_TIMES = re.compile(rf"({TIME})(?:{TO}({TIME}))?(?:\s+([a-z]+)(?:\s+(\d{{1,6}}))?)?", re.IGNORECASE)
-_PARTS = re.compile(rf"(?:({_NUMBER})\s*(?:{_MINUTES})(?![a-z]))?\s*(?:({_NUMBER})\s*(?:{_SECONDS})?)?", re.IGNORECASE)
-_BARE = re.compile(_NUMBER)
+TIMES = re.compile(rf"({TIME})(?:{TO}({TIME}))?(?:\s+([a-z]+)(?:\s+(\d{{1,6}}))?)?", re.IGNORECASE)
+_PARTS = re.compile(rf"(?:({NUMBER})\s*(?:{MINUTES})(?![a-z]))?\s*(?:({NUMBER})\s*(?:{SECONDS})?)?", re.IGNORECASE)
+_BARE = re.compile(NUMBER)
 _IN_MINUTES = re.compile("m|\u5206", re.IGNORECASE)  # as in 1-2m, of which the 1 is no second
 
 
@@ -35,13 +35,18 @@ class Times(NamedTuple):
 
 def plain_signs(text: str) -> str:
     """A text with ASCII digits, dashes and signs, as those of a full-width keyboard mean them."""
-    return _DECIMAL_COMMA.sub(".", _DASHES.sub("-", unicodedata.normalize("NFKC", text)))
+    return plain_marks(unicodedata.normalize("NFKC", text))
+
+
+def plain_marks(text: str) -> str:
+    """A text of the same length with one kind of dash, and with points in times."""
+    return _DECIMAL_COMMA.sub(".", _DASHES.sub("-", text))
 
 
 def read_times(text: str) -> Times | None:
     """What the brackets of a scene hold, or None for what is not a time. A bare number is one only as the first half of
     a range, as in [0-12s]."""
-    found = _TIMES.fullmatch(plain_signs(text).strip())
+    found = TIMES.fullmatch(plain_signs(text).strip())
     if found is None or is_bare(found[2] or found[1]) or (is_bare(found[1]) and _IN_MINUTES.search(found[2])):
         return None
     end = None if found[2] is None else seconds_of(found[2])

@@ -1,6 +1,7 @@
 """The lines of a text as an artist wrote it: without comments and without what nobody can see."""
 
 import re
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
@@ -28,24 +29,72 @@ class Line(NamedTuple):
     text: str
 
 
+class WrittenLine(NamedTuple):
+    """A line as it stands in a text: what of it is read, escapes included, and at which place of the text each sign of
+    that stands; the whole line, comments included, goes from `begin` to `end`, where its line break is."""
+
+    number: int
+    text: str
+    places: Sequence[int]
+    begin: int
+    end: int
+
+
 def read_lines(text: str) -> list[Line]:
     """The lines of a text. Comments (`//` to the end of the line, `/* */`) are left out as in the host's own prompt
     box, so are invisible characters and lines that only divide; `\\{` is a brace."""
-    lines: list[Line] = []
-    above = 0  # line breaks inside of comments
-    for number, line in enumerate(without_comments(text, _LINE_BREAK).splitlines(), 1):
-        before = len(line) - len(line.lstrip(_LINE_BREAK + " \t"))
-        first = number + above + line[:before].count(_LINE_BREAK)
-        above += line.count(_LINE_BREAK)
-        plain = _ESCAPED.sub(r"\1", line.replace(_LINE_BREAK, "")).lstrip(JOINERS + " \t")
-        lines.append(Line(first, "" if _FENCE_OR_RULE.fullmatch(plain) else plain))
+    return [Line(line.number, read_line(line.text)) for line in written_lines(text)]
+
+
+def read_line(written: str) -> str:
+    """What a line means, of what is read of it: with plain braces, and nothing for one that only divides."""
+    plain = _ESCAPED.sub(r"\1", written).lstrip(JOINERS + " \t")
+    return "" if _FENCE_OR_RULE.fullmatch(plain) else plain
+
+
+def written_lines(text: str) -> list[WrittenLine]:
+    """The lines of a text, and where they stand in it."""
+    marked, places = _marked(text)
+    lines: list[WrittenLine] = []
+    above = at = begin = 0  # `above` counts line breaks inside of comments
+    for number, whole in enumerate(marked.splitlines(keepends=True), 1):
+        line = whole.rstrip(LINE_BREAKS)
+        first, read = number + above, places[at : at + len(line)]
+        if _LINE_BREAK in line:
+            before = len(line) - len(line.lstrip(_LINE_BREAK + " \t"))
+            first += line[:before].count(_LINE_BREAK)
+            above += line.count(_LINE_BREAK)
+            read = [place for place, sign in zip(read, line, strict=True) if sign != _LINE_BREAK]
+        end = places[at + len(line)] if len(whole) > len(line) else len(text)
+        lines.append(WrittenLine(first, line.replace(_LINE_BREAK, ""), read, begin, end))
+        at += len(whole)
+        begin = places[at - 1] + 1
     return lines
 
 
-def without_comments(text: str, line_break: str = "") -> str:
-    """A text without comments and invisible characters, with `line_break` for every line break inside of a comment."""
+def without_comments(text: str) -> str:
+    """A text without comments and invisible characters."""
+    return _marked(text)[0].replace(_LINE_BREAK, "")
+
+
+def _marked(text: str) -> tuple[str, list[int]]:
+    """A text without comments and invisible characters, with a mark for every line break inside of a comment, and the
+    place in the text of each of its signs."""
+    invisible = {found.start() for found in _INVISIBLE.finditer(text)}
+    seen = [place for place in range(len(text)) if place not in invisible]
     text = _INVISIBLE.sub("", text)
-    parts, done, place = list[str](), 0, 0
+    parts, places, done = list[str](), list[int](), 0
+    for begin, end in (*_comments(text), (len(text), len(text))):
+        breaks = len(f"{text[begin:end]}.".splitlines()) - 1
+        parts += text[done:begin], _LINE_BREAK * breaks
+        places += [*seen[done:begin], *seen[begin : begin + 1] * breaks]
+        done = end
+    return "".join(parts), places
+
+
+def _comments(text: str) -> Iterator[tuple[int, int]]:
+    """Where comments begin and end."""
+    place = 0
     while found := _COMMENT.search(text, place):
         begin, place = found.start(), found.start() + 1
         if found[0] == "/*":
@@ -54,6 +103,5 @@ def without_comments(text: str, line_break: str = "") -> str:
             line_end = _COMMENT_END.search(text, begin)
             end = line_end.start() if line_end else len(text)
         if end > begin:  # a block that is never closed is none
-            parts += text[done:begin], line_break * (len(f"{text[begin:end]}.".splitlines()) - 1)
-            done = place = end
-    return "".join(parts) + text[done:]
+            yield begin, end
+            place = end

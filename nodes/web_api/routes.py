@@ -1,8 +1,9 @@
 """The pack's routes on the host's own server: the one place that reads what a page asks, and answers it.
 
 A route is a function in a module of its own; ROUTES lists them. They open no port, write no file and reach nothing that
-a page names; of a run's name, which must be plain, they look up whether it is kept, and read its film strip. The host
-turns away requests of other sites; only application/json is read, which a plain form of another site cannot send.
+a page names; of a run's name, which must be plain, they look up whether it is kept, read its film strip and its takes,
+and rename the folder of one that is chosen. The host turns away requests of other sites; only application/json is
+read, which a plain form of another site cannot send.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from server import PromptServer
 
 from ...headforcing_core.files.strict_json import Fields, Json, parse_json
 from ..run.live_mailbox import NotNow
-from . import cost_route, live_route, schedule_route, strip_route
+from . import cost_route, edit_schedule_route, live_route, schedule_route, strip_route, takes_route
 
 MOST_BYTES = 64 * 1024
 _log = logging.getLogger(__name__)
@@ -40,8 +41,11 @@ class Route:
 ROUTES = {
     "/head_forcing/cost": Route(cost_route.FIELDS, cost_route.answer),
     "/head_forcing/schedule": Route(schedule_route.FIELDS, schedule_route.answer),
+    "/head_forcing/edit_schedule": Route(edit_schedule_route.FIELDS, edit_schedule_route.answer),
     "/head_forcing/live_prompt": Route(live_route.FIELDS, live_route.answer),
     "/head_forcing/strip": Route(strip_route.FIELDS, strip_route.answer, reads_files=True),
+    "/head_forcing/takes": Route(takes_route.FIELDS, takes_route.answer, reads_files=True),
+    "/head_forcing/choose_take": Route(takes_route.CHOICE_FIELDS, takes_route.answer_choice, reads_files=True),
 }
 
 
@@ -70,8 +74,9 @@ def _handler(path: str, route: Route) -> Callable[[web.Request], Awaitable[web.R
             return web.json_response(answer)
         except ValueError as error:
             message = (
-                f"{path} cannot answer: {error}. It reads what docs/live_prompts.md and the head of its module name. "
-                "If the page itself asked, it is older than the server: restart ComfyUI and reload the page."
+                f"{path} cannot answer: {error}. It reads what docs/live_prompts.md, docs/takes.md and the head of its "
+                "module name. If the page itself asked, it is older than the server: restart ComfyUI and reload the "
+                "page."
             )
             return web.json_response({"error": message}, status=400)
         except NotNow as refusal:

@@ -7,7 +7,8 @@ as it does of the node's own text box; `seconds` (null: no end is known), `fps` 
 Answered: {"scenes": [{"line", "asked_second", "start_second", "chunk", "transition", "soft_chunks", "prompt"}],
 "chunk_frames", "fps", "end_second", "notes": [text], "habits": [text]}, where habits are what of the text does nothing;
 or {"drawn": choice} when a choice that is still to be drawn decides about times; or {"error": {"line", "message"}} for
-a text that cannot be played, where line 0 is the whole text, or the loader's widgets. `transition` is null for the
+a text that cannot be played, where line 0 is the whole text, or the loader's widgets, and "converts" is true beside
+them if edit_schedule_route can convert it from another tool's syntax. `transition` is null for the
 first scene, `soft_chunks` where the text gives none, `end_second` without `seconds`. A scene that begins at
 `end_second` or later is not shown.
 """
@@ -23,6 +24,7 @@ from ...headforcing_core.files.strict_json import Fields, Json
 from ...headforcing_core.geometry import MOST_FPS, MOST_SECONDS, VideoShape
 from ...headforcing_core.rollout.transitions import TRANSITIONS
 from ...headforcing_core.schedule.choices import choice_notes, choice_of_times
+from ...headforcing_core.schedule.converting import is_convertible
 from ...headforcing_core.schedule.reading import parse_schedule
 from ...headforcing_core.schedule.scenes import Scene, ScheduleError, place_scenes
 
@@ -34,20 +36,46 @@ def answer(asked: Fields) -> dict[str, Json]:
     """Where the scenes fall, or the error of the text. ValueError for a field of the wrong type or range."""
     text, transition = asked.text("text"), asked.choice("transition", tuple(TRANSITIONS))
     is_drawn = asked.flag("is_drawn")
+    endless = asked.values["seconds"] is None
+    try:
+        video = asked_video(asked)
+    except ScheduleError as error:
+        return {"error": {"line": error.line, "message": str(error)}}
+    if is_drawn and (choice := choice_of_times(text)) is not None:
+        return {"drawn": choice}
+    try:
+        scenes = parse_schedule(text, TRANSITIONS, is_drawn)
+        nearest = [video.nearest_chunk(scene.start_second) for scene in scenes]
+        _, notes = place_scenes(scenes, video.chunks, video.start_second, nearest)
+    except ScheduleError as error:
+        told: dict[str, Json] = {"line": error.line, "message": str(error)}
+        return {"error": {**told, "converts": True} if is_convertible(text, TRANSITIONS) else told}
+    return {
+        "scenes": _described(scenes, nearest, video, transition),
+        "chunk_frames": video.chunk_frames,
+        "fps": video.fps,
+        "end_second": None if endless else (video.pixel_frames - video.pixel_frames_after(0)) / video.fps,
+        "notes": list(notes),
+        "habits": [*(choice_notes(text) if is_drawn else ()), *(note for scene in scenes for note in scene.notes)],
+    }
+
+
+def asked_video(asked: Fields) -> VideoShape:
+    """The video that the sampler and the loader of a question will make. ScheduleError for chunks that only another
+    family can be given; ValueError for a field of the wrong type or range."""
     loader = (
         asked.text("model_name"),
         asked.choice("family", (AUTO, *FAMILIES)),
         asked.integer("chunk_frames", 0, most_chunk_frames()),
     )
-    endless = asked.values["seconds"] is None
     beginning = asked.choice("beginning", tuple(_PREFIX_FRAMES))
     try:
         facts, _ = facts_for(*loader, fingerprint="")
-    except ValueError as error:  # chunks that only another family can be given
-        return {"error": {"line": 0, "message": str(error)}}
+    except ValueError as error:
+        raise ScheduleError(0, str(error)) from None
     record = facts.record
-    video = VideoShape(
-        MOST_SECONDS if endless else asked.number("seconds", 0, MOST_SECONDS),
+    return VideoShape(
+        MOST_SECONDS if asked.values["seconds"] is None else asked.number("seconds", 0, MOST_SECONDS),
         asked.number("fps", 0, MOST_FPS) or record.fps,
         record.space.pixel_step,  # the size of the picture does not matter
         record.space.pixel_step,
@@ -56,22 +84,6 @@ def answer(asked: Fields) -> dict[str, Json]:
         beginning == "start_image",
         record.space,
     )
-    if is_drawn and (choice := choice_of_times(text)) is not None:
-        return {"drawn": choice}
-    try:
-        scenes = parse_schedule(text, TRANSITIONS, is_drawn)
-        nearest = [video.nearest_chunk(scene.start_second) for scene in scenes]
-        _, notes = place_scenes(scenes, video.chunks, video.start_second, nearest)
-    except ScheduleError as error:
-        return {"error": {"line": error.line, "message": str(error)}}
-    return {
-        "scenes": _described(scenes, nearest, video, transition),
-        "chunk_frames": facts.chunk_frames,
-        "fps": video.fps,
-        "end_second": None if endless else (video.pixel_frames - video.pixel_frames_after(0)) / video.fps,
-        "notes": list(notes),
-        "habits": [*(choice_notes(text) if is_drawn else ()), *(note for scene in scenes for note in scene.notes)],
-    }
 
 
 def _described(scenes: Sequence[Scene], nearest: Sequence[int], video: VideoShape, transition: str) -> list[Json]:

@@ -17,6 +17,8 @@ from pathlib import Path
 import torch
 from run_specs import keep_run, make_chunks, make_spec, seeds_in, seeds_of
 
+from headforcing_core.run_store.choosing import choose_take
+from headforcing_core.run_store.opening import kept_run
 from headforcing_core.run_store.record import RunSpec
 from headforcing_core.run_store.store import RunStore
 
@@ -97,6 +99,37 @@ def killed_while_copying(root: Path) -> object:
         raise PermissionError(1, "Operation not permitted")
 
     return killed_at_every_call(root, lambda: setattr(os, "link", no_link), step=3)
+
+
+def killed_while_choosing(root: Path) -> object:
+    """A take is chosen, by a process that is killed at its first call that changes the disk, its second, and so on:
+    both are whole, each under a name of its own, and the one that was chosen is the run or can be chosen again. Returns
+    how often the run was which one when it was opened next."""
+    found: list[str] = []
+    while True:
+        shutil.rmtree(root, ignore_errors=True)
+        keep_run(root, chunks=FEW)
+        begin_anew(root, make_spec(seed=9, chunks=FEW))
+
+        def work(at: int = len(found)) -> None:
+            kill_at(at)
+            choose_take(root, "fox", "fox_take_1")
+
+        _, status = os.waitpid(in_child(work), 0)
+        kept = kept_run(root, "fox")
+        assert kept is not None and sorted(path.name for path in root.iterdir()) == ["fox", "fox_take_1"]
+        is_chosen = kept.seeds == ((0, 1),)
+        run, take = seeds_in(root / "fox"), seeds_in(root / "fox_take_1")
+        assert (run, take) == (([1] * FEW, [1, 1, 9, 9]) if is_chosen else ([1, 1, 9, 9], [1] * FEW))
+        told = [json.loads((root / name / "report.json").read_bytes())["seed"] for name in ("fox", "fox_take_1")]
+        assert told == ([1, 9] if is_chosen else [9, 1])
+        if not os.WIFSIGNALED(status):
+            assert os.WEXITSTATUS(status) == 0 and is_chosen
+            return found
+        found.append("the take" if is_chosen else "the run")
+        if not is_chosen:
+            choose_take(root, "fox", "fox_take_1")
+            assert seeds_in(root / "fox") == [1] * FEW
 
 
 def killed_in_a_line(root: Path) -> object:
@@ -218,6 +251,9 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     scenarios = {
         each.__name__: each
-        for each in (killed_at_random, killed_at_every_call, killed_while_copying, killed_in_a_line, full_disk)
+        for each in (
+            *(killed_at_random, killed_at_every_call, killed_while_copying, killed_while_choosing),
+            *(killed_in_a_line, full_disk),
+        )
     }
     print(json.dumps({name: scenario(Path(sys.argv[1]) / name) for name, scenario in scenarios.items()}))

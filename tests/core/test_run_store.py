@@ -730,6 +730,12 @@ def test_no_kill_while_chunks_are_begun_anew_loses_or_doubles_a_take(after_crash
     assert after_crashes["killed_at_every_call"] > 40 and after_crashes["killed_while_copying"] > 40
 
 
+def test_no_kill_while_a_take_is_chosen_loses_or_doubles_one(after_crashes: dict[str, list[str]]) -> None:
+    # before the first rename and after it the run is as it was, after the second the take is the run
+    found = after_crashes["killed_while_choosing"]
+    assert found == sorted(found) and {"the run", "the take"} == set(found) and len(found) >= 6
+
+
 def test_a_line_that_was_cut_short_counts_for_nothing_and_is_told(after_crashes: dict[str, list[str]]) -> None:
     (one, other) = after_crashes["killed_in_a_line"]  # nothing written is nothing torn
     assert one == other and "journal.jsonl was cut short" in one and one.endswith("chunk 2 is made again.")

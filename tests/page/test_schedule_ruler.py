@@ -28,6 +28,7 @@ GRAPH = {
     "3": {"class_type": SAMPLER, "inputs": {"model": ["1", 0], "schedule": ["2", 0], "seconds": 20.0, "fps": 16.0}},
 }
 RULER_PIXELS = 88
+FOX, RIVER = "a red fox in snow", "a frozen river"
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,39 @@ class Ruler:
         assert label and title
         late = item.evaluate("(item) => item.classList.contains('hf-ruler-late')")
         return Bar(left / 100, (left + width) / 100, label, title, late)
+
+    def edge(self, scene: int) -> Locator:
+        """Where a scene begins, the first being 1; it can be dragged."""
+        return self.element.get_by_role("slider", name=f"Start of scene {scene}", exact=True)
+
+    def text(self) -> str:
+        """The text that the schedule has."""
+        return self.page.tab.evaluate("() => app.graph.getNodeById('2').widgets.find((w) => w.name === 'text').value")
+
+    def wait_for_text(self, text: str) -> None:
+        """Wait until the schedule has a text, and shows it."""
+        find = "app.graph.getNodeById('2')?.widgets.find((w) => w.name === 'text').value"
+        self.page.tab.wait_for_function(f"(text) => {find} === text", arg=text, timeout=10_000)
+        self.page.tab.wait_for_function(
+            "(text) => [...document.querySelectorAll('textarea')].some((box) => box.value === text)",
+            arg=text,
+            timeout=10_000,
+        )
+
+    def drag(self, edge: Locator, second: float) -> None:
+        """Drag an edge to a second of the axis of 20 s, and stop before it is let go."""
+        mouse, start = self.page.tab.mouse, edge.bounding_box()
+        bars = self.element.get_by_role("list").bounding_box()
+        assert start and bars
+        y = start["y"] + start["height"] / 2
+        mouse.move(start["x"] + start["width"] / 2, y)
+        mouse.down()
+        mouse.move(bars["x"] + bars["width"] * second / 20, y, steps=5)
+
+    def menu(self, scene: int) -> Locator:
+        """Open the menu of a scene in its middle."""
+        self.element.get_by_role("listitem").nth(scene - 1).click(button="right")
+        return self.page.tab.get_by_role("dialog", name=f"Scene {scene}", exact=True)
 
     def marked_line(self) -> int:
         """The line of the text box that is tinted, counted from 1 in a text without wrapping; 0 for none."""
@@ -380,3 +414,112 @@ def saved_and_sent(page: ComfyPage, workflow: Json) -> tuple[Json, Json]:
     page.load_workflow(workflow)
     saved = page.tab.evaluate("() => app.graph.serialize().nodes.map((node) => node.widgets_values ?? [])")
     return saved, page.api_prompt()
+
+
+def test_an_edge_is_dragged_to_the_start_of_a_chunk_and_the_text_follows(ruler: Ruler) -> None:
+    edge = ruler.edge(3)
+    ruler.drag(edge, 10.0)
+    assert edge.get_attribute("aria-valuetext") == "10.31 s, chunk 14"
+    assert (ruler.text(), ruler.bars()[2].left) == (TEXT, pytest.approx(10.3125 / 20, abs=1e-4))
+    ruler.screenshot("dragged")
+    ruler.page.tab.mouse.up()
+    moved = TEXT.replace("12s", "10.312s")
+    ruler.wait_for_text(moved)
+    ruler.wait_for("chunks of 3 frames")
+    assert [bar.left for bar in ruler.bars()] == pytest.approx([start / 20 for start in starts(moved)], abs=1e-4)
+    ruler.box.focus()
+    ruler.page.tab.keyboard.press("Control+z")
+    ruler.wait_for_text(TEXT)
+    assert ruler.text() == TEXT
+
+
+def test_keys_move_an_edge_and_the_graphs_own_undo_brings_it_back(ruler: Ruler) -> None:
+    edge, keyboard = ruler.edge(2), ruler.page.tab.keyboard
+    edge.focus()
+    keyboard.press("ArrowRight")
+    ruler.wait_for_text(TEXT.replace("6s", "6.562s"))
+    keyboard.press("Shift+ArrowRight")  # ten, but for the neighbour
+    near = TEXT.replace("6s", "11.062s")
+    ruler.wait_for_text(near)
+    keyboard.press("Shift+ArrowLeft")
+    ruler.wait_for_text(TEXT.replace("6s", "3.562s"))
+    ruler.element.get_by_role("button", name="Line 2, 3.56 s, chunk 5").wait_for()
+    assert edge.evaluate("(edge) => edge === document.activeElement")
+    keyboard.press("Control+z")
+    ruler.wait_for_text(near)
+    ruler.edge(2).focus()
+    for text in (TEXT.replace("6s", "6.562s"), TEXT):
+        keyboard.press("Control+z")
+        ruler.wait_for_text(text)
+        ruler.edge(2).focus()
+    keyboard.press("Control+y")
+    ruler.wait_for_text(TEXT.replace("6s", "6.562s"))
+    ruler.edge(2).press("Delete")
+    ruler.wait_for_text(TEXT.replace("[6s soft] the fox finds a frozen river\n", ""))
+
+
+def test_the_menu_of_a_scene_adds_cuts_deletes_and_gives_a_transition(ruler: Ruler) -> None:
+    menu = ruler.menu(2)
+    assert menu.get_by_role("button", name="soft", pressed=True).count() == 1
+    ruler.screenshot("menu")
+    menu.get_by_role("button", name="cut").click()
+    text = TEXT.replace("6s soft", "6s cut")
+    ruler.wait_for_text(text)
+    ruler.element.get_by_role("button", name="chunk 8, cut").wait_for()
+    ruler.menu(3).get_by_role("textbox").fill("a {red|blue} sky")
+    ruler.page.tab.keyboard.press("Control+Enter")
+    text = text.replace("\n[15s", "\n[13.312s] a {red|blue} sky\n[15s")
+    ruler.wait_for_text(text)
+    ruler.element.get_by_role("listitem").nth(4).wait_for()
+    ruler.menu(1).get_by_role("button", name="Split here").click()
+    first = TEXT.splitlines()[0]
+    text = text.replace("\n[6s", f"\n[2.812s] {first.removeprefix('[0s] ')}\n[6s")
+    ruler.wait_for_text(text)
+    ruler.element.get_by_role("listitem").nth(5).wait_for()
+    ruler.edge(5).press("Enter")
+    ruler.page.tab.get_by_role("dialog", name="Scene 5").get_by_role("button", name="Delete scene").click()
+    ruler.wait_for_text(text.replace("[13.312s] a {red|blue} sky\n", ""))
+    menu = ruler.menu(1)
+    ruler.page.tab.keyboard.press("Escape")
+    assert menu.count() == 0
+
+
+PASTED = {
+    f"1\n00:00:00,000 --> 00:00:05,000\n{FOX}\n\n2\n00:00:05,000 --> 00:00:10,000\n{RIVER}": (0, 5),
+    f'{{"0": "{FOX}",\n"48": "{RIVER}"}}': (0, 3),
+    f"0: {FOX}\n48: {RIVER}": (0, 3),
+    f"00:00 - {FOX}\n01:05 - {RIVER}": (0, 65),
+    f"{FOX} | {RIVER} | {FOX}": (0, 5, 10),
+    f'{{"prompts": ["{FOX}", "{RIVER}"]}}': (0, 5),
+}
+
+
+def test_what_is_pasted_in_another_syntax_is_converted(ruler: Ruler) -> None:
+    convert = ruler.element.get_by_role("button", name="Convert")
+    for text, seconds in PASTED.items():
+        ruler.box.fill(text)
+        convert.click()
+        prompts = [(FOX, RIVER)[index % 2] for index in range(len(seconds))]
+        wanted = "\n".join(f"[{second}s] {prompt}" for second, prompt in zip(seconds, prompts, strict=True))
+        ruler.wait_for_text(wanted)
+    ruler.box.fill("0s: a fox\n5s: a river")
+    convert.wait_for()
+    ruler.screenshot("convert")
+    ruler.box.fill("[0s] a\n[soon] b")
+    ruler.wait_for("Schedule line 2")
+    assert not convert.is_visible()
+
+
+def test_a_text_of_another_node_cannot_be_edited_here(ruler: Ruler) -> None:
+    link_text(ruler, "[0s] a harbour\n[9s] the same at night")
+    ruler.element.get_by_role("button", name="the same at night").wait_for()
+    assert ruler.element.get_by_role("slider").count() == 0
+    told = ruler.page.tab.evaluate(
+        """async () => {
+          const { editSchedule, scheduleNodeOf } = await import('/extensions/comfyui-head-forcing/js/schedule_edit.js');
+          const [schedule, sampler] = ['2', '3'].map((id) => app.graph.getNodeById(id));
+          const found = scheduleNodeOf(sampler);
+          return [found, await editSchedule(schedule, { kind: 'delete', line: 2 }).catch((error) => error.message)];
+        }"""
+    )
+    assert told == [None, "The text comes from another node. Change it there."]

@@ -59,13 +59,19 @@ const inputOf = (node, name) => node.inputs?.find((input) => input.name === name
 /** Whether something is linked to an input. */
 export const isLinked = (node, name) => source(node, name) !== undefined;
 
-/** The value of a widget, also where a primitive node gives it; undefined when only a run can know it. */
-export function valueOf(node, name) {
-  if (inputOf(node, name)?.link == null) return node.widgets?.find((widget) => widget.name === name)?.value;
+/** The {node, widget} that holds the value of an input, also where a primitive node gives it; undefined when only a run
+ * can know it. */
+export function holderOf(node, name) {
+  if (inputOf(node, name)?.link == null) return held(node, node.widgets?.find((widget) => widget.name === name));
   const from = source(node, name);
-  if (from?.widget) return valueOf(from.node, from.widget);
-  return from?.node.type.startsWith("Primitive") ? from.node.widgets?.[0]?.value : undefined;
+  if (from?.widget) return holderOf(from.node, from.widget);
+  return from?.node.type.startsWith("Primitive") ? held(from.node, from.node.widgets?.[0]) : undefined;
 }
+
+const held = (node, widget) => widget && { node, widget };
+
+/** The value of a widget, likewise. */
+export const valueOf = (node, name) => holderOf(node, name)?.widget.value;
 
 /** The nearest node of a type up the links that an input's kind of thing comes along, such as a MODEL through LoRAs. */
 export function upstream(node, name, type) {

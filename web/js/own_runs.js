@@ -17,7 +17,8 @@ async function workflowOf(promptId) {
   return prompt?.[3]?.extra_pnginfo?.workflow?.id;
 }
 
-const answerTo = (path) =>
+/** What one of the host's own routes answers; undefined when it does not. */
+export const answerTo = (path) =>
   api
     .fetchApi(path)
     .then((reply) => reply.json())

@@ -1,30 +1,20 @@
 // The ruler's picture: an axis of seconds, a bar for each scene, a line of small print; or what is wrong with the text.
+import { ChunkGrid } from "./chunk_grid.js";
+import { RulerEdges } from "./ruler_edges.js";
+import { openMenu } from "./ruler_menu.js";
+import { clock, part, percent } from "./ruler_parts.js";
+
 const STEPS = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 18000];
 const MOST_TICKS = 7;
 const BEYOND = 1.15; // how far a ruler without an end goes on after its last scene
 const SHORTEST = 10; // seconds that a ruler without an end shows at least
 
-const part = (tag, name, text) => {
-  const element = document.createElement(tag);
-  if (name) element.className = `hf-ruler-${name}`;
-  if (text !== undefined) element.textContent = text;
-  return element;
-};
-
-const percent = (second, length) => `${((second / length) * 100).toFixed(3)}%`;
-
-/** 7.5 s, or 1:07.5 from a minute on. */
-export function clock(second) {
-  const shown = Math.round(second * 100) / 100;
-  if (shown < 60) return `${shown} s`;
-  const rest = Math.round((shown % 60) * 100) / 100;
-  return `${Math.floor(shown / 60)}:${rest < 10 ? "0" : ""}${rest}`;
-}
-
-/** The picture of one ruler. `onLine(line)` hears of a click on a scene. */
+/** The picture of one ruler. `onLine(line)` hears of a click on a scene, `onEdit(edit)` of an edit of the schedule. */
 export class RulerView {
-  constructor(onLine) {
+  constructor(onLine, onEdit) {
     this.onLine = onLine;
+    this.onEdit = onEdit;
+    this.edges = new RulerEdges(onEdit, (index) => this.#menu(index));
     this.element = part("div");
     this.element.className = "hf-ruler";
     this.element.setAttribute("role", "group");
@@ -34,40 +24,81 @@ export class RulerView {
     this.status.addEventListener("click", () => this.onLine(this.errorLine));
     this.errorLine = 0;
     this.body = part("div", "body");
-    this.element.append(this.body, this.status);
+    this.convert = part("button", "convert", "Convert");
+    this.convert.type = "button";
+    this.convert.title = "Write these scenes as they are written here. Ctrl+Z in the text brings the old text back.";
+    this.convert.addEventListener("click", () => this.onEdit({ kind: "convert" }));
+    this.element.append(this.body, this.status, this.convert);
   }
 
-  /** Show where the scenes fall. `print` is the small print. */
-  show({ scenes, end_second: end, notes, habits }, print) {
+  /** Show where the scenes fall. `print` is the small print, `question` what was asked. */
+  show(answer, print, question) {
+    const { scenes, end_second: end, notes, habits } = answer;
     const last = scenes[scenes.length - 1].start_second;
     const late = end !== null && last >= end;
     const length = end === null || late ? Math.max(last * BEYOND, end ?? SHORTEST) : end;
-    this.body.replaceChildren(axis(length), this.#bars(scenes, end, length));
+    const focused = this.#focused();
+    const list = this.#bars(scenes, end, length);
+    this.grid = new ChunkGrid(answer, question.beginning !== "none");
+    this.shown = { answer, print, question, list, length };
+    this.body.replaceChildren(axis(length), list);
+    if (question.is_drawn) this.#edit(list, answer, length); // else the text is another node's
     if (late) this.body.append(this.#end(end, length));
+    this.#focus(focused);
     this.#tell([...habits, print].join(" "), [...habits, ...notes].join("\n"));
     this.element.classList.toggle("hf-ruler-habits", habits.length > 0);
   }
 
+  /** Show the scenes again as they are in the text, and why they could not be edited. */
+  refuse(message) {
+    if (this.shown) this.show(this.shown.answer, this.shown.print, this.shown.question);
+    this.#tell(message, message);
+    this.element.classList.add("hf-ruler-refused");
+  }
+
   /** Show what is wrong; a click on it goes to its line. */
-  fail({ line, message }) {
-    this.body.replaceChildren();
+  fail({ line, message, converts }) {
+    this.#clear();
     this.#tell(message, "", true);
     this.errorLine = line;
+    this.convert.hidden = !converts;
   }
 
   /** Show a sentence and no scenes. */
   say(sentence) {
-    this.body.replaceChildren();
+    this.#clear();
     this.#tell(sentence, "");
+  }
+
+  #clear() {
+    this.shown = undefined;
+    this.body.replaceChildren();
   }
 
   #tell(text, notes, failed = false) {
     this.errorLine = 0;
+    this.convert.hidden = true;
     this.element.classList.toggle("hf-ruler-failed", failed);
-    this.element.classList.remove("hf-ruler-habits");
+    this.element.classList.remove("hf-ruler-habits", "hf-ruler-refused");
     this.element.classList.toggle("hf-ruler-scenes", this.body.childElementCount > 0);
     if (this.status.textContent !== text) this.status.textContent = text;
     this.status.title = notes;
+  }
+
+  /** Which scene has the focus, and whether its edge does. */
+  #focused() {
+    const item = this.body.contains(document.activeElement) && document.activeElement.closest("li");
+    if (!item) return undefined;
+    return { index: [...item.parentElement.children].indexOf(item), role: document.activeElement.getAttribute("role") };
+  }
+
+  #focus(focused) {
+    if (!focused) return;
+    const items = this.shown.list.children;
+    const item = items[Math.min(focused.index, items.length - 1)];
+    (item.querySelector(focused.role ? "[role=slider]" : "button") ?? item.querySelector("button")).focus({
+      preventScroll: true,
+    });
   }
 
   #bars(scenes, end, length) {
@@ -98,6 +129,47 @@ export class RulerView {
     button.addEventListener("click", () => this.onLine(scene.line || 1));
     item.append(button);
     return item;
+  }
+
+  /** Let the scenes be edited: by their edges, and by a menu of each. */
+  #edit(list, answer, length) {
+    [...list.children].forEach((item, index) => {
+      const [bar, more] = [item.querySelector("button"), part("span", "more", "...")];
+      more.title = "Add, split, delete, transition; also by a right click, or Shift+F10";
+      bar.append(more);
+      bar.setAttribute("aria-haspopup", "dialog");
+      const open = (event) => {
+        event.preventDefault();
+        event.stopPropagation();
+        this.#menu(index, event);
+      };
+      item.addEventListener("contextmenu", open);
+      more.addEventListener("click", open);
+      bar.addEventListener("keydown", ({ key }) => {
+        if (key === "Delete") this.onEdit({ kind: "delete", line: answer.scenes[index].line });
+      });
+    });
+    this.edges.arrange(list, answer, length, this.grid);
+  }
+
+  /** Open the menu of a scene: at the pointer, or for the keyboard below its middle. */
+  #menu(index, { clientX, clientY } = {}) {
+    const { answer, question, list, length } = this.shown;
+    const { left, width } = list.getBoundingClientRect();
+    const bar = list.children[index].getBoundingClientRect();
+    const isInside = clientX > bar.left && clientX < bar.right;
+    const x = isInside ? clientX : (bar.left + bar.right) / 2;
+    const chunk = this.grid.free(index, ((x - left) / width) * length);
+    openMenu({
+      scene: answer.scenes[index],
+      index,
+      scenes: answer.scenes.length,
+      free: chunk && { chunk, second: this.grid.start(chunk) },
+      usual: question.transition,
+      onEdit: this.onEdit,
+      x,
+      y: isInside ? clientY : bar.bottom,
+    });
   }
 
   #end(end, length) {

@@ -1,4 +1,4 @@
-// Under the widgets of the Head-Forced Sampler: what the run will take, the film so far, a box for prompts while it goes.
+// Under the widgets of the Head-Forced Sampler: what a run will take, the film so far, its takes, a box for live prompts.
 // The node works the same without this script.
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
@@ -9,6 +9,7 @@ import { FilmStrip } from "./film_strip.js";
 import { LivePrompt } from "./live_prompt.js";
 import { addPanel, chain } from "./node_panel.js";
 import { isOfThisWorkflow } from "./own_runs.js";
+import { Takes } from "./takes.js";
 
 const NODE = "HeadForcingSampler";
 const SCENES = "head_forcing.scenes";
@@ -19,7 +20,8 @@ const LOOK_MS = 150; // what has not changed from one look to the next is asked
 const panels = new Map(); // by node, of those in a graph
 
 function addSamplerPanel(node) {
-  const panel = { cost: new CostLine(node), strip: new FilmStrip(node), live: new LivePrompt(node) };
+  const strip = new FilmStrip(node);
+  const panel = { cost: new CostLine(node), strip, takes: new Takes(node, strip), live: new LivePrompt(node) };
   const parts = Object.values(panel).map((part) => part.element);
   addPanel(node, "sampler_panel", element("div", "hf-panel", ...parts));
   let timer;
@@ -29,6 +31,7 @@ function addSamplerPanel(node) {
     timer = setInterval(() => {
       panel.cost.look();
       panel.strip.look();
+      panel.takes.look();
     }, LOOK_MS);
   });
   chain(node, "onRemoved", () => {
@@ -54,9 +57,10 @@ function listen() {
   hear(CHUNK, ({ strip }, detail) => strip.hearChunk(detail));
   for (const end of ENDS) {
     api.addEventListener(end, () => {
-      panels.forEach(({ cost, strip }) => {
+      panels.forEach(({ cost, strip, takes }) => {
         cost.forget();
         strip.update();
+        takes.refresh();
       });
     });
   }
@@ -73,6 +77,7 @@ app.registerExtension({
   setup() {
     addStyle("sampler_panel.css");
     addStyle("film_strip.css");
+    addStyle("takes.css");
     listen();
   },
   nodeCreated(node) {

@@ -1,11 +1,14 @@
-// A ruler under the text of Prompt Schedule: its scenes where they will really begin, and its errors, as one types.
-// The server reads the text, so that there is one reader of it. The node works the same without this script.
+// A ruler under the text of Prompt Schedule: its scenes where they will really begin, and its errors, as one types; what
+// is done on it is written into the text. The server reads and edits the text, so that there is one reader of it. The
+// node works the same without this script.
 import { app } from "../../../scripts/app.js";
 import { ask } from "./ask.js";
 import { addStyle } from "./elements.js";
 import { addPanel, chain } from "./node_panel.js";
 import { RulerView } from "./ruler_view.js";
+import { editSchedule } from "./schedule_edit.js";
 import { scheduleQuestion } from "./schedule_question.js";
+import { textBox } from "./text_box.js";
 import { goToLine, markLine, unmark } from "./text_line.js";
 
 const NODE = "HeadForcingPromptSchedule";
@@ -15,7 +18,11 @@ const LOOK_MS = 150; // what has not changed from one look to the next is asked
 class ScheduleRuler {
   constructor(node) {
     this.node = node;
-    this.view = new RulerView((line) => this.goTo(line));
+    this.view = new RulerView(
+      (line) => this.goTo(line),
+      (edit) => this.edit(edit),
+    );
+    this.edits = Promise.resolve(); // one after the other
     this.seen = this.asked = undefined;
     this.errorLine = 0;
     this.timer = undefined; // while the node is in a graph
@@ -23,9 +30,7 @@ class ScheduleRuler {
   }
 
   get box() {
-    // Vue nodes have a text box of their own
-    if (window.LiteGraph.vueNodesMode) return this.view.element.closest("[data-node-id]")?.querySelector("textarea");
-    return this.node.widgets.find((widget) => widget.name === "text")?.element;
+    return textBox(this.node, "text");
   }
 
   start() {
@@ -59,7 +64,7 @@ class ScheduleRuler {
       const answer = await ask(ROUTE, question);
       if (answer.error) return () => this.show(answer.error.line, "fail", answer.error);
       if (answer.drawn) return () => this.show(0, "say", `Drawn when you press Run: ${answer.drawn} decides about times.`);
-      return () => this.show(0, "show", answer, print(answer, question, hasSampler, hasLoader));
+      return () => this.show(0, "show", answer, print(answer, question, hasSampler, hasLoader), question);
     } catch (error) {
       return () => this.show(0, "fail", { line: 0, message: error.message });
     }
@@ -82,6 +87,12 @@ class ScheduleRuler {
   clear() {
     if (this.marked) unmark(this.marked.box);
     this.marked = undefined;
+  }
+
+  edit(edit) {
+    this.edits = this.edits
+      .then(() => editSchedule(this.node, edit))
+      .catch((error) => this.view.refuse(error.message));
   }
 
   goTo(line) {

@@ -1,0 +1,26 @@
+// A Prompt Schedule edited by its scenes. The server edits the text, so that there is one reader of it.
+import { ask } from "./ask.js";
+import { isLinked, upstream, valueOf } from "./graph_walk.js";
+import { scheduleQuestion } from "./schedule_question.js";
+import { writeText } from "./text_box.js";
+
+const SCHEDULE = "HeadForcingPromptSchedule";
+const ROUTE = "/head_forcing/edit_schedule";
+
+/** The Prompt Schedule that feeds a sampler; undefined if there is none, or if its text comes from elsewhere. */
+export function scheduleNodeOf(sampler) {
+  const node = upstream(sampler, "schedule", SCHEDULE);
+  return node && !isLinked(node, "text") ? node : undefined;
+}
+
+/** Do an edit, as nodes/web_api/edit_schedule_route.py lists them, on the text of a Prompt Schedule; the new text.
+ * Throws an Error with a sentence when it cannot be done. */
+export async function editSchedule(node, edit) {
+  if (isLinked(node, "text")) throw new Error("The text comes from another node. Change it there.");
+  const { question } = scheduleQuestion(node);
+  const { text, error } = await ask(ROUTE, { ...question, edit });
+  if (error) throw new Error(error.message);
+  if (valueOf(node, "text") !== question.text) throw new Error("The text was changed in the meantime. Try again.");
+  if (text !== question.text) await writeText(node, "text", text);
+  return text;
+}

@@ -1,0 +1,178 @@
+// Two videos in step: one button and one bar for both, side by side or one in the place of the other.
+import { api } from "../../../scripts/api.js";
+import { element } from "./elements.js";
+import { clock } from "./strip_words.js";
+
+const STEP = 0.05; // seconds of the bar
+const APART = 0.08; // seconds by which one may be behind before it is put right
+const UNPLAYED = "This browser cannot play the video.";
+const NO_VIDEO = "No video is kept of this take. Connect a vae, choose it and Run: its chunks are decoded.";
+
+function addressOf({ filename, subfolder, type }) {
+  const query = new URLSearchParams({ filename, subfolder, type, now: Date.now() }); // a take may change its place
+  return api.apiURL(`/view?${query}`);
+}
+
+class Player {
+  constructor(letter) {
+    this.video = element("video", "hf-player-video");
+    this.video.playsInline = true;
+    this.video.preload = "auto";
+    this.video.setAttribute("aria-label", `Video ${letter}`);
+    this.told = element("p", "hf-player-told");
+    this.element = element("div", "hf-player", this.video, this.told);
+    this.video.addEventListener("error", () => this.video.hasAttribute("src") && this.#tell(UNPLAYED));
+  }
+
+  show(place) {
+    this.#tell(place ? "" : NO_VIDEO);
+    if (place) this.video.src = addressOf(place);
+    else this.release();
+  }
+
+  /** Let go of the file. */
+  release() {
+    if (!this.video.hasAttribute("src")) return;
+    this.video.removeAttribute("src");
+    this.video.load();
+  }
+
+  get length() {
+    return Number.isFinite(this.video.duration) ? this.video.duration : 0;
+  }
+
+  seek(second) {
+    if (this.length) this.video.currentTime = Math.min(second, this.length);
+  }
+
+  #tell(text) {
+    this.told.textContent = text;
+    this.told.hidden = !text;
+    this.video.hidden = Boolean(text);
+  }
+}
+
+/** `element` has the videos and their controls; under each stands what was put into `below[0]` and `below[1]`. */
+export class TwoPlayers {
+  #players = [new Player("A"), new Player("B")];
+  #begin = 0; // where both are put once they are loaded
+  #only = undefined; // which of them is seen, when they stand in one place
+
+  constructor(below) {
+    this.play = element("button", "hf-players-play", "Play");
+    this.bar = element("input", "hf-players-bar");
+    this.time = element("span", "hf-players-time");
+    this.swap = element("button", "hf-players-swap", "A | B");
+    this.play.type = this.swap.type = "button";
+    this.play.title = "Space";
+    this.swap.title = "X: one in the place of the other, A and B in turn; side by side again by a click";
+    Object.assign(this.bar, { type: "range", min: 0, max: 0, step: STEP, value: 0 });
+    this.bar.setAttribute("aria-label", "Position");
+    this.sides = this.#players.map((player, side) => element("div", "hf-players-side", player.element, below[side]));
+    const row = element("div", "hf-players-row", this.play, this.bar, this.time, this.swap);
+    this.element = element("div", "hf-players", element("div", "hf-players-both", ...this.sides), row);
+    this.#listen();
+    this.#draw();
+  }
+
+  /** Show two places of videos, each null for none, both from one second on. */
+  show(places, second) {
+    this.pause();
+    this.#begin = second;
+    this.#players.forEach((player, side) => player.show(places[side]));
+    this.#draw();
+  }
+
+  /** Let go of both files. */
+  release() {
+    this.pause();
+    this.#players.forEach((player) => player.release());
+  }
+
+  pause() {
+    this.#players.forEach(({ video }) => video.pause());
+  }
+
+  toggle() {
+    const lead = this.#lead;
+    if (!lead) return;
+    if (!lead.video.paused) return this.pause();
+    if (lead.video.ended || lead.video.currentTime >= lead.length) this.#seek(0);
+    const playing = this.#players.filter(({ length }) => length > lead.video.currentTime);
+    playing.forEach(({ video }) => video.play().catch(() => this.pause())); // the page may not play by itself
+    requestAnimationFrame(() => this.#follow());
+  }
+
+  /** One in the place of the other, A first. */
+  swapSides() {
+    this.#only = this.#only === 0 ? 1 : 0;
+    this.#draw();
+  }
+
+  /** A step along the bar, in seconds. */
+  move(seconds) {
+    this.pause();
+    this.#seek(Math.max(0, Number(this.bar.value) + seconds));
+  }
+
+  get #lead() {
+    const [a, b] = this.#players;
+    if (!a.length && !b.length) return undefined;
+    return b.length > a.length ? b : a;
+  }
+
+  #seek(second) {
+    this.#players.forEach((player) => player.seek(second));
+    this.#draw(second);
+  }
+
+  #follow() {
+    const lead = this.#lead;
+    if (!lead || !this.element.isConnected) return;
+    const now = lead.video.currentTime;
+    for (const player of this.#players) {
+      const wanted = Math.min(now, player.length);
+      if (player.length && player !== lead && Math.abs(player.video.currentTime - wanted) > APART) player.seek(wanted);
+    }
+    this.#draw();
+    if (!lead.video.paused) requestAnimationFrame(() => this.#follow());
+    else this.#seek(now); // both on one picture
+  }
+
+  #listen() {
+    this.play.addEventListener("click", () => this.toggle());
+    this.swap.addEventListener("click", () => {
+      if (this.#only === undefined) return this.swapSides();
+      this.#only = undefined;
+      this.#draw();
+    });
+    this.bar.addEventListener("input", () => {
+      this.pause();
+      this.#seek(Number(this.bar.value));
+    });
+    for (const player of this.#players) {
+      const { video } = player;
+      video.addEventListener("loadedmetadata", () => player.seek(this.#begin));
+      for (const name of ["play", "pause", "ended", "seeked", "loadedmetadata"]) {
+        video.addEventListener(name, () => this.#draw());
+      }
+    }
+  }
+
+  #draw(second = this.#lead?.video.currentTime ?? 0) {
+    const length = this.#lead?.length ?? 0;
+    this.bar.max = length;
+    this.bar.value = second;
+    this.bar.disabled = !length;
+    this.time.textContent = `${clock(second)} of ${clock(length)}`;
+    this.bar.setAttribute("aria-valuetext", this.time.textContent);
+    const text = this.#lead && !this.#lead.video.paused ? "Pause" : "Play";
+    if (this.play.textContent !== text) this.play.textContent = text;
+    this.swap.textContent = this.#only === undefined ? "A | B" : ["A", "B"][this.#only];
+    this.swap.setAttribute("aria-pressed", String(this.#only !== undefined));
+    this.sides.forEach((side, number) => {
+      side.hidden = this.#only !== undefined && this.#only !== number;
+      this.#players[number].video.muted = number !== (this.#only ?? 0);
+    });
+  }
+}
