@@ -172,7 +172,7 @@ def sounding(pack: Pack, model, vae) -> Callable[..., tuple]:
 
     def make(**inputs: object) -> tuple:
         inputs = {**given, "seconds": 0.0, "width": 16, "height": 16, "vae": vae, "run_name": "film", **inputs}
-        return pack.run("HeadForcingSampler", **inputs)
+        return pack.all_outputs("HeadForcingSampler", **inputs)
 
     return make
 
@@ -191,7 +191,7 @@ def test_another_sound_is_given_to_a_kept_video_without_decoding(
     sounding(seconds=1.3)
     silent, made = path.read_bytes(), picture_packets(path)
     with monkeypatch.context() as patch:
-        patch.setattr(pack.module("nodes.head_forced_sampler"), "VideoStream", None)  # nothing could be decoded
+        patch.setattr(pack.module("nodes.head_forced_sampler"), "video_stream", None)  # nothing could be decoded
         for audio, at in ((clicking(2.0, 0.25), 0.25), (clicking(1.0, 0.75, 2), 0.75)):
             for _ in range(2):  # and then it stays
                 video = sounding(seconds=1.3, audio=audio)[1]
