@@ -172,7 +172,7 @@ def sounding(pack: Pack, model, vae) -> Callable[..., tuple]:
 
     def make(**inputs: object) -> tuple:
         inputs = {**given, "seconds": 0.0, "width": 16, "height": 16, "vae": vae, "run_name": "film", **inputs}
-        return pack.run("HeadForcingSampler", **inputs)
+        return pack.all_outputs("HeadForcingSampler", **inputs)
 
     return make
 
