@@ -80,7 +80,12 @@ class NewPart(LatentVideo):
 
 
 def video_stream(
-    vae: VAE, path: Path, length: VideoShape, metadata: Mapping[str, str], is_new_alone: bool, sound: Sound | None = None
+    vae: VAE,
+    path: Path,
+    length: VideoShape,
+    metadata: Mapping[str, str],
+    is_new_alone: bool,
+    sound: Sound | None = None,
 ) -> VideoStream:
     """The stream of a whole video, which has this sound, or of its new part alone."""
     if is_new_alone:
@@ -90,7 +95,12 @@ def video_stream(
 
 
 def video_outputs(
-    latent: Tensor, vae: VAE | None, length: VideoShape, file: Path | None, is_new_alone: bool, sound: Sound | None = None
+    latent: Tensor,
+    vae: VAE | None,
+    length: VideoShape,
+    file: Path | None,
+    is_new_alone: bool,
+    sound: Sound | None = None,
 ) -> tuple[Input.Video, Input.Video]:
     """A whole video, which has this sound, and its new part, which is all of it where it continues none. In `file` lies
     what was made of them already: the new part alone, or the whole."""
