@@ -46,6 +46,7 @@ class Film:
     plan: Any
     layers: int
     channels: int
+    before: int = 0  # chunks of the noise that lie before the first
 
     @property
     def labels(self) -> list[list[str]]:
@@ -71,12 +72,14 @@ class Film:
         return replace(self, plan=replace(self.plan, finished=finished))
 
     def job(self, exact: bool) -> Any:
-        return module("nodes.cards.job").job_for(self.plan, self.memory, lambda chunk: SEED, self.shape, exact)
+        return module("nodes.cards.job").job_for(
+            self.plan, self.memory, lambda chunk: SEED, self.shape, exact, self.before
+        )
 
     def alone(self, model: Any, live: Callable[[int], Any] = lambda chunk: None) -> list[Any]:
         """Its chunks by this process."""
         backbone, loop = module("nodes.host.backbone"), module("headforcing_core.rollout.loop")
-        noise = module("headforcing_core.rollout.noise").PerChunkNoise(SEED, self.shape)
+        noise = module("headforcing_core.rollout.noise").PerChunkNoise(SEED, self.shape, before=self.before)
         seam = backbone.HostBackbone(model, SEED)
         memory = module("headforcing_core.kv_memory.memory").KVMemory(self.memory, seam.attention, backbone.rotate)
         with torch.inference_mode(), seam.reading(memory, 0):

@@ -125,6 +125,7 @@ def test_every_family(ranks: Ranks, small, family: str) -> None:
 
 WAYS: dict[str, Callable[[], tuple[int, Film]]] = {
     "a prefix": lambda: (16, film(prefix=drawn(9, 16, 4))),
+    "noise that goes on from a prefix": lambda: (16, replace(film(prefix=drawn(9, 16, 4)), before=1)),
     "a first frame that is held": lambda: (48, film("longlive2", image=drawn(7, 48, 1))),
     "channels beside a prefix": lambda: (36, film("lingbot_world", prefix=drawn(9, 16, 4))),
     "a video, from a noise level on": lambda: (

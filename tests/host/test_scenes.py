@@ -305,3 +305,21 @@ def test_a_run_is_kept_by_the_number_of_its_scene(pack, runs: Path, scene) -> No
     check = pack.nodes["HeadForcingSampler"].validate_inputs
     assert check(run_name="film-%n%") is True and "run_name is '../1'" in check(run_name="../%n%")
     assert "run_name" in check(run_name="film-%m%")
+
+
+def test_new_parts_joined_by_the_hosts_own_nodes_are_the_whole_film(pack, scene, vae) -> None:
+    """Of scenes of whole chunks: 21 pictures, then 24."""
+    from comfy_extras.nodes_video import CreateVideo, GetVideoComponents
+
+    from nodes import ImageBatch
+
+    first = scene(unique_id=NODE, graph=taking(1, 4), vae=vae, noise="whole_video")
+    given = {"previous": first[0], "seconds": 1.5, "noise": "whole_video"}
+    second = scene(unique_id=NODE, graph=taking(1, 4), vae=vae, **given)
+    parts = [GetVideoComponents.execute(each[4]).args for each in (first, second)]
+    (pictures,) = ImageBatch().batch(parts[0][0], parts[1][0])
+    joined = CreateVideo.execute(pictures, float(parts[0][2])).args[0].get_components()
+    whole = second[1].get_components()
+    assert joined.frame_rate == whole.frame_rate and joined.images.shape == whole.images.shape == (45, 16, 16, 3)
+    assert torch.equal(joined.images[21:], whole.images[21:])
+    assert (joined.images[:21] - whole.images[:21]).abs().mean() < 0.05
