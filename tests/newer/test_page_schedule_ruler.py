@@ -7,6 +7,5 @@ from tests.page.test_schedule_ruler import (
     test_bars_begin_where_the_scenes_do,
     test_choices_and_comments_are_drawn_as_in_the_hosts_prompt_box,
     test_keys_move_an_edge_and_the_graphs_own_undo_brings_it_back,
-    test_the_menu_of_a_scene_adds_cuts_deletes_and_gives_a_transition,
     test_what_is_pasted_in_another_syntax_is_converted,
 )

@@ -427,6 +427,7 @@ def test_an_edge_is_dragged_to_the_start_of_a_chunk_and_the_text_follows(ruler: 
     ruler.wait_for_text(moved)
     ruler.wait_for("chunks of 3 frames")
     assert [bar.left for bar in ruler.bars()] == pytest.approx([start / 20 for start in starts(moved)], abs=1e-4)
+    assert sent_text(ruler) == moved
     ruler.box.focus()
     ruler.page.tab.keyboard.press("Control+z")
     ruler.wait_for_text(TEXT)
@@ -454,6 +455,10 @@ def test_keys_move_an_edge_and_the_graphs_own_undo_brings_it_back(ruler: Ruler) 
         ruler.edge(2).focus()
     keyboard.press("Control+y")
     ruler.wait_for_text(TEXT.replace("6s", "6.562s"))
+    ruler.edge(2).focus()
+    for _ in range(4):  # faster than the ruler is drawn anew
+        keyboard.press("ArrowLeft")
+    ruler.wait_for_text(TEXT.replace("6s", "3.562s"))
     ruler.edge(2).press("Delete")
     ruler.wait_for_text(TEXT.replace("[6s soft] the fox finds a frozen river\n", ""))
 
@@ -523,3 +528,19 @@ def test_a_text_of_another_node_cannot_be_edited_here(ruler: Ruler) -> None:
         }"""
     )
     assert told == [None, "The text comes from another node. Change it there."]
+
+
+def test_a_text_whose_box_is_hidden_is_edited_too(ruler: Ruler) -> None:
+    """As a script or another panel may ask for it; the graph's undo brings it back."""
+    ruler.page.tab.evaluate(
+        """async () => {
+          const { editSchedule, scheduleNodeOf } = await import('/extensions/comfyui-head-forcing/js/schedule_edit.js');
+          const schedule = scheduleNodeOf(app.graph.getNodeById('3'));
+          schedule.collapse();
+          await new Promise((done) => setTimeout(done, 300));
+          await editSchedule(schedule, { kind: 'scene_at', second: 15, prompt: 'a harbour' });
+        }"""
+    )
+    assert ruler.text() == TEXT.replace("a city at night, rain", "a harbour")
+    ruler.page.tab.evaluate("() => app.extensionManager.workflow.activeWorkflow.changeTracker.undo()")
+    assert ruler.text() == TEXT

@@ -6,11 +6,12 @@ const KEYS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 };
 const FAR = 10; // chunks, with Shift
 const LEAST_PIXELS = 4; // from one line to the next where the starts of chunks are drawn
 
-/** The edges of one ruler. `onEdit(edit)` takes an edit of the schedule, `onMenu(index)` opens the menu of a scene. */
+/** The edges of one ruler. `onEdit(edit)` takes an edit of the schedule, `onMenu(index)` opens the menu of a scene,
+ * `onRest()` hears that an edge was let go where it was. While `isHeld`, they are not to be arranged anew. */
 export class RulerEdges {
-  constructor(onEdit, onMenu) {
-    this.onEdit = onEdit;
-    this.onMenu = onMenu;
+  constructor(onEdit, onMenu, onRest) {
+    Object.assign(this, { onEdit, onMenu, onRest });
+    this.isHeld = false;
     this.label = part("div", "at");
     this.lines = part("div", "grid");
     this.dragged = undefined; // the pointer that drags
@@ -18,7 +19,7 @@ export class RulerEdges {
 
   /** Give every scene but the first an edge. */
   arrange(list, { scenes }, length, grid) {
-    Object.assign(this, { list, scenes, length, grid, now: [...grid.chunks], dragged: undefined });
+    Object.assign(this, { list, scenes, length, grid, now: [...grid.chunks] });
     [...list.children].slice(1).forEach((item, at) => item.prepend(this.#edge(at + 1)));
   }
 
@@ -40,7 +41,7 @@ export class RulerEdges {
     edge.addEventListener("pointercancel", () => this.#giveUp(edge, index));
     edge.addEventListener("keydown", (event) => this.#press(edge, index, event));
     edge.addEventListener("keyup", ({ key }) => key in KEYS && this.#letGo(index));
-    edge.addEventListener("blur", () => this.#letGo(index));
+    edge.addEventListener("blur", () => this.dragged === undefined && this.#letGo(index));
     return edge;
   }
 
@@ -57,6 +58,7 @@ export class RulerEdges {
     edge.focus({ preventScroll: true });
     edge.setPointerCapture(event.pointerId);
     this.dragged = event.pointerId;
+    this.isHeld = true;
     this.#show(index);
   }
 
@@ -78,6 +80,7 @@ export class RulerEdges {
   #place(edge, index, wanted) {
     const [before, item] = [this.list.children[index - 1], this.list.children[index]];
     const right = parseFloat(item.style.left) + parseFloat(item.style.width);
+    this.isHeld = true;
     this.now[index] = this.grid.movable(index, wanted);
     const left = percent(Math.min(this.grid.start(this.now[index]), this.length), this.length);
     item.style.left = left;
@@ -109,10 +112,14 @@ export class RulerEdges {
 
   #letGo(index) {
     this.dragged = undefined;
+    this.isHeld = false;
     this.label.remove();
     this.lines.remove();
     const chunk = this.now[index];
-    if (chunk === this.grid.chunks[index]) return;
+    if (chunk === this.grid.chunks[index]) {
+      this.onRest();
+      return;
+    }
     this.grid.chunks[index] = chunk; // until the text is read anew
     this.onEdit({ kind: "move", line: this.scenes[index].line, second: this.grid.start(chunk) });
   }

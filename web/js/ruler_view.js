@@ -14,7 +14,12 @@ export class RulerView {
   constructor(onLine, onEdit) {
     this.onLine = onLine;
     this.onEdit = onEdit;
-    this.edges = new RulerEdges(onEdit, (index) => this.#menu(index));
+    this.edges = new RulerEdges(
+      onEdit,
+      (index) => this.#menu(index),
+      () => this.latest && this.latest !== this.shown?.given && this.show(...this.latest),
+    );
+    this.latest = undefined; // what is to be shown of the scenes, once no edge is held
     this.element = part("div");
     this.element.className = "hf-ruler";
     this.element.setAttribute("role", "group");
@@ -31,8 +36,11 @@ export class RulerView {
     this.element.append(this.body, this.status, this.convert);
   }
 
-  /** Show where the scenes fall. `print` is the small print, `question` what was asked. */
-  show(answer, print, question) {
+  /** Show where the scenes fall: an answer, the small print, and what was asked. */
+  show(...given) {
+    this.latest = given;
+    if (this.edges.isHeld && this.shown) return;
+    const [answer, print, question] = given;
     const { scenes, end_second: end, notes, habits } = answer;
     const last = scenes[scenes.length - 1].start_second;
     const late = end !== null && last >= end;
@@ -40,7 +48,7 @@ export class RulerView {
     const focused = this.#focused();
     const list = this.#bars(scenes, end, length);
     this.grid = new ChunkGrid(answer, question.beginning !== "none");
-    this.shown = { answer, print, question, list, length };
+    this.shown = { given, answer, question, list, length };
     this.body.replaceChildren(axis(length), list);
     if (question.is_drawn) this.#edit(list, answer, length); // else the text is another node's
     if (late) this.body.append(this.#end(end, length));
@@ -51,7 +59,7 @@ export class RulerView {
 
   /** Show the scenes again as they are in the text, and why they could not be edited. */
   refuse(message) {
-    if (this.shown) this.show(this.shown.answer, this.shown.print, this.shown.question);
+    if (this.latest) this.show(...this.latest);
     this.#tell(message, message);
     this.element.classList.add("hf-ruler-refused");
   }
@@ -71,7 +79,8 @@ export class RulerView {
   }
 
   #clear() {
-    this.shown = undefined;
+    this.latest = this.shown = undefined;
+    this.edges.isHeld = false;
     this.body.replaceChildren();
   }
 

@@ -23,6 +23,7 @@ class ScheduleRuler {
       (edit) => this.edit(edit),
     );
     this.edits = Promise.resolve(); // one after the other
+    this.editing = 0; // how many are not done
     this.seen = this.asked = undefined;
     this.errorLine = 0;
     this.timer = undefined; // while the node is in a graph
@@ -45,18 +46,20 @@ class ScheduleRuler {
   }
 
   async look() {
-    const { question, hasSampler, hasLoader } = scheduleQuestion(this.node);
-    const now = JSON.stringify([question, hasSampler, hasLoader]);
+    const asking = scheduleQuestion(this.node);
+    const now = JSON.stringify(asking);
     if (now !== this.asked && now === this.seen) {
       this.asked = now;
-      const show = await this.answered(question, hasSampler, hasLoader);
-      if (now === this.asked) show();
+      const show = await this.answered(asking);
+      const isOld = this.editing || now !== JSON.stringify(scheduleQuestion(this.node)); // edges would jump back
+      if (now === this.asked && !isOld) show();
+      else if (now === this.asked) this.asked = undefined;
     }
     this.seen = now;
     this.mark();
   }
 
-  async answered(question, hasSampler, hasLoader) {
+  async answered({ question, hasSampler, hasLoader }) {
     if (typeof question.text !== "string") {
       return () => this.show(0, "say", "The text comes from another node. Its scenes are known when it runs.");
     }
@@ -90,9 +93,11 @@ class ScheduleRuler {
   }
 
   edit(edit) {
+    this.editing += 1;
     this.edits = this.edits
       .then(() => editSchedule(this.node, edit))
-      .catch((error) => this.view.refuse(error.message));
+      .catch((error) => this.view.refuse(error.message))
+      .finally(() => (this.editing -= 1));
   }
 
   goTo(line) {
