@@ -68,20 +68,27 @@ HEIGHTS = """async ({ api, name }) => {
   app.canvas.ds.offset = [200, 300];
   for (const [index, node] of app.graph.nodes.entries()) {
     node.pos = [650 * (index % 7), 700 * Math.floor(index / 7)];
-    node.setSize([Math.max(node.computeSize()[0], 340), 40]);
   }
-  app.canvas.setDirty(true, true);
-  await wait(2000);
   const high = ({ id }) => document.querySelector(`[data-node-id="${id}"]`).offsetHeight - LiteGraph.NODE_TITLE_HEIGHT;
-  return app.graph.nodes.map((node) => [String(node.id), LiteGraph.vueNodesMode ? high(node) : node.size[1]]);
+  const heights = {};
+  for (let round = 0; round < 4; round += 1) {
+    for (const node of app.graph.nodes) node.setSize([Math.max(node.computeSize()[0], 340), 40]);
+    app.canvas.setDirty(true, true);
+    await wait(700); // Vue nodes come back at times with the height that they had before
+    for (const node of app.graph.nodes) {
+      const now = LiteGraph.vueNodesMode ? high(node) : node.size[1];
+      heights[node.id] = Math.min(now, heights[node.id] ?? now);
+    }
+  }
+  return Object.entries(heights);
 }"""
 
 
-def groups_of(name: str) -> list[Json]:
-    """The groups of a workflow as arrange.js takes them."""
+def groups_in(text: str) -> list[Json]:
+    """Groups as arrange.js takes them."""
     return [
         {"title": TITLES[title.strip()], "columns": [column.split() for column in ids.split(",")]}
-        for title, ids in (group.split(":") for group in GROUPS[name].split("|"))
+        for title, ids in (group.split(":") for group in text.split("|"))
     ]
 
 
@@ -90,15 +97,20 @@ def api_form(name: str) -> dict[str, Json]:
     return json.loads((WORKFLOWS / "api" / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def heights_of(page: ComfyPage, name: str) -> dict[str, float]:
-    """How high the nodes of a workflow are in this page."""
-    return dict(page.tab.evaluate(HEIGHTS, {"api": api_form(name), "name": name}))
+def heights_of(page: ComfyPage, name: str, api: dict[str, Json]) -> dict[str, float]:
+    """How high the nodes of a workflow have to be in this page."""
+    return dict(page.tab.evaluate(HEIGHTS, {"api": api, "name": name}))
+
+
+def heights_in(vue: dict[str, float], classic: dict[str, float]) -> Heights:
+    """The heights of nodes that are as high as this in the page's two ways of drawing them."""
+    return {node_id: (least, max(least, classic[node_id])) for node_id, least in vue.items()}
 
 
 def draw(page: ComfyPage, name: str, heights: Heights) -> None:
     """Write the page's form of one workflow, and a picture of the whole page to look at."""
     note = (WORKFLOWS / "notes" / f"{name}.md").read_text(encoding="utf-8")
-    workflow = arranged(page, api_form(name), groups_of(name), heights, name, note)
+    workflow = arranged(page, api_form(name), groups_in(GROUPS[name]), heights, name, note)
     page.load_workflow(workflow, name)
     page.show_all()
     form = cast(dict[str, Json], page.tab.evaluate("() => JSON.parse(JSON.stringify(window.app.graph.serialize()))"))
@@ -148,17 +160,15 @@ def main(names: list[str]) -> None:
     names = names or list(GROUPS)
     installation = Installation.from_environment()
     with temporary_base_directory(installation.models) as folder:
-        add_names(folder / "models")
         shutil.copy(installation.host / "input" / "example.png", folder / "input")  # as artists have it
         film = shutil.move(folder / "output" / "video" / "first_minute_00001_.mp4", folder / "input" / "film.mp4")
         with installation.server(folder) as server:
             Client(server.url).run(saving(film.name))
             with open_page(server.url, "vue", SETTINGS) as page:
-                least = {name: heights_of(page, name) for name in names}
+                least = {name: heights_of(page, name, api_form(name)) for name in names}
             with open_page(server.url, "classic", SETTINGS) as page:
                 for name in names:
-                    most = heights_of(page, name)
-                    draw(page, name, {each: (low, max(low, most[each])) for each, low in least[name].items()})
+                    draw(page, name, heights_in(least[name], heights_of(page, name, api_form(name))))
                     print(f"drew {name}")
 
 
@@ -169,18 +179,6 @@ def saving(film: str) -> Workflow:
         "load": {"class_type": "LoadVideo", "inputs": {"file": film}},
         "save": {"class_type": "SaveVideo", "inputs": video},
     }
-
-
-def add_names(models: Path) -> None:
-    """Put empty files in place of the models without a tiny form of the same name: text encoders, and a VAE."""
-    for api_file in (WORKFLOWS / "api").glob("*.json"):
-        for node in json.loads(api_file.read_text(encoding="utf-8")).values():
-            if node["class_type"] == "CLIPLoader":
-                (models / "text_encoders" / node["inputs"]["clip_name"]).touch()
-            elif node["class_type"] == "VAELoader":
-                name = node["inputs"]["vae_name"]
-                if not any((models / folder / name).exists() for folder in ("vae", "vae_approx")):
-                    (models / "vae" / name).touch()
 
 
 if __name__ == "__main__":
