@@ -8,7 +8,16 @@ import json
 
 from devtools.server.base_directory import temporary_base_directory
 from devtools.setup.installation import Installation
-from tests.page.draw_workflows import SETTINGS, WORKFLOWS, Heights, api_form, arranged, groups_in, heights_in, heights_of
+from tests.page.draw_workflows import (
+    SETTINGS,
+    WORKFLOWS,
+    Heights,
+    api_form,
+    arranged,
+    groups_in,
+    heights_in,
+    heights_of,
+)
 from tests.page.page import ComfyPage, Json, open_page
 
 NAME = "One-minute video"

@@ -22,7 +22,9 @@ def _address(url: str, directory: str, name: str = "") -> Address:
 
 
 ADDRESSES = [
-    _address("https://huggingface.co/gdhe17/Self-Forcing/resolve/main/checkpoints/self_forcing_dmd.pt", "diffusion_models"),
+    _address(
+        "https://huggingface.co/gdhe17/Self-Forcing/resolve/main/checkpoints/self_forcing_dmd.pt", "diffusion_models"
+    ),
     _address(
         "https://huggingface.co/zhuhz22/Causal-Forcing/resolve/main/causal-forcing++/framewise-2step.pt",
         "diffusion_models",
