@@ -42,7 +42,8 @@ GROUPS = {
     "kept_film": "models: 1 2 3 | prompts: 4 | memory: 7 | make: 8 | look: 9 10 12, 11 13",
     "story": "models: 1 2 3 | prompts: 4 | memory: 5 | make: 6 | look: 7 8 10, 9 11",
     "start_image": "models: 1 2 3 | prompts: 4 | given: 6, 7 9 | memory: 5 | make: 8 | look: 10 11, 12",
-    "continue_video": "models: 1 2 3 | prompts: 4 | given: 7 8, 9 10, 11 12 | memory: 5 6 | make: 13 | look: 14 16, 15 17",
+    "continue_video": "models: 1 2 3 | prompts: 4 | given: 7 8, 9 10, 11 12 | memory: 5 6 | make: 13"
+    " | look: 14 16, 15 17",
     "compare_policies": "models: 1 2 3 | prompts: 4 | memory: 5 10 20 30 | make: 11 21 31"
     " | look: 12 13 22 23 32 33, 14 24 34 6",
     "live_prompting": "models: 1 2 3 | prompts: 4 | memory: 5 | make: 6 | look: 7 8, 9",
