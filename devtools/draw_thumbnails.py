@@ -1,7 +1,7 @@
 """Draw the thumbnails of the shipped workflows: sheets of pictures of the small world (testbed/README.md), in the order
 of a film, by which the page's template browser tells them apart.
 
-Run it with the names of workflows, or without for all: python dev.py run -- python -m devtools.draw_thumbnails [NAME ...]
+Run it, with names of workflows for those alone: python dev.py run -- python -m devtools.draw_thumbnails [NAME ...]
 """
 
 from __future__ import annotations

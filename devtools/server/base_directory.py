@@ -53,8 +53,8 @@ def link_models(models: Path, folder: Path) -> None:
 
 
 def name_models(models: Path) -> None:
-    """Put empty files in place of the text encoders and VAEs that the shipped workflows name and that are not there: for
-    what is missing the page asks the address that the workflow gives."""
+    """Put empty files in place of the text encoders and VAEs that the shipped workflows name and that are not there:
+    for what is missing the page asks the address that the workflow gives."""
     for workflow in (REPOSITORY / "workflows" / "api").glob("*.json"):
         for node in json.loads(workflow.read_text(encoding="utf-8")).values():
             for input_name, folders in _NAMED_IN.get(node["class_type"], {}).items():

@@ -41,7 +41,8 @@ INPUTS = [
 OUTPUTS = ["video", "report"]
 PUBLISH = """async ({ name, description, inputs, outputs }) => {
   const { graph, canvas, extensionManager } = window.app;
-  const { subgraph, node } = graph.convertToSubgraph(new Set([...graph.nodes, ...graph.groups, ...graph.reroutes.values()]));
+  const all = new Set([...graph.nodes, ...graph.groups, ...graph.reroutes.values()]);
+  const { subgraph, node } = graph.convertToSubgraph(all);
   for (const input of [...subgraph.inputs]) subgraph.removeInput(input); // the page offers every seed
   const find = (type) => subgraph.nodes.find((inner) => inner.type === type);
   for (const [type, name] of inputs) {

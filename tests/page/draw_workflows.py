@@ -73,9 +73,11 @@ HEIGHTS = """async ({ api, name }) => {
   const high = ({ id }) => document.querySelector(`[data-node-id="${id}"]`).offsetHeight - LiteGraph.NODE_TITLE_HEIGHT;
   const heights = {};
   for (let round = 0; round < 4; round += 1) {
-    for (const node of app.graph.nodes) node.setSize([Math.max(node.computeSize()[0], 340), 40]);
+    await wait(500); // Vue nodes come back at times with the height that they had before
+    // another one each time, or nothing is drawn anew
+    for (const node of app.graph.nodes) node.setSize([Math.max(node.computeSize()[0], 340), 40 + round]);
     app.canvas.setDirty(true, true);
-    await wait(700); // Vue nodes come back at times with the height that they had before
+    await wait(500);
     for (const node of app.graph.nodes) {
       const now = LiteGraph.vueNodesMode ? high(node) : node.size[1];
       heights[node.id] = Math.min(now, heights[node.id] ?? now);
