@@ -62,8 +62,6 @@ Heights = dict[str, tuple[float, float]]
 HEIGHTS = """async ({ api, name }) => {
   const { app, LiteGraph } = window;
   const wait = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
-  app.graph.clear();
-  await wait(500); // or a node is as high as the one that had its id before
   await app.loadApiJson(api, name);
   app.canvas.ds.scale = 0.3; // all are in view
   app.canvas.ds.offset = [200, 300];
@@ -101,7 +99,10 @@ def api_form(name: str) -> dict[str, Json]:
 
 
 def heights_of(page: ComfyPage, name: str, api: dict[str, Json]) -> dict[str, float]:
-    """How high the nodes of a workflow have to be in this page."""
+    """How high the nodes of a workflow have to be in this page, which begins anew: a Vue node is as high as that which
+    had its id before."""
+    page.tab.reload()
+    page.wait_until_ready()
     return dict(page.tab.evaluate(HEIGHTS, {"api": api, "name": name}))
 
 
