@@ -14,6 +14,7 @@ from ..headforcing_core.rollout.transitions import TRANSITIONS
 from ..headforcing_core.schedule.reading import MOST_SOFT_CHUNKS, parse_schedule
 from ..headforcing_core.schedule.scenes import Scene
 from .sockets import CATEGORY, PromptSchedule, PromptScheduleSocket
+from .status.node_status import NodeStatus
 
 if TYPE_CHECKING:
     from comfy.sd import CLIP
@@ -72,6 +73,7 @@ class PromptScheduleNode(io.ComfyNode):
                 ),
                 io.String.Output(display_name="report", tooltip="When each scene really begins, in words."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -96,7 +98,11 @@ class PromptScheduleNode(io.ComfyNode):
                 "umt5_xxl, type wan."
             )
         scenes = parse_schedule(text, TRANSITIONS)
+        status = NodeStatus(cls.hidden.unique_id)
+        prompts = f"{len(scenes)} prompt{'s' if len(scenes) > 1 else ''}"
+        status.say(f"reading {prompts}")  # loads the text encoder, which takes longer than all else
         encoded = tuple(clip.encode_from_tokens_scheduled(clip.tokenize(scene.prompt)) for scene in scenes)
+        status.say(f"{prompts} read")
         schedule = PromptSchedule(scenes, encoded, transition, soft_chunks, clip)
         return io.NodeOutput(schedule, _report(scenes, transition))
 

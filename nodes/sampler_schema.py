@@ -23,6 +23,7 @@ def sampler_schema() -> io.Schema:
         category=CATEGORY,
         description="Makes a long video chunk by chunk in flat memory: each kind of attention head keeps the part "
         "of the past that it needs.",
+        essentials_category="Video Tools",
         search_aliases=["long video", "self forcing", "infinite", "autoregressive", "head forcing"],
         is_experimental=True,
         inputs=[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -16,15 +17,21 @@ _FOLDERS = ("custom_nodes", "user", "input", "output", "temp", "models")
 _OWN_FILES = REPOSITORY / "tests" / "fixtures" / "base"
 _PACKS = {"comfyui-head-forcing": REPOSITORY, "headforcing_test_nodes": REPOSITORY / "tests" / "test_nodes"}
 
+_NAMED_IN = {  # the folders in which a loader looks
+    "CLIPLoader": {"clip_name": ("text_encoders",)},
+    "VAELoader": {"vae_name": ("vae", "vae_approx")},
+}
+
 
 @contextmanager
 def temporary_base_directory(models: Path) -> Generator[Path]:
     """A fresh base directory with the pack, these models, and what else the shipped workflows name: a picture, a video
-    and a head profile. Removed at the end."""
+    and a head profile, and empty files in place of models that are not there. Removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="head-forcing-"))
     try:
         fill(folder)
         link_models(models, folder)
+        name_models(folder / "models")
         shutil.copytree(_OWN_FILES, folder, dirs_exist_ok=True)
         yield folder
     finally:
@@ -43,6 +50,18 @@ def link_models(models: Path, folder: Path) -> None:
     """Put the files of a models folder into that of a base directory."""
     for source in (path for path in models.rglob("*") if path.is_file()):
         link_file(source, folder / "models" / source.relative_to(models))
+
+
+def name_models(models: Path) -> None:
+    """Put empty files in place of the text encoders and VAEs that the shipped workflows name and that are not there:
+    for what is missing the page asks the address that the workflow gives."""
+    for workflow in (REPOSITORY / "workflows" / "api").glob("*.json"):
+        for node in json.loads(workflow.read_text(encoding="utf-8")).values():
+            for input_name, folders in _NAMED_IN.get(node["class_type"], {}).items():
+                name = node["inputs"][input_name]
+                if not any((models / folder / name).exists() for folder in folders):
+                    (models / folders[0]).mkdir(parents=True, exist_ok=True)
+                    (models / folders[0] / name).touch()
 
 
 def link_file(source: Path, target: Path) -> None:

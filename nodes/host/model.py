@@ -57,6 +57,11 @@ def weights_bytes(model: ModelPatcher) -> int:
     return model.model_size()
 
 
+def is_loaded(model: ModelPatcher) -> bool:
+    """Whether all of the model is where it computes, so that its first step need not wait for it."""
+    return model.loaded_size() >= model.model_size()
+
+
 def pass_bytes(model: ModelPatcher, frames: int, latent_size: tuple[int, int]) -> int:
     """Bytes that one pass over so many frames takes beside weights and KV memory, as the host reckons."""
     channels = wan_of(model).out_dim

@@ -23,7 +23,7 @@ from ..host.attention_choice import EXACT
 from ..host.backbone import HostBackbone, check_backbone, rotate
 from ..host.conditioning import check_conditioning
 from ..host.device_memory import explaining_out_of_memory, pins_memory
-from ..host.model import facts_of, frame_of_head, layers_and_heads
+from ..host.model import facts_of, frame_of_head, is_loaded, layers_and_heads
 from ..status.node_status import NodeStatus
 from ..status.progress import StepProgress
 from ..video.image import to_image
@@ -143,6 +143,7 @@ def _watch(
     ]
     steps = [plan.steps_of(chunk).count for plan in plans for chunk in range(plan.chunks)]
     progress = StepProgress(steps, status, "profiling,")
+    status.say("profiling, first step" if is_loaded(model) else "profiling, loading the model")
     for prompt, (plan, chunks) in enumerate(zip(plans, watched, strict=True)):
         memory = KVMemory(plan.memory_plan(labels), backbone.attention, rotate, recorder)
         noise = PerChunkNoise(seed + prompt, (1, facts.record.space.channels, n, *size), pins_memory())

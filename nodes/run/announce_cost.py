@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ...headforcing_core.files.byte_words import bytes_in_words
 from ...headforcing_core.files.disk_room import free_on_disk
 from ...headforcing_core.rollout.recall_bound import recall_bound
-from ..host.model import pass_bytes, weights_bytes
+from ..host.model import is_loaded, pass_bytes, weights_bytes
 from ..keeping.kept_run import KeptRun
 from ..keeping.output_folder import runs_folder
 from ..request.run_cost import RunCost, chunk_bytes, recall_in_words
@@ -37,5 +37,6 @@ def announce_cost(job: VideoJob, maker: ChunkMaker) -> tuple[RunCost, str]:
         kept = bytes_in_words((video.chunks - job.run.finished.chunks) * chunk_bytes(video, ahead))
         parts.append(f"Disk: {kept} for the chunks; {bytes_in_words(free_on_disk(runs_folder()))} are free.")
     said = " ".join(filter(None, parts))
-    job.status.say(said)
+    waits = job.spread is None and not is_loaded(model)  # several cards have it by now
+    job.status.say(f"{said} Loading the model." if waits else said)
     return cost, said

@@ -8,8 +8,17 @@ import json
 
 from devtools.server.base_directory import temporary_base_directory
 from devtools.setup.installation import Installation
-from tests.page.draw_workflows import ARRANGE, SETTINGS, WORKFLOWS
-from tests.page.page import ComfyPage, open_page
+from tests.page.draw_workflows import (
+    SETTINGS,
+    WORKFLOWS,
+    Heights,
+    api_form,
+    arranged,
+    groups_in,
+    heights_in,
+    heights_of,
+)
+from tests.page.page import ComfyPage, Json, open_page
 
 NAME = "One-minute video"
 TARGET = WORKFLOWS.parent / "subgraphs" / f"{NAME}.json"
@@ -18,7 +27,7 @@ DESCRIPTION = (
     "[20s] begins a scene. With start_image connected it begins with that picture; describe it in the first prompt. "
     "Other files for text encoder and VAE, the size, and a run_name that keeps the video, are set inside."
 )
-COLUMNS = [["1", "2", "3"], ["4", "7"], ["5"], ["8"]]
+GROUPED = "models: 1 2 3 | prompts: 4 | memory: 5 7 | make: 8"
 SAVE_AS = "one_minute_video"  # whatever model is chosen, the profiles of the workflows stay
 # none of the advanced ones: on a subgraph the newer nodes hide them for good
 INPUTS = [
@@ -32,7 +41,8 @@ INPUTS = [
 OUTPUTS = ["video", "report"]
 PUBLISH = """async ({ name, description, inputs, outputs }) => {
   const { graph, canvas, extensionManager } = window.app;
-  const { subgraph, node } = graph.convertToSubgraph(new Set(graph.nodes));
+  const all = new Set([...graph.nodes, ...graph.groups, ...graph.reroutes.values()]);
+  const { subgraph, node } = graph.convertToSubgraph(all);
   for (const input of [...subgraph.inputs]) subgraph.removeInput(input); // the page offers every seed
   const find = (type) => subgraph.nodes.find((inner) => inner.type === type);
   for (const [type, name] of inputs) {
@@ -58,13 +68,16 @@ PUBLISH = """async ({ name, description, inputs, outputs }) => {
 }"""
 
 
-def publish(page: ComfyPage) -> None:
-    """Put the nodes into a subgraph with its inputs and outputs, and let the page store it as a blueprint."""
-    nodes = {node_id for column in COLUMNS for node_id in column}
-    api = json.loads((WORKFLOWS / "api" / "first_minute.json").read_text(encoding="utf-8"))
-    api = {node_id: node for node_id, node in api.items() if node_id in nodes}
+def blueprint_api() -> dict[str, Json]:
+    """The nodes of first_minute that the blueprint holds, in API form."""
+    api = {node_id: node for node_id, node in api_form("first_minute").items() if node_id in GROUPED.split()}
     api["5"]["inputs"]["save_as"] = SAVE_AS
-    page.tab.evaluate(ARRANGE.read_text(encoding="ascii"), {"api": api, "name": NAME, "columns": COLUMNS, "note": ""})
+    return api
+
+
+def publish(page: ComfyPage, heights: Heights) -> None:
+    """Put the nodes into a subgraph with its inputs and outputs, and let the page store it as a blueprint."""
+    arranged(page, blueprint_api(), groups_in(GROUPED), heights, NAME, "")
     page.settle()
     page.tab.evaluate(PUBLISH, {"name": NAME, "description": DESCRIPTION, "inputs": INPUTS, "outputs": OUTPUTS})
 
@@ -73,8 +86,11 @@ def main() -> None:
     """Draw the blueprint."""
     installation = Installation.from_environment()
     with temporary_base_directory(installation.models) as folder:
-        with installation.server(folder) as server, open_page(server.url, "classic", SETTINGS) as page:
-            publish(page)
+        with installation.server(folder) as server:
+            with open_page(server.url, "vue", SETTINGS) as page:
+                least = heights_of(page, NAME, blueprint_api())
+            with open_page(server.url, "classic", SETTINGS) as page:
+                publish(page, heights_in(least, heights_of(page, NAME, blueprint_api())))
         (published,) = (folder / "user").rglob(f"subgraphs/{NAME}.json")
         blueprint = json.loads(published.read_text(encoding="utf-8"))
     (subgraph,) = blueprint["definitions"]["subgraphs"]

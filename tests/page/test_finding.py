@@ -4,17 +4,20 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from PIL import Image
 from playwright.sync_api import Locator
 
 from tests.conftest import REPOSITORY
+from tests.page.draw_workflows import TITLES
 from tests.page.page import ComfyPage
 from tests.server.graphs import sampling
 
 WORKFLOWS = sorted(path.stem for path in (REPOSITORY / "workflows").glob("*.json"))
 HELP = REPOSITORY / "web" / "docs"
+LAYOUT = Path(__file__).with_name("layout.js")
 NODES = sorted(path.stem for path in HELP.glob("*.md"))
 PACK = "comfyui-head-forcing"
 SAMPLER = "HeadForcingSampler"
@@ -97,6 +100,7 @@ def test_a_template_opens_as_it_was_saved(opened: Opened, name: str) -> None:
         # a stock node may have widgets that this host has and the oldest supported one has not
         own = shown if shown_type.startswith("HeadForcing") else shown[: len(kept)]
         assert (shown_type, own) == (saved_type, kept)
+    assert layout_problems(opened.page) == []
 
 
 @pytest.mark.parametrize("node_type", NODES)
@@ -145,6 +149,11 @@ def test_a_run_shows_where_it_is_can_be_stopped_and_runs_again(opened: Opened) -
     run = page.wait_for_end(LONGEST_RUN)
     assert (run.outcome, run.error()) == ("success", "")
     assert json.loads(run.outputs()["report"]["text"][0])["settings"]["seconds"] == SHORT
+
+
+def layout_problems(page: ComfyPage) -> list[str]:
+    """What is wrong with the open graph as it is drawn: nodes on nodes or out of their groups, links under nodes."""
+    return page.tab.evaluate(LAYOUT.read_text(encoding="ascii"), list(TITLES.values()))
 
 
 def open_templates(page: ComfyPage) -> None:

@@ -9,7 +9,6 @@ const POLICY = "HeadForcingCachePolicy";
 const SAMPLER_WIDGETS = ["seconds", "fps", "width", "height", "run_name", "on_existing_run"];
 const LOADER_WIDGETS = ["model_name", "family", "chunk_frames"];
 const LEVELS = ["warning", "error"];
-const NOT_RUN = [2, 4]; // the host's modes of a node that is muted or bypassed
 
 /** The line of one sampler. `look()` asks when something has changed and then stayed; `forget()` makes it ask anew. */
 export class CostLine {
@@ -66,21 +65,19 @@ function costQuestion(node) {
 function samplerOf(node) {
   const names = isLinked(node, "video") ? [...SAMPLER_WIDGETS, "strength"] : SAMPLER_WIDGETS;
   const sampler = valuesOf(node, names);
-  return runs(source(node, "audio")?.node) ? { ...sampler, has_audio: true } : sampler;
+  return isLinked(node, "audio") ? { ...sampler, has_audio: true } : sampler;
 }
-
-const runs = (node) => node !== undefined && !NOT_RUN.includes(node.mode);
 
 function stepsOf(node) {
   const scheduler = source(node, "sigmas")?.node;
-  if (!runs(scheduler)) return 0;
+  if (!scheduler) return 0;
   const steps = valueOf(scheduler, "steps");
   return Number.isInteger(steps) ? steps : null; // some nodes have no such widget
 }
 
 function policyOf(node) {
   const policy = source(node, "policy")?.node;
-  if (!runs(policy)) return null;
+  if (!policy) return null;
   if (policy.type !== POLICY) return "unknown";
   const { required, optional } = policy.constructor.nodeData.input;
   return valuesOf(policy, Object.keys({ ...required, ...optional })); // all of them are widgets

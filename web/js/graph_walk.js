@@ -1,9 +1,12 @@
-// What a node is linked to, through reroutes and the borders of subgraphs.
+// What a node is linked to when the graph runs: through reroutes, bypassed nodes and the borders of subgraphs; a node that
+// is muted gives nothing.
 import { app } from "../../../scripts/app.js";
 
 const FROM_OUTSIDE = -10; // the host's ids for the two borders of a subgraph
 const TO_OUTSIDE = -20;
 const MOST_NODES = 64; // on one way up, so that a ring of links ends
+const MUTED = 2; // the host's modes
+const BYPASSED = 4;
 
 const linkOf = (graph, id) => (id == null ? undefined : graph?.getLink(id));
 
@@ -48,11 +51,25 @@ function origin(graph, link) {
     return origin(instance.graph, linkOf(instance.graph, input.link));
   }
   const node = graph.getNodeById(link.origin_id);
+  if (node?.mode === MUTED) return undefined;
+  if (node?.mode === BYPASSED) return origin(graph, linkOf(graph, bypass(node, link.origin_slot)?.link));
   const inside = node?.subgraph;
   if (inside) return origin(inside, linkOf(inside, inside.outputs[link.origin_slot]?.linkIds[0]));
   if (node?.type === "Reroute") return origin(graph, linkOf(graph, node.inputs[0].link));
   return node && { node, slot: link.origin_slot };
 }
+
+/** The input whose link stands for an output of a bypassed node: that of the same place, else the first of its type. */
+function bypass(node, output) {
+  const { type } = node.outputs[output];
+  const same = node.inputs[output];
+  if (same && window.LiteGraph.isValidConnection(type, same.type)) return same;
+  const fits = (input) => window.LiteGraph.isValidConnection(type, input.type);
+  return node.inputs.find((input) => input.type === type) ?? node.inputs.find(fits);
+}
+
+/** Whether a node is neither muted nor bypassed. */
+export const runs = (node) => node.mode !== MUTED && node.mode !== BYPASSED;
 
 const inputOf = (node, name) => node.inputs?.find((input) => input.name === name || input.widget?.name === name);
 
@@ -62,10 +79,10 @@ export const isLinked = (node, name) => source(node, name) !== undefined;
 /** The {node, widget} that holds the value of an input, also where a primitive node gives it; undefined when only a run
  * can know it. */
 export function holderOf(node, name) {
-  if (inputOf(node, name)?.link == null) return held(node, node.widgets?.find((widget) => widget.name === name));
   const from = source(node, name);
-  if (from?.widget) return holderOf(from.node, from.widget);
-  return from?.node.type.startsWith("Primitive") ? held(from.node, from.node.widgets?.[0]) : undefined;
+  if (!from) return held(node, node.widgets?.find((widget) => widget.name === name));
+  if (from.widget) return holderOf(from.node, from.widget);
+  return from.node.type.startsWith("Primitive") ? held(from.node, from.node.widgets?.[0]) : undefined;
 }
 
 const held = (node, widget) => widget && { node, widget };

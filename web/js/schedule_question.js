@@ -1,5 +1,5 @@
 // What decides where the scenes of a Prompt Schedule fall: its text, and the sampler and loader that it is linked to.
-import { isLinked, targets, upstream, valueOf } from "./graph_walk.js";
+import { isLinked, runs, targets, upstream, valueOf } from "./graph_walk.js";
 
 const SAMPLER = "HeadForcingSampler";
 const LOADER = "HeadForcingLoadARModel";
@@ -11,7 +11,8 @@ const textOr = (value, otherwise) => (typeof value === "string" ? value : otherw
 /** {question, hasSampler, hasLoader}: the question for /head_forcing/schedule, whose text is undefined where only a run
  * can know it. */
 export function scheduleQuestion(node) {
-  const sampler = targets(node, 0).find((target) => target.node.type === SAMPLER)?.node;
+  const samplers = targets(node, 0).flatMap((target) => (target.node.type === SAMPLER ? [target.node] : []));
+  const sampler = samplers.find(runs) ?? samplers[0];
   const loader = sampler && upstream(sampler, "model", LOADER);
   const question = {
     text: valueOf(node, "text"),
