@@ -17,7 +17,8 @@ from ...headforcing_core.policy.cache_policy import CachePolicy
 from ...headforcing_core.policy.family_presets import for_family
 from ...headforcing_core.policy.fitting import FittedPolicy, fit_policy
 from ...headforcing_core.policy.head_types import HEAD_TYPES
-from ...headforcing_core.rollout.plan import RolloutPlan, Segment, check_transitions
+from ...headforcing_core.rollout.plan import RolloutPlan, Segment
+from ...headforcing_core.rollout.segments import check_transitions
 from ...headforcing_core.run_store.record import OF_POLICY
 from ..host.backbone import foreign_patches
 from ..host.conditioning import mix_conditioning
