@@ -27,6 +27,7 @@ from ..host.model import facts_of, latent_in, layers_and_heads
 from ..profiles.library import known_profile
 from ..sockets import PromptSchedule
 from .beginning import NO_CAMERA, Beginning, beside_chunks
+from .carried_memory import Past
 from .policy_report import told_of_family
 from .run_scenes import run_scenes
 from .run_steps import settled_steps
@@ -60,12 +61,14 @@ class RunInputs:
 @dataclass(frozen=True)
 class CarriedOver:
     """What a kept run that goes on brings along: the labels that it was made with, its scenes, those typed meanwhile
-    among them, what the settings meant that its version did not have, and sentences for the report."""
+    among them, what the settings meant that its version did not have, and sentences for the report. `past` is the way
+    in which it came to the memory of what was there before it; None where no run goes on."""
 
     profile: HeadProfile | None = None
     scenes: tuple[Segment[str], ...] = ()
     notes: tuple[str, ...] = ()
     meant: Mapping[str, Setting] = field(default_factory=dict)
+    past: str | None = None
 
     def as_begun(self, policy: CachePolicy) -> tuple[CachePolicy, tuple[str, ...]]:
         """The policy with which the run goes on as its version began it, and a sentence when that is another one."""
@@ -102,6 +105,7 @@ class RunRequest:
     noise: str
     notes: tuple[str, ...]
     source: Source | None = None
+    past: Past = Past()
 
     @property
     def fitted(self) -> FittedPolicy:
