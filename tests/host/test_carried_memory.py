@@ -89,7 +89,9 @@ def at(chunk: int) -> str:
 
 @pytest.mark.parametrize("preset", ["paper", "low_vram", "recall", "tiny"])
 @pytest.mark.parametrize(("transition", "soft"), [("recache", 1), ("cut", 1), ("soft", 3)])
-def test_two_samplers_make_what_one_makes_of_both_scenes(studio, model, preset: str, transition: str, soft: int) -> None:
+def test_two_samplers_make_what_one_makes_of_both_scenes(
+    studio, model, preset: str, transition: str, soft: int
+) -> None:
     make, ways = studio(preset), {"transition": transition, "soft_chunks": soft}
     with counted(model) as passes:
         once = make(13, f"[0s] {FOX}\n[{at(9)}] {CITY}", **ways)
@@ -185,7 +187,6 @@ UNLIKE = {
 
 
 def with_lora(pack, load):
-    import comfy.sd
 
     model = load("self_forcing_dmd.safetensors")
     name = "diffusion_model.blocks.0.self_attn.q.weight"
