@@ -172,7 +172,9 @@ def _outputs(job: VideoJob, heads: RunHeads | None) -> RunOutputs:
         request.past.check()
     heads = heads or run_heads(request, job.status)
     run.note_profile(heads.profile)
-    noise = make_noise(request.noise, request.video, request.seed, run.seed_for)
+    carried = request.rollout.carried
+    made_before = None if carried is None else carried.chunks
+    noise = make_noise(request.noise, request.video, request.seed, run.seed_for, made_before)
     with opened_maker(job, heads, noise) as maker:
         if kept is not None:
             return kept._replace(memory=memory_of_kept(job, heads, maker, kept.latent))
