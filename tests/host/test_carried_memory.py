@@ -263,3 +263,53 @@ def test_a_cut_that_has_no_place_takes_the_long_way(studio, pack) -> None:
     make = studio(policy=policy)
     second = make(2, CITY, make(3, FOX).latent, transition="cut")
     assert second.told.startswith(f"{ANEW}A scene takes over by cut, but rope is absolute.")
+
+
+def sampler(**inputs: object) -> dict:
+    return {"class_type": "HeadForcingSampler", "inputs": inputs}
+
+
+def other(**inputs: object) -> dict:
+    return {"class_type": "Other", "inputs": inputs}
+
+
+GOES = {
+    "straight": {"a": sampler(), "b": sampler(previous=["a", 0])},
+    "through others": {"a": sampler(), "x": other(i=["a", 0]), "y": other(i=["x", 2]), "b": sampler(previous=["y", 1])},
+    "into a loop": {"begin": other(), "a": sampler(previous=["begin", 1]), "end": other(f=["begin", 0], v=["a", 0])},
+}
+STAYS = {
+    "nowhere": {"a": sampler()},
+    "a decoder": {"vae": other(), "a": sampler(vae=["vae", 0]), "d": other(vae=["vae", 0], samples=["a", 0])},
+    "another output": {"a": sampler(), "x": other(i=["a", 1]), "b": sampler(previous=["x", 0])},
+    "another input": {"a": sampler(), "x": other(i=["a", 0]), "b": sampler(video=["x", 0])},
+    "the last of two": {"z": sampler(), "a": sampler(previous=["z", 0]), "d": other(a=["z", 0], b=["a", 0])},
+    "a circle": {"a": sampler(), "x": other(i=["a", 0], j=["y", 0]), "y": other(i=["x", 0])},
+}
+
+
+@pytest.mark.parametrize(("graphs", "expected"), [(GOES, True), (STAYS, False)])
+def test_who_goes_on(pack, graphs: dict, expected: bool) -> None:
+    from comfy_execution.graph import DynamicPrompt
+
+    goes_on = pack.module("nodes.host.wiring").goes_on
+    found = {name: goes_on(DynamicPrompt(graph), "a", 0) for name, graph in graphs.items()}
+    assert found == dict.fromkeys(graphs, expected)
+    assert not goes_on(None, "a", 0)
+
+
+def test_a_copy_that_a_loop_made_may_be_gone_on_from(pack) -> None:
+    from comfy_execution.graph import DynamicPrompt
+
+    graph = DynamicPrompt({"a": sampler()})
+    graph.add_ephemeral_node("loop.0.0.1_a", sampler(), "loop", "a")
+    assert pack.module("nodes.host.wiring").goes_on(graph, "loop.0.0.1_a", 0)
+
+
+def test_heads_that_were_measured_for_the_run_go_on_with_it(studio, pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a profile the second sampler would measure its own, on its own prompts."""
+    make = studio(profile=None)
+    once = make(6, f"[0s] {FOX}\n[{at(4)}] {CITY}")
+    first = make(4, FOX)
+    monkeypatch.delattr(pack.module("nodes.run.head_labels"), "make_profile")
+    assert torch.equal(make(2, CITY, first.latent).samples, once.samples)
