@@ -22,14 +22,16 @@ from .host.conditioning import told_of_unread
 from .host.device_memory import explaining_out_of_memory
 from .host.guidance import told_of_nodes_between
 from .host.model import facts_of
-from .host.wiring import is_used, scene_number
+from .host.wiring import goes_on, is_used, scene_number
 from .input_checks import run_name_error, seconds_error, size_error
 from .inputs import DEFAULT_HEIGHT, DEFAULT_WIDTH
 from .keeping.kept_run import open_run
 from .keeping.wanted_run import FolderRequest, carried_over
 from .request.beginning import ENCODING, Beginning
+from .request.carried_memory import KEY
 from .request.lora_warnings import lora_warnings
 from .request.noise_choice import check_noise, make_noise
+from .request.past import settle_past
 from .request.run_request import RunInputs, settle_run
 from .request.sound_length import check_seconds, settled_seconds
 from .request.source import USUAL_STRENGTH, settle_source, told_of_strength
@@ -38,6 +40,7 @@ from .run.chunk_makers import opened_maker
 from .run.head_labels import RunHeads, run_heads
 from .run.live_scenes import LiveScenes
 from .run.make_video import RunOutputs, kept_outputs, make_outputs
+from .run.memory_at_end import memory_of_kept
 from .run.video_job import VideoJob
 from .sampler_schema import DEFAULT_SECONDS, sampler_schema
 from .sockets import PromptSchedule
@@ -55,7 +58,7 @@ if TYPE_CHECKING:
     from .cards.card_group import CardGroup
     from .sockets import Conditioning
 
-_VIDEO, _NEW_VIDEO = 1, 4
+_LATENT, _VIDEO, _NEW_VIDEO = 0, 1, 4
 _UNLINKED = object()
 
 
@@ -151,7 +154,7 @@ class HeadForcedSampler(io.ComfyNode):
         )
         if family.image == CONCAT:
             status.say(ENCODING)
-        request = settle_run(inputs, carried)
+        request = settle_past(settle_run(inputs, carried), carried.past, cards is not None and cards.cards > 1)
         spread = settle_spread(cards, request)
         replaces = run_name and on_existing_run == "replace"  # then measured before the old run is deleted
         heads = run_heads(request, status) if replaces else None
@@ -167,20 +170,29 @@ class HeadForcedSampler(io.ComfyNode):
                         f"The video could not be begun in ComfyUI's temp folder ({reason_of(error)}), so the video "
                         "output decodes the latent. Check that folder."
                     )
-            made = _outputs(VideoJob(request, run, stream, status, spread), heads)
+            hands_on = goes_on(cls.hidden.dynprompt, status.node_id, _LATENT)
+            made = _outputs(VideoJob(request, run, stream, status, spread, hands_on), heads)
         file = run.video_path if run.has_video else None
         shown, new = video_outputs(made.latent, vae, length, file, is_new_alone, sound)
-        return io.NodeOutput({"samples": made.latent}, shown, to_image(made.timeline), made.report, new)
+        latent = {"samples": made.latent, KEY: made.memory}
+        return io.NodeOutput(latent, shown, to_image(made.timeline), made.report, new)
 
 
 def _outputs(job: VideoJob, heads: RunHeads | None) -> RunOutputs:
     request, run = job.request, job.run
-    if run.told is not None:
-        return kept_outputs(job, run.told)
+    kept = None if run.told is None else kept_outputs(job, run.told)
+    if kept is not None and kept.memory.gone:
+        return kept
+    if kept is None:
+        request.past.check()
     heads = heads or run_heads(request, job.status)
     run.note_profile(heads.profile)
-    noise = make_noise(request.noise, request.video, request.seed, run.seed_for)
+    carried = request.rollout.carried
+    made_before = None if carried is None else carried.chunks
+    noise = make_noise(request.noise, request.video, request.seed, run.seed_for, made_before)
     with opened_maker(job, heads, noise) as maker:
+        if kept is not None:
+            return kept._replace(memory=memory_of_kept(job, heads, maker, kept.latent))
         cost, said = announce_cost(job, maker)
         run.notes.append(said)
         live = LiveScenes(request, run, job.status)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -11,6 +12,14 @@ _WORD = torch.int64
 
 InTime = Callable[[Sequence[int]], Tensor]
 """(positions) -> rotation of the temporal pairs of frames there, float32 (1, frames * tokens, 1, pairs, 2, 2)."""
+
+
+@dataclass(frozen=True)
+class HeldFrames:
+    """What was `stored` of frames, in main memory, with the `positions` that keys were turned to, where they were."""
+
+    stored: tuple[Tensor, ...]
+    positions: tuple[int | None, ...] = ()
 
 
 class FrameSlots(ABC):
@@ -79,6 +88,19 @@ class FrameSlots(ABC):
         for target, source in enumerate(slots):
             for place, frames in zip(self.stored, other.stored, strict=True):
                 self.put(frames[:, source], place[:, target])
+
+    def bytes_of(self, frames: int) -> int:
+        """Bytes of all that is kept of so many frames."""
+        return frames * sum(place.nbytes for place in self.stored) // self.slots
+
+    def taken(self, frames: int) -> HeldFrames:
+        """What the first so many slots hold, as it lies there, for another buffer of the same kind and heads."""
+        return HeldFrames(tuple(place[:, :frames].to("cpu", copy=True) for place in self.stored))
+
+    def put_in(self, held: HeldFrames) -> None:
+        """Let the first slots hold what those of another buffer held."""
+        for place, frames in zip(self.stored, held.stored, strict=True):
+            place[:, : frames.shape[1]] = frames
 
     def put(self, x: Tensor, place: Tensor) -> None:
         """This buffer's heads of a tensor of all heads, straight to where they belong."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .frame_slots import FrameSlots, InTime, as_read, neighbours, runs
+from .frame_slots import FrameSlots, HeldFrames, InTime, as_read, neighbours, runs
 from .rope import rotate, temporal_pairs
 
 
@@ -72,6 +72,13 @@ class HeadBuffer(FrameSlots):
         assert isinstance(other, HeadBuffer)
         super().fill(other, slots)
         self.positions[: len(slots)] = [other.positions[slot] for slot in slots]
+
+    def taken(self, frames: int) -> HeldFrames:
+        return HeldFrames(super().taken(frames).stored, tuple(self.positions[:frames]))
+
+    def put_in(self, held: HeldFrames) -> None:
+        super().put_in(held)
+        self.positions[: len(held.positions)] = held.positions
 
     def turn(self, slots: Sequence[int], positions: Sequence[int], in_time: InTime) -> None:
         """Let the frames in these slots stand at these positions; those that do are not touched."""

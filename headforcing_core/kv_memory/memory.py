@@ -6,33 +6,24 @@ when its position has changed (section 5).
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from .attention import Attention, attend_all
+from .carried_kv import CarriedKV
 from .coded_buffer import CodedBuffer, Workspace
 from .frame_slots import FrameSlots
 from .head_buffer import HeadBuffer
 from .memory_plan import MODEL, MemoryPlan
+from .read_frames import ReadFrames, slots_of
 from .rope import Rotate, temporal_pairs, temporal_rotation
 
 EVERY_HEAD = "every head"
 
 Observer = Callable[[int, Tensor, Tensor], None]
 """(layer, q, k), both rotated: q (batch, tokens, heads, head_dim), k (batch, keys, heads, head_dim)."""
-
-
-@dataclass(frozen=True)
-class ReadFrames:
-    """What a group reads with a chunk, whose own frames lie behind the `held` ones: the frames in these slots, at these
-    positions, the chunk's own last."""
-
-    held: int
-    slots: tuple[int, ...]
-    positions: tuple[int, ...]
 
 
 class KVMemory:
@@ -52,6 +43,7 @@ class KVMemory:
         self._reached: set[int] = set()
         self._layers: list[dict[str, FrameSlots]] = [{} for _ in plan.labels]
         self._workspaces: dict[str, Workspace] = {}
+        self._carried: CarriedKV | None = None  # what layers begin with whose attention has not come by yet
         self._held: dict[str, tuple[int, ...]] = {EVERY_HEAD: ()}
         self._read_frames: dict[str, ReadFrames] = {}
         self._chunk_positions: tuple[int, ...] = ()
@@ -97,7 +89,7 @@ class KVMemory:
         self._keeps = keeps
         self._reached.clear()
         self._read_frames = {
-            group: self._places(self._held[group], read, chunk_positions) for group, read in history.items()
+            group: ReadFrames.of(self._held[group], read, chunk_positions) for group, read in history.items()
         }
         self._forget_rotations()
 
@@ -145,7 +137,7 @@ class KVMemory:
             self._regroup(chunk, kept)
             return
         for group, frames in kept.items():
-            slots = _slots((*self._held[group], *chunk), frames)
+            slots = slots_of((*self._held[group], *chunk), frames)
             for layer in self._layers:
                 if group in layer:
                     layer[group].arrange(slots)
@@ -160,17 +152,32 @@ class KVMemory:
         """What all ranks go on with in place of what each computed; here there is one."""
         return x
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of all that is held now, without room for more."""
+        frames = {group: len(held) for group, held in self._held.items()}
+        return sum(each.bytes_of(frames[group]) for layer in self._layers for group, each in layer.items())
+
+    def hand_over(self) -> CarriedKV:
+        """Move what is held to main memory, layer by layer, for another memory; here nothing of it is left."""
+        carried = CarriedKV(self._held, [])
+        for layer in self._layers:
+            carried.layers.append({group: buffer.taken(len(self._held[group])) for group, buffer in layer.items()})
+            layer.clear()
+        self.release()
+        return carried
+
+    def take_over(self, carried: CarriedKV) -> None:
+        """Hold what another memory of the same heads held. Each layer takes its part at its first forward."""
+        self._held, self._carried = dict(carried.held), carried
+
     def release(self) -> None:
         """Drop every buffer."""
+        self._carried = None
         self._workspaces.clear()
         self._layers = [{} for _ in self.plan.labels]
         self._captured.clear()
         self._forget_rotations()
-
-    @staticmethod
-    def _places(held: Sequence[int], read: Mapping[int, int], chunk_positions: Sequence[int]) -> ReadFrames:
-        own = range(len(held), len(held) + len(chunk_positions))
-        return ReadFrames(len(held), (*_slots(held, tuple(read)), *own), (*read.values(), *chunk_positions))
 
     def _forget_rotations(self) -> None:
         self._host_rotation = None
@@ -181,11 +188,17 @@ class KVMemory:
 
     def _buffers_of(self, layer: int, like: Tensor) -> dict[str, FrameSlots]:
         if not self._layers[layer]:
-            self._layers[layer] = {EVERY_HEAD: self._new_buffer(layer, EVERY_HEAD, None, like)}
+            carried = {} if self._carried is None else self._carried.layers[layer]
+            buffers = {group: self._new_buffer(layer, group, like) for group in carried or (EVERY_HEAD,)}
+            for group in tuple(carried):
+                buffers[group].put_in(carried.pop(group))
+            self._layers[layer] = buffers
         return self._layers[layer]
 
-    def _new_buffer(self, layer: int, group: str, heads: Tensor | None, like: Tensor) -> FrameSlots:
+    def _new_buffer(self, layer: int, group: str, like: Tensor) -> FrameSlots:
         every, plan = group == EVERY_HEAD, self.plan
+        own = [head for head, label in enumerate(plan.labels[layer]) if every or label == group]
+        heads = None if len(own) == len(plan.labels[layer]) else torch.tensor(own, device=like.device)
         slots = plan.chunk_frames + (plan.warm_up_frames if every else plan.capacity[group])
         if plan.precision == MODEL:
             return HeadBuffer(heads, slots, like)
@@ -221,23 +234,15 @@ class KVMemory:
         20, memory heads 0, 1, 2 and 15 to 20: head 1 gets a buffer with frame 20 in slot 0, heads 0 and 2 share one
         with 0, 1, 2, 15, ..., 20 in slots 0 to 8. Each has slots for all that its tiers may hold, and a chunk.
         """
-        slots = {group: _slots((*self._held[EVERY_HEAD], *chunk), frames) for group, frames in kept.items()}
+        slots = {group: slots_of((*self._held[EVERY_HEAD], *chunk), frames) for group, frames in kept.items()}
         for number, layer in enumerate(self._layers):
             whole = layer[EVERY_HEAD]
             regrouped: dict[str, FrameSlots] = {}
             for group in kept:
-                heads = [head for head, label in enumerate(self.plan.labels[number]) if label == group]
-                if heads:
-                    every = len(heads) == len(self.plan.labels[number])
-                    index = None if every else torch.tensor(heads, device=whole.like.device)
-                    buffer = self._new_buffer(number, group, index, whole.like)
+                if group in self.plan.labels[number]:
+                    buffer = self._new_buffer(number, group, whole.like)
                     buffer.fill(whole, slots[group])
                     regrouped[group] = buffer
             self._layers[number] = regrouped
         self._workspaces.pop(EVERY_HEAD, None)
         self._held = {group: tuple(frames) for group, frames in kept.items()}
-
-
-def _slots(available: Sequence[int], frames: Sequence[int]) -> list[int]:
-    place = {frame: slot for slot, frame in reversed([*enumerate(available)])}  # of two, the one that is held
-    return [place[frame] for frame in frames]

@@ -55,6 +55,11 @@ class FittedPolicy:
         """Whole episodes that memory heads have room for."""
         return self.memory.episodes // self.episode_frames
 
+    @property
+    def gap(self) -> int:
+        """Frames that a new shot stands away from what was before it."""
+        return 0 if self.shots is None else self.shots.gap
+
     def pinned(self, head_type: str) -> int:
         """Frames of the chunk that a shot pins, in heads of a type: those with a sink hold it beside that."""
         return self.chunk_frames if self.shots is not None and self.tiers(head_type).sink else 0

@@ -43,6 +43,12 @@ class History:
         self._flushed = False
         self._shots: list[int] = []  # by their first frames
         self._pinned = range(0)
+        self._chunks_before = 0
+
+    def goes_on(self, policy: FittedPolicy, decided: Mapping[int, Decision], chunks: int) -> None:
+        """From now on chunks count from the one after so many that were made, under the same policy as it is fitted to
+        a longer video."""
+        self.policy, self.episodic.replay, self._chunks_before = policy, decided, chunks
 
     def kept(self, chunk: int, head_type: str, committed: int | None = None) -> KeptFrames:
         """What a head type holds for a chunk, after all committed frames or after so many."""
@@ -215,7 +221,7 @@ class History:
         return self.chunks[bisect_right(self.chunks, candidate, key=lambda own: own.start) - 1]
 
     def _warms_up(self, chunk: int) -> bool:
-        return not self._flushed and self.policy.warms_up(chunk, self.committed)
+        return not self._flushed and self.policy.warms_up(self._chunks_before + chunk, self.committed)
 
     def _holds_all(self, chunk: int, head_type: str, committed: int) -> bool:
         return self._warms_up(chunk) or (not self._flushed and self.policy.has_room(head_type, committed))
@@ -223,18 +229,14 @@ class History:
     def _pinned_by(self, head_type: str) -> range:
         return self._pinned if self.policy.pinned(head_type) else range(0)
 
-    @property
-    def _gap(self) -> int:
-        return 0 if self.policy.shots is None else self.policy.shots.gap
-
     def _near(self, kept: KeptFrames) -> KeptFrames:
         """What the next chunk reads of what is held. Absolute positions have no end of a range to stay within."""
         if self.policy.rope == "absolute" or self.committed not in self._shots[-1:]:
             return kept
-        return kept.nearest(self.policy.trained_frames - self.policy.chunk_frames - self._gap)
+        return kept.nearest(self.policy.trained_frames - self.policy.chunk_frames - self.policy.gap)
 
     def _layout(self, first_frame: int, frames: int, groups: Mapping[str, KeptFrames], far: bool) -> Layout:
-        rope, n, gap = self.policy.rope, self.policy.chunk_frames, self._gap
+        rope, n, gap = self.policy.rope, self.policy.chunk_frames, self.policy.gap
         # absolute positions keep every gap, others that of the shot which begins now
         shots = tuple(shot for shot in self._shots if rope == "absolute" or shot == first_frame == self.committed)
         position = chunk_position(rope, moved_on(first_frame, shots, gap), n, self.policy.trained_frames)

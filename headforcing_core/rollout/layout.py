@@ -7,7 +7,8 @@ from ..kv_memory.rollout_memory import RolloutMemory
 from ..policy.positions import history_positions, moved_on
 from ..policy.tiers import KeptFrames
 
-PREFIX = -1
+PREFIX = LAST_BEFORE = -1
+"""Numbers of chunks of a prefix, and of the last one of a video that goes on."""
 
 
 @dataclass(frozen=True)

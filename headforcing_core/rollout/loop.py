@@ -1,28 +1,30 @@
 """The chunk loop: denoise a chunk reading the history, commit it, update the tiers, go on (method.md section 1)."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from time import perf_counter
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from ..families.family import ROLLING
 from ..geometry import PATCH, prefix_chunks
-from ..kv_memory.memory_plan import MemoryPlan
 from ..kv_memory.rollout_memory import RolloutMemory
 from ..policy.head_types import HEAD_TYPES
+from .carried import Carried, newest
+from .chunk import Chunk
 from .episodes import Decision
 from .history import History
-from .layout import PREFIX, Layout
+from .layout import LAST_BEFORE, PREFIX, Layout
+from .memory_size import check_memory
 from .noise import Noise
 from .passes import Commit, Denoise, Model, OnRecall, OnStep, Pass, Recall, finite
-from .plan import RolloutPlan, Segment, Text, check_transitions
-from .recall import Choice
+from .plan import RolloutPlan, Segment, Text
 from .recaller import Recaller
 from .rolling import Window, check_rolling
+from .segments import check_transitions
 from .told import Predict
 from .transitions import NO_CHANGE, TRANSITIONS, Transition, recached_chunks
 
@@ -43,6 +45,8 @@ class Listeners:
     on_step: OnStep = lambda chunk, step, x0: None
     on_prefix: OnPrefix = lambda done, chunks: None
     on_recall: OnRecall = lambda chunk: None
+    on_end: Callable[[Carried[Any]], None] | None = None
+    """Takes what another rollout can go on from, when all chunks are made and the memory still holds what it held."""
 
 
 NOBODY = Listeners()
@@ -54,29 +58,6 @@ class Backbone(Protocol[TextIn]):
     def sample(self, recipe: Recipe, noise: Tensor, sigmas: Tensor, text: TextIn) -> Tensor:
         """Run a recipe with the model in place. Returns what the recipe returns, in model space."""
         ...
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """A finished chunk: its latent (model space, float32, on the CPU), what every head type saw, what was decided.
-    `seconds` is 0 for a chunk that was made before.
-
-    `seen` gives, per head type, (frame, position, tier) of the history in time order. `prefix_decisions`, of the first
-    chunk alone, were made while the prefix was committed. `choice` says what is recalled from here on, if that was
-    chosen here. `window` are the noisy chunks that stand behind it, float32 on the CPU, where the solver leaves any.
-    """
-
-    index: int
-    frames: tuple[int, int]
-    position: int
-    latent: Tensor
-    seen: Mapping[str, tuple[tuple[int, int, str], ...]]
-    decisions: tuple[Decision, ...]
-    kv_bytes: int
-    seconds: float
-    prefix_decisions: tuple[Decision, ...] = ()
-    choice: Choice | None = None
-    window: Tensor | None = None
 
 
 def rollout(
@@ -94,24 +75,21 @@ def rollout(
     else, a cut with absolute positions, a shot that the model was not taught, or what cannot roll; RuntimeError for a
     chunk with NaN or infinity, which then is neither yielded nor remembered.
     """
-    check_transitions(plan.segments, plan.policy)
+    check_transitions(plan.all_segments, plan.policy)
     check_rolling(plan)
-    _check_memory(memory.plan, plan.memory_plan(memory.plan.labels))
+    carried = 0 if plan.carried is None else plan.carried.history.committed
+    check_memory(memory, plan.memory_plan(memory.plan.labels), carried)
     run = _Rollout(backbone, memory, plan, noise, listeners, live)
     try:
-        run.commit_prefix()
+        run.commit_past()
+        chunk = None
         for index in range(plan.chunks):
-            yield run.next_chunk(index)
+            chunk = run.next_chunk(index)
+            yield chunk
+        if listeners.on_end is not None and chunk is not None:
+            listeners.on_end(run.carried(chunk))
     finally:
         memory.release()
-
-
-def _check_memory(given: MemoryPlan, needed: MemoryPlan) -> None:
-    if replace(given, capture=needed.capture) != needed or not set(needed.capture) <= set(given.capture):
-        raise ValueError(
-            f"The KV memory was planned for another rollout ({given}); this one needs {needed}. What does not fit into "
-            "its buffers would be lost. Make it by the memory_plan of the rollout's own plan."
-        )
 
 
 class _Rollout(Generic[Text]):
@@ -129,26 +107,40 @@ class _Rollout(Generic[Text]):
         self._backbone, self._memory, self._plan, self._noise = backbone, memory, plan, noise
         self._listeners, self._live = listeners, live
         self._policy = plan.policy
-        self._history = History(plan.policy, memory.plan.labels, plan.finished.decisions)
         self._text = self._text_before = plan.segments[0].text  # in force now, and when the segment began
+        if plan.carried is None:
+            self._history = History(plan.policy, memory.plan.labels, plan.finished.decisions)
+        else:
+            self._history = plan.carried.history
+            self._history.goes_on(plan.policy, plan.finished.decisions, plan.carried.chunks)
+            self._text_before = plan.carried.text_before
+            self._text = plan.text(LAST_BEFORE, self._text_before)
         self._prefix_decisions: tuple[Decision, ...] = ()
         again = recached_chunks(plan.policy.memory.recent, plan.policy.chunk_frames)
-        self._latents: deque[Tensor] = deque(maxlen=again)  # clean, of the last chunks
+        there = () if plan.carried is None else plan.carried.latents
+        self._latents: deque[Tensor] = deque(there, maxlen=again)  # clean, of the last chunks
         self._made: list[Tensor] = []  # of all chunks, where nobody else can be asked for them
         self._grid = (plan.latent_height // PATCH, plan.latent_width // PATCH)
         self._window = Window(noise)
         self._recaller = Recaller(self._history, plan, self._grid, self._made)
 
-    def commit_prefix(self) -> None:
-        """Commit the frames that are there before the first chunk, under the first text."""
-        if self._plan.prefix is None:
-            return
-        chunks = prefix_chunks(self._plan.prefix_frames, self._policy.chunk_frames)
-        for number, own in enumerate(chunks, 1):
-            layout = self._history.layout(PREFIX, len(own))
-            latent = self._commit(self._plan.prefix[:, :, own.start : own.stop], layout)
-            self._prefix_decisions += self._remember(latent, layout, PREFIX if number < len(chunks) else 0)
-            self._listeners.on_prefix(number, len(chunks))
+    def commit_past(self) -> None:
+        """Commit the frames that are there before the first chunk, under the first text; of what is carried over, the
+        last chunk alone, under its own."""
+        if self._plan.carried is not None:
+            transition = self._plan.transition(LAST_BEFORE)
+            layout = self._history.layout(LAST_BEFORE, self._policy.chunk_frames, transition.is_far)
+            latent = self._commit(self._plan.carried.latent, layout)
+            transition.after(self._history, layout.first_frame)
+            self._prefix_decisions = self._remember(latent, layout, 0)
+            self._listeners.on_prefix(1, 1)
+        elif self._plan.prefix is not None:
+            chunks = prefix_chunks(self._plan.prefix_frames, self._policy.chunk_frames)
+            for number, own in enumerate(chunks, 1):
+                layout = self._history.layout(PREFIX, len(own))
+                latent = self._commit(self._plan.prefix[:, :, own.start : own.stop], layout)
+                self._prefix_decisions += self._remember(latent, layout, PREFIX if number < len(chunks) else 0)
+                self._listeners.on_prefix(number, len(chunks))
 
     def next_chunk(self, index: int) -> Chunk:
         """Change the prompt if it is time, make one chunk, or take a finished one, and commit it, unless it is the
@@ -189,11 +181,25 @@ class _Rollout(Generic[Text]):
             self._made.append(made.latent)
         return made
 
+    def carried(self, last: Chunk) -> Carried[Text]:
+        """What goes on from the last chunk."""
+        plan = self._plan
+        return Carried(
+            self._history,
+            (*self._history.chunks, range(*last.frames)),
+            newest(plan.all_segments, plan.chunks),
+            self._text_before,
+            last.latent,
+            tuple(latent.to("cpu", torch.float32) for latent in self._latents),
+            plan.numbers_before + plan.chunks,
+            self._recaller.recallable(last.latent),
+        )
+
     def _ask(self, index: int) -> None:
         segment = self._live(index)
         if segment is not None:
             self._plan = self._plan.with_segment(segment)
-            check_transitions(self._plan.segments, self._policy)
+            check_transitions(self._plan.all_segments, self._policy)
 
     def _take_over(self, index: int) -> Transition:
         """Put the chunk's text in force; how it takes over, if a segment begins."""

@@ -2,42 +2,22 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Generic, Self, TypeVar
+from typing import Generic, Self
 
 import torch
 from torch import Tensor
 
 from ..families.family import RENOISE, ROLLING, Steps
+from ..geometry import prefix_chunks
 from ..kv_memory.memory_plan import MemoryPlan
 from ..policy.fitting import FittedPolicy
+from .carried import Carried
 from .episodes import Decision
 from .memory_size import plan_memory
 from .passes import Concat
 from .recall import Choice, Choose
-from .transitions import TRANSITIONS, check_transition
-
-Text = TypeVar("Text")
-
-
-@dataclass(frozen=True)
-class Segment(Generic[Text]):
-    """The stretch of chunks from `first_chunk` to the next segment, under one text, and how it takes over. `prompt` is
-    what an artist wrote; `live` says that it was typed while the video was made. `first_text` is that of the first
-    chunk of a shot, which has one of its own."""
-
-    first_chunk: int
-    text: Text
-    transition: str = "soft"
-    soft_chunks: int = 1
-    prompt: str = ""
-    live: bool = False
-    first_text: Text | None = None
-
-    @property
-    def settles_at(self) -> int:
-        """The first chunk under the whole text: where the segment begins, or where its fade ends."""
-        fade = self.soft_chunks if TRANSITIONS[self.transition].fades else 1
-        return self.first_chunk + max(fade, 1) - 1
+from .segments import Segment, Text, with_segment
+from .transitions import NO_CHANGE, TRANSITIONS, Transition
 
 
 @dataclass(frozen=True)
@@ -69,6 +49,10 @@ class RolloutPlan(Generic[Text]):
     model space, which stay as they are; `concat` gives what the model is given beside every chunk, in every pass.
     `source` gives the clean latent (model space) of a video that a chunk is made of, asked between two calls of the
     model: the chunk begins with as much noise as its first step has, or as `source_level` says.
+
+    `carried` is what another rollout held at its end, in place of a prefix: this one goes on as that one would have,
+    over a memory that took over what its memory held. The first segment then takes over as any later one, if it
+    `changes_text`.
     """
 
     policy: FittedPolicy
@@ -89,11 +73,34 @@ class RolloutPlan(Generic[Text]):
     concat: Concat | None = None
     source: Callable[[int], Tensor] | None = None
     source_level: float | None = None
+    carried: Carried[Text] | None = None
+    changes_text: bool = True
 
     @property
     def prefix_frames(self) -> int:
         """Frames that are committed before the first chunk."""
+        if self.carried is not None:
+            return self.carried.frames
         return 0 if self.prefix is None else self.prefix.shape[2]
+
+    @property
+    def before(self) -> Sequence[range]:
+        """The frames of every chunk that is committed before the first one."""
+        if self.carried is not None:
+            return self.carried.committed
+        return prefix_chunks(self.prefix_frames, self.policy.chunk_frames)
+
+    @property
+    def numbers_before(self) -> int:
+        """How many chunks were made before the first one in the same video, as if in one run."""
+        return 0 if self.carried is None else self.carried.chunks
+
+    @property
+    def all_segments(self) -> tuple[Segment[Text], ...]:
+        """The segments in order, with those of what was carried that are still of account."""
+        if self.carried is None:
+            return self.segments
+        return (*self.carried.segments, *(self.segments if self.changes_text else self.segments[1:]))
 
     def steps_of(self, chunk: int) -> Steps:
         """How a chunk is denoised."""
@@ -119,7 +126,8 @@ class RolloutPlan(Generic[Text]):
 
     def memory_plan(self, labels: Sequence[Sequence[str]]) -> MemoryPlan:
         """What a KV memory has to hold for this, with heads of these labels, (layers, heads)."""
-        return plan_memory(self.policy, labels, self.chunks, self.prefix_frames)
+        before = None if self.carried is None else self.carried.chunks
+        return plan_memory(self.policy, labels, self.chunks, self.prefix_frames, before)
 
     def with_segment(self, segment: Segment[Text]) -> Self:
         """The same plan with one more segment, on a chunk on which none begins."""
@@ -127,21 +135,26 @@ class RolloutPlan(Generic[Text]):
 
     def change(self, chunk: int) -> Segment[Text] | None:
         """The segment that a chunk begins, if it is not the first."""
-        return next((segment for segment in self.segments[1:] if segment.first_chunk == chunk), None)
+        return next((segment for segment in self.all_segments[1:] if segment.first_chunk == chunk), None)
+
+    def transition(self, chunk: int) -> Transition:
+        """How a chunk's text takes over."""
+        segment = self.change(chunk)
+        return NO_CHANGE if segment is None else TRANSITIONS[segment.transition]
 
     def settles(self, chunk: int) -> bool:
         """Whether a new text is in force for the first time, and whole: with a segment, or at the end of its fade."""
-        segment = [segment for segment in self.segments if segment.first_chunk <= chunk][-1]
-        return segment is not self.segments[0] and chunk == segment.settles_at
+        segment = [segment for segment in self.all_segments if segment.first_chunk <= chunk][-1]
+        return segment is not self.all_segments[0] and chunk == segment.settles_at
 
     def text(self, chunk: int, before: Text) -> Text:
         """The text of a chunk. `before` is what was in force when its segment began. ValueError when texts are to be
         mixed and nothing says how."""
-        segment = [segment for segment in self.segments if segment.first_chunk <= chunk][-1]
-        if segment is not self.segments[0] and chunk == segment.first_chunk and segment.first_text is not None:
+        segment = [segment for segment in self.all_segments if segment.first_chunk <= chunk][-1]
+        if segment is not self.all_segments[0] and chunk == segment.first_chunk and segment.first_text is not None:
             return segment.first_text
         step = chunk - segment.first_chunk + 1
-        fades = segment is not self.segments[0] and TRANSITIONS[segment.transition].fades
+        fades = segment is not self.all_segments[0] and TRANSITIONS[segment.transition].fades
         share = step / segment.soft_chunks if fades else 1.0
         return segment.text if share >= 1 else self._mixed(before, segment.text, share)
 
@@ -149,14 +162,3 @@ class RolloutPlan(Generic[Text]):
         if self.blend is None:
             raise ValueError("A soft transition over several chunks needs a way to mix texts. None was given.")
         return self.blend(old, new, share)
-
-
-def with_segment(segments: Sequence[Segment[Text]], segment: Segment[Text]) -> tuple[Segment[Text], ...]:
-    """These segments and one more, on a chunk on which none begins."""
-    return tuple(sorted([*segments, segment], key=lambda each: each.first_chunk))
-
-
-def check_transitions(segments: Sequence[Segment[Text]], policy: FittedPolicy) -> None:
-    """ValueError for a segment that cannot take over as it is to under such a policy."""
-    for segment in segments[1:]:
-        check_transition(segment.transition, policy)

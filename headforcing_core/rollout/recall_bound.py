@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..geometry import prefix_chunks
 from .episodes import forced_spacing
 from .plan import RolloutPlan
 from .recall import candidate_chunks
@@ -55,11 +54,14 @@ def recall_bound(plan: RolloutPlan[Any]) -> RecallBound | None:
 def _due(plan: RolloutPlan[Any]) -> list[int]:
     """The chunks for which it is chosen whatever they show: the first one for which memory heads drop something, and
     where a text settles."""
-    policy, later = plan.policy, plan.segments[1:]
+    policy, later, before = plan.policy, plan.all_segments[1:], plan.numbers_before
     starts = ((chunk, plan.prefix_frames + chunk * policy.chunk_frames) for chunk in range(plan.chunks))
-    drops = (chunk for chunk, at in starts if not (policy.warms_up(chunk, at) or policy.has_room("memory", at)))
+    drops = (
+        chunk for chunk, at in starts if not (policy.warms_up(before + chunk, at) or policy.has_room("memory", at))
+    )
     first = next(drops, plan.chunks)
-    first = min([first, *(segment.first_chunk for segment in later if TRANSITIONS[segment.transition].forgets)])
+    forgets = (segment.first_chunk for segment in later if TRANSITIONS[segment.transition].forgets)
+    first = max(0, min([first, *forgets]))
     settling = {segment.settles_at for segment in later if plan.settles(segment.settles_at)}
     return sorted(chunk for chunk in {first, *settling} if first <= chunk < plan.chunks)
 
@@ -68,8 +70,9 @@ def _candidates(plan: RolloutPlan[Any], due: Sequence[int]) -> list[int]:
     """How many chunks may be recalled for each of these, or a few more after a cut."""
     policy, before = plan.policy, plan.prefix_frames
     starts = [before + policy.chunk_frames * chunk for chunk in range(plan.chunks)]
-    chunks = [*prefix_chunks(before, policy.chunk_frames), *(range(s, s + policy.chunk_frames) for s in starts)]
-    emptied = [s.first_chunk for s in plan.segments[1:] if TRANSITIONS[s.transition].forgets]
+    chunks = [*plan.before, *(range(s, s + policy.chunk_frames) for s in starts)]
+    later = [s for s in plan.all_segments[1:] if s.first_chunk >= 0]
+    emptied = [s.first_chunk for s in later if TRANSITIONS[s.transition].forgets]
     counts: list[int] = []
     for chunk in due:
         floor = max((starts[at] - 1 for at in emptied if at <= chunk), default=0)
@@ -83,7 +86,7 @@ def _candidates(plan: RolloutPlan[Any], due: Sequence[int]) -> list[int]:
 
 def _shot(plan: RolloutPlan[Any], chunk: int) -> int | None:
     """The first chunk of the shot that a chunk is of, if it is of one."""
-    begun = [s for s in plan.segments[1:] if s.first_chunk <= chunk]
+    begun = [s for s in plan.all_segments[1:] if s.first_chunk <= chunk]
     deciding = [s for s in begun if TRANSITIONS[s.transition].is_shot or TRANSITIONS[s.transition].forgets]
     return deciding[-1].first_chunk if deciding and TRANSITIONS[deciding[-1].transition].is_shot else None
 
@@ -95,8 +98,10 @@ def _room(plan: RolloutPlan[Any], chunk: int) -> int:
 
 def _made_anyway(plan: RolloutPlan[Any]) -> int:
     """Steps and commits of all chunks, those of the prefix and those that a recache commits again, at most."""
-    prefix = len(prefix_chunks(plan.prefix_frames, plan.policy.chunk_frames))
+    prefix = len(plan.before)
     again = recached_chunks(plan.policy.memory.recent, plan.policy.chunk_frames)
-    recached = [s.first_chunk for s in plan.segments[1:] if s.transition == "recache" and s.first_chunk < plan.chunks]
+    later = [s for s in plan.all_segments[1:] if 0 <= s.first_chunk < plan.chunks]
+    recached = [s.first_chunk for s in later if s.transition == "recache"]
     steps = sum(plan.passes_of(chunk) for chunk in range(plan.chunks))
-    return prefix + steps + plan.chunks - 1 + sum(min(again, prefix + chunk) for chunk in recached)
+    committed = prefix if plan.carried is None else 1
+    return committed + steps + plan.chunks - 1 + sum(min(again, prefix + chunk) for chunk in recached)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..kv_memory.rollout_memory import RolloutMemory
@@ -87,9 +88,20 @@ class Recaller:
         layout = history.layout(chunk, history.policy.chunk_frames, far)
         return Recalled(again, layout, bool(chosen))
 
+    def recallable(self, last: Tensor) -> tuple[Tensor, ...]:
+        """The clean latents of all committed chunks and of the last one, for a rollout that goes on from here and may
+        recall them."""
+        if self._history.recall is None:
+            return ()
+        there = () if self._plan.carried is None else self._plan.carried.recallable
+        later = map(self._latent, range(len(there), len(self._history.chunks)))
+        return (*there, *(latent.to("cpu", torch.float32, copy=True) for latent in later), last)
+
     def _latent(self, number: int) -> Tensor:
         """The clean latent of a committed chunk, by its number from the first of the prefix on."""
         own, plan = self._history.chunks[number], self._plan
+        if plan.carried is not None and number < len(plan.carried.recallable):
+            return plan.carried.recallable[number]
         if plan.prefix is not None and own.start < plan.prefix_frames:
             return plan.prefix[:, :, own.start : own.stop]
         chunk = (own.start - plan.prefix_frames) // plan.policy.chunk_frames

@@ -12,7 +12,7 @@ from ..policy.head_types import HEAD_TYPES, Labels
 from ..rollout.episodes import descriptor_layers
 from ..rollout.plan import Segment
 from ..rollout.transitions import TRANSITIONS
-from .record import OF_POLICY, RunRecord, RunSpec, Seeds
+from .record import CARRIED, OF_POLICY, PAST, RunRecord, RunSpec, Seeds
 from .record_json import begin_record
 
 _LONGEST_SHOWN = 100
@@ -154,7 +154,8 @@ def _segment_difference(kept: RunRecord, wanted: RunRecord) -> Difference | None
             when = "is where" if first is before else "is now where"
             other = "now none does" if first is before else "none did before"
             return Difference(first.first_chunk, f"{when} the scene {_shown(first.prompt)} begins, and {other}")
-        if _way(before, index) != _way(now, index):
+        is_first = index == 0 and wanted.settings.get(PAST) != CARRIED
+        if _way(before, is_first) != _way(now, is_first):
             ways = f"takes over by {_shown_way(before)}, now by {_shown_way(now)}"
             return Difference(now.first_chunk, f"begins the scene {_shown(now.prompt)}, which {ways}")
         if before.text != now.text:
@@ -176,9 +177,9 @@ def _named(setting: str) -> tuple[str, str]:
     return setting, f"Set {setting} back"
 
 
-def _way(segment: Segment[str], index: int) -> tuple[str, int]:
-    """What a segment's way to take over does: nothing for the first, its chunks count for soft alone."""
-    if index == 0:
+def _way(segment: Segment[str], is_first: bool) -> tuple[str, int]:
+    """What a segment's way to take over does: nothing for the first of a video, its chunks count for soft alone."""
+    if is_first:
         return "", 0
     return segment.transition, segment.soft_chunks if TRANSITIONS[segment.transition].fades else 0
 

@@ -15,6 +15,9 @@ MOST_CHUNKS = 150_000  # ten hours, a frame a chunk at 16 pictures a second
 MOST_SEED = 2**64 - 1
 OF_POLICY = "policy_"
 """How the names of those settings begin that are of the policy; what follows is the policy's own name."""
+PAST, COMMITTED, CARRIED = "past", "committed", "carried"
+"""The setting that says how a run came to the memory of what was there before it: by a pass over each chunk of that, or
+as the run before had it."""
 
 Seeds: TypeAlias = tuple[tuple[int, int], ...]
 """(first chunk, seed) of every stretch of chunks under one seed."""

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import comfy.cli_args
 import comfy.model_management
+import torch
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 
 Result = TypeVar("Result")
+_LEFT_BYTES = 2**30
 
 
 def explaining_out_of_memory(work: Callable[[], Result], explanation: Callable[[], str]) -> Result:
@@ -35,6 +37,12 @@ def pins_memory() -> bool:
 def free_bytes(model: ModelPatcher | None = None) -> int:
     """Memory that is free on the device that the model computes on; without one, on which the host puts models."""
     return cast("int", comfy.model_management.get_free_memory(model.load_device if model else None))
+
+
+def free_main_memory() -> int:
+    """Main memory that can be taken for good: what the host and other programs need meanwhile is left."""
+    free = cast("int", comfy.model_management.get_free_memory(torch.device("cpu")))
+    return max(0, free - _LEFT_BYTES)
 
 
 def total_bytes(model: ModelPatcher | None = None) -> int:

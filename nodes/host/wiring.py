@@ -23,6 +23,32 @@ def is_used(dynprompt: DynamicPrompt | None, node_id: str | None, output: int) -
     return any([node_id, output] == value for node in nodes for value in node["inputs"].values())
 
 
+def goes_on(dynprompt: DynamicPrompt | None, node_id: str | None, output: int) -> bool:
+    """Whether another sampler may go on from this output of one: it leads to a `previous`, whatever stands between, or
+    back into a loop; or the node is a copy that a loop made, after which others may come."""
+    if dynprompt is None or node_id is None:
+        return False
+    if dynprompt.get_display_node_id(node_id) != node_id:
+        return True
+    nodes = {each: dynprompt.get_node(each) for each in dynprompt.all_node_ids()}
+    given = nodes[node_id]["inputs"].get("previous")
+    begins = [given[0]] if is_link(given) and nodes[given[0]]["class_type"] != SAMPLER else []
+    waiting, seen = [node_id], {node_id}
+    while waiting:
+        at = waiting.pop()
+        for each, node in nodes.items():
+            links = {name: value for name, value in node["inputs"].items() if is_link(value)}
+            reached = [name for name, (where, out) in links.items() if where == at and (at != node_id or out == output)]
+            if reached and node["class_type"] == SAMPLER and "previous" in reached:
+                return True
+            if reached and any(where in begins for where, _ in links.values()):
+                return True  # the end of a loop, which knows its beginning
+            if reached and each not in seen:
+                seen.add(each)
+                waiting.append(each)
+    return False
+
+
 def scene_number(dynprompt: DynamicPrompt | None, node_id: str | None) -> str:
     """Which scene a sampler makes, from 1 on: the round of the loop that it is copied by, of a loop within a loop both
     (2-1); elsewhere one more than there are samplers that it goes on from, one after the other."""

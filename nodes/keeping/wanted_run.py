@@ -12,7 +12,7 @@ from ...headforcing_core.files.strict_json import Setting
 from ...headforcing_core.heads.profile import HeadProfile
 from ...headforcing_core.heads.rules import LabelRule
 from ...headforcing_core.run_store.opening import kept_run
-from ...headforcing_core.run_store.record import OF_POLICY, RunProfile, RunSpec
+from ...headforcing_core.run_store.record import COMMITTED, OF_POLICY, PAST, RunProfile, RunSpec
 from ..request.noise_choice import chunks_before
 from ..request.run_request import CarriedOver
 from ..request.run_scenes import kept_schedule, recorded
@@ -35,6 +35,7 @@ _MEANT_BEFORE: Mapping[str, Setting] = {
     "solver": RENOISE,
     **NO_SOURCE,
     "noise": "per_chunk",
+    PAST: COMMITTED,
 }
 """What versions that did not have a setting did. Whoever adds a setting adds it here."""
 _NOT_OF_RESULT = ("name", "by_hand")
@@ -74,8 +75,9 @@ def carried_over(folder: FolderRequest, seed: int, fingerprints: Collection[str]
         left_out
     )
     meant = {name: value for name, value in _MEANT_BEFORE.items() if name not in kept.settings}
+    past = str(kept.settings.get(PAST, COMMITTED))
     if kept.profile is None or kept.settings.get("fingerprint") not in fingerprints:
-        return CarriedOver(None, scenes, notes, meant)
+        return CarriedOver(None, scenes, notes, meant, past)
     rule = LabelRule(kept.profile.rule)
     recall_layers, recall_share = kept.profile.recall_layers, kept.profile.recall_share
     profile = HeadProfile(
@@ -88,7 +90,7 @@ def carried_over(folder: FolderRequest, seed: int, fingerprints: Collection[str]
         recall_layers=recall_layers,
         recall_share=recall_share,
     )
-    return CarriedOver(profile, scenes, notes, meant)
+    return CarriedOver(profile, scenes, notes, meant, past)
 
 
 def run_spec(request: RunRequest) -> RunSpec:
@@ -133,6 +135,7 @@ def _settings(request: RunRequest) -> dict[str, Setting]:
         **request.steps(),
         "width": request.video.width,
         "height": request.video.height,
+        PAST: request.past.way,
         "noise": request.noise if chunks_before(request.noise, request.video) else _MEANT_BEFORE["noise"],
         **{f"{OF_POLICY}{name}": value for name, value in policy.items() if name not in _NOT_OF_RESULT},
     }

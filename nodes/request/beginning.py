@@ -16,6 +16,7 @@ from ..host.finite import check_finite
 from ..host.model import latent_in
 from ..video.image import fitted_image
 from ..video.source_video import image_and_grey
+from .carried_memory import sha256
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -55,12 +56,12 @@ class Beginning:
         """SHA-256 of what is used of it, as a kept run notes it; after it those that older versions noted for the same.
         None at all for a video that begins with nothing."""
         if self.start_image is None:
-            return () if self.previous is None else (_sha256(self.previous["samples"]),)
-        used = _sha256(self.start_image[:1, ..., :3])
+            return () if self.previous is None else (sha256(self.previous["samples"]),)
+        used = sha256(self.start_image[:1, ..., :3])
         if self.previous is not None:
-            both = f"{_sha256(self.previous['samples'])} {used}"
+            both = f"{sha256(self.previous['samples'])} {used}"
             return (hashlib.sha256(both.encode()).hexdigest(),)
-        whole = _sha256(self.start_image)  # until 0.1.0: pictures and channels that are never used, too
+        whole = sha256(self.start_image)  # until 0.1.0: pictures and channels that are never used, too
         return (used,) if whole == used else (used, whole)
 
     @property
@@ -142,10 +143,6 @@ class BesideChunks:
 def beside_chunks(model: ModelPatcher, samples: Tensor | None) -> Concat | None:
     """What a model is given beside its chunks, of a picture and grey as `Beginning.beside` has them."""
     return None if samples is None else BesideChunks(latent_in(model, samples))
-
-
-def _sha256(tensor: Tensor) -> str:
-    return hashlib.sha256(tensor.float().cpu().numpy().tobytes()).hexdigest()
 
 
 def _check(samples: Tensor, name: str, size: tuple[int, int], space: LatentSpace) -> None:

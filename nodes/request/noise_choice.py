@@ -47,9 +47,15 @@ def chunks_before(mode: str, video: VideoShape) -> int:
     return video.prefix_frames // video.chunk_frames if is_counted else 0
 
 
-def make_noise(mode: str, video: VideoShape, seed: int, seed_for: Callable[[int], int]) -> Noise:
-    """The noise of a run; `seed_for` gives the seed of a chunk."""
+def make_noise(
+    mode: str, video: VideoShape, seed: int, seed_for: Callable[[int], int], made_before: int | None = None
+) -> Noise:
+    """The noise of a run; `seed_for` gives the seed of a chunk. `made_before` are the chunks of the video that it
+    continues, where that is known better than by its frames, one of which may be a start image."""
     if mode == "native":
         whole = video.latent_shape
         return NativeNoise(seed, whole, video.chunk_frames, video.prefix_frames)
-    return SplicedNoise(seed_for, video.chunk_shape, pins_memory(), chunks_before(mode, video))
+    before = chunks_before(mode, video)
+    if before and made_before is not None:
+        before = made_before
+    return SplicedNoise(seed_for, video.chunk_shape, pins_memory(), before)

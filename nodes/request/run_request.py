@@ -17,7 +17,8 @@ from ...headforcing_core.policy.cache_policy import CachePolicy
 from ...headforcing_core.policy.family_presets import for_family
 from ...headforcing_core.policy.fitting import FittedPolicy, fit_policy
 from ...headforcing_core.policy.head_types import HEAD_TYPES
-from ...headforcing_core.rollout.plan import RolloutPlan, Segment, check_transitions
+from ...headforcing_core.rollout.plan import RolloutPlan, Segment
+from ...headforcing_core.rollout.segments import check_transitions
 from ...headforcing_core.run_store.record import OF_POLICY
 from ..host.backbone import foreign_patches
 from ..host.conditioning import mix_conditioning
@@ -26,6 +27,7 @@ from ..host.model import facts_of, latent_in, layers_and_heads
 from ..profiles.library import known_profile
 from ..sockets import PromptSchedule
 from .beginning import NO_CAMERA, Beginning, beside_chunks
+from .carried_memory import Past
 from .policy_report import told_of_family
 from .run_scenes import run_scenes
 from .run_steps import settled_steps
@@ -61,12 +63,14 @@ class RunInputs:
 @dataclass(frozen=True)
 class CarriedOver:
     """What a kept run that goes on brings along: the labels that it was made with, its scenes, those typed meanwhile
-    among them, what the settings meant that its version did not have, and sentences for the report."""
+    among them, what the settings meant that its version did not have, and sentences for the report. `past` is the way
+    in which it came to the memory of what was there before it; None where no run goes on."""
 
     profile: HeadProfile | None = None
     scenes: tuple[Segment[str], ...] = ()
     notes: tuple[str, ...] = ()
     meant: Mapping[str, Setting] = field(default_factory=dict)
+    past: str | None = None
 
     def as_begun(self, policy: CachePolicy) -> tuple[CachePolicy, tuple[str, ...]]:
         """The policy with which the run goes on as its version began it, and a sentence when that is another one."""
@@ -104,6 +108,7 @@ class RunRequest:
     notes: tuple[str, ...]
     source: Source | None = None
     sound: Sound | None = None
+    past: Past = Past()
 
     @property
     def fitted(self) -> FittedPolicy:

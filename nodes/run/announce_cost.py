@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ...headforcing_core.files.byte_words import bytes_in_words
 from ...headforcing_core.files.disk_room import free_on_disk
 from ...headforcing_core.rollout.recall_bound import recall_bound
+from ..host.device_memory import free_main_memory
 from ..host.model import is_loaded, pass_bytes, weights_bytes
 from ..keeping.kept_run import KeptRun
 from ..keeping.output_folder import runs_folder
@@ -33,6 +34,11 @@ def announce_cost(job: VideoJob, maker: ChunkMaker) -> tuple[RunCost, str]:
     bound = recall_bound(job.request.rollout)
     if bound is not None:
         parts.append(recall_in_words(bound))
+    if not job.why_not_kept:
+        parts.append(
+            f"Main memory: up to {bytes_in_words(cost.memory_bytes)} at the end, for the sampler that goes on; "
+            f"{bytes_in_words(free_main_memory())} are free."
+        )
     if isinstance(job.run, KeptRun):
         kept = bytes_in_words((video.chunks - job.run.finished.chunks) * chunk_bytes(video, ahead))
         parts.append(f"Disk: {kept} for the chunks; {bytes_in_words(free_on_disk(runs_folder()))} are free.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import replace
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, NoReturn, Protocol, TypeAlias
 
@@ -12,6 +14,7 @@ import comfy.model_management
 from ...headforcing_core.files.byte_words import bytes_in_words
 from ...headforcing_core.geometry import tokens_per_frame
 from ...headforcing_core.kv_memory.memory import KVMemory
+from ...headforcing_core.rollout.carried import Carried
 from ...headforcing_core.rollout.loop import Chunk, Listeners, Live, rollout
 from ...headforcing_core.rollout.noise import Noise
 from ...headforcing_core.rollout.plan import RolloutPlan
@@ -19,9 +22,10 @@ from ..cards.job import Arrived, job_for, shares_of
 from ..cards.rank_talk import CardError, Pace, RankTalk
 from ..cards.spread import Spread
 from ..host.backbone import HostBackbone, rotate
-from ..host.device_memory import free_bytes, total_bytes
+from ..host.device_memory import free_bytes, free_main_memory, total_bytes
 from ..host.model import frame_of_head
 from ..keeping.kept_run import KeptRun
+from ..request.carried_memory import EndOfRun
 from ..request.noise_choice import chunks_before
 
 if TYPE_CHECKING:
@@ -38,9 +42,12 @@ _MUCH_LONGER = 3.0  # than the chunk in the middle of all
 
 class ChunkMaker(Protocol):
     """Makes the chunks of one run. `cost` is what a card takes for it, `beside_bytes` what the newest chunk took beside
-    the history, `attentions` the names of what has computed."""
+    the history, `attentions` the names of what has computed; `end` what goes on from the last chunk, if it is to and
+    that could be kept, else `gone` says why not."""
 
     cost: RunCost
+    end: EndOfRun | None
+    gone: str
 
     @property
     def attentions(self) -> list[str]: ...
@@ -68,6 +75,8 @@ class OneCard:
         self.cost = heads.cost
         self.attentions: list[str] = []
         self._job, self._heads, self._noise = job, heads, noise
+        self.end: EndOfRun | None = None
+        self.gone = job.why_not_kept
         self._memory: KVMemory | None = None
 
     @property
@@ -86,9 +95,24 @@ class OneCard:
     def making(self, plan: Plan, listeners: Listeners, live: OnLive) -> Iterator[Iterator[Chunk]]:
         backbone = HostBackbone(self._job.request.model, self._job.run.seed_for(0))
         self.attentions = backbone.attentions
-        self._memory = KVMemory(self._heads.memory, backbone.attention, rotate)
+        memory = self._memory = KVMemory(self._heads.memory, backbone.attention, rotate)
+        if self._job.request.past.memory is not None:
+            memory.take_over(self._job.request.past.memory.take())
+        if not self.gone:
+            listeners = replace(listeners, on_end=partial(self._keep, memory))
         with backbone.reading(self._memory, self.cost.memory_bytes):
-            yield rollout(backbone, self._memory, plan, self._noise, listeners, live)
+            yield rollout(backbone, memory, plan, self._noise, listeners, live)
+
+    def _keep(self, memory: KVMemory, carried: Carried[Conditioning]) -> None:
+        needed, free = memory.held_bytes, free_main_memory()
+        if needed <= free:
+            self.end = EndOfRun(carried, memory.hand_over())
+            return
+        there = f"{bytes_in_words(needed)}, and {bytes_in_words(free)} of main memory were free at the end of its run"
+        self.gone = f"it takes {there}"
+        note = f"The memory was not kept for the sampler that goes on: it takes {there}."
+        self._job.run.notes.append(note)
+        self._job.status.warn(note)
 
 
 class SeveralCards:
@@ -98,6 +122,8 @@ class SeveralCards:
         request = job.request
         self._job, self._heads, self._group, self._arrived = job, heads, spread.group, arrived
         self._rooms = [(each.free_bytes, each.total_bytes) for each in arrived]
+        self.end: EndOfRun | None = None
+        self.gone = job.why_not_kept
         self._failed = ""
         self._talk: RankTalk | None = None
         frame = frame_of_head(request.model, tokens_per_frame(*request.video.latent_size))

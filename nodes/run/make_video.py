@@ -22,8 +22,10 @@ from ...headforcing_core.report.timeline import draw_timeline
 from ...headforcing_core.rollout.loop import Chunk, Listeners
 from ..host.model import latent_out
 from ..keeping.run import RunSummary
+from ..request.carried_memory import CarriedMemory, sha256
 from ..status.progress import RunProgress
 from ..strip.growing_strip import GrowingStrip, opened_strip
+from .memory_at_end import memory_at_end
 from .source_chunks import SourceChunks, opened_source
 
 if TYPE_CHECKING:
@@ -46,11 +48,13 @@ class _Made(NamedTuple):
 
 
 class RunOutputs(NamedTuple):
-    """What a run made: its LATENT with all frames, a picture of what was read, and the report as JSON text."""
+    """What a run made: the samples of all frames, a picture of what was read, the report as JSON text, and the memory
+    that it had at its end."""
 
     latent: Tensor
     timeline: Image.Image
     report: str
+    memory: CarriedMemory
 
 
 def make_outputs(job: VideoJob, heads: RunHeads, maker: ChunkMaker, live: LiveScenes) -> RunOutputs:
@@ -82,11 +86,12 @@ def make_outputs(job: VideoJob, heads: RunHeads, maker: ChunkMaker, live: LiveSc
     except Exception as error:  # the chunks are there, so the video is not lost for it
         failures.append(f"{reason_of(error)}.")
     # what failed is mended by the next run: it is not kept
-    return RunOutputs(latent, timeline, with_notes(report.text(), failures))
+    memory = memory_at_end(request, heads, maker, live.segments, latent)
+    return RunOutputs(latent, timeline, with_notes(report.text(), failures), memory)
 
 
 def kept_outputs(job: VideoJob, told: RunSummary) -> RunOutputs:
-    """The outputs of a run that was whole before, without a step."""
+    """The outputs of a run that was whole before, without a step, and without its memory."""
     request, run, stream = job.request, job.run, job.stream
     latent = _empty_latent(request)
     opened = opened_strip(request.video, run, stream, job.status, lambda: request.rollout.segments)
@@ -100,7 +105,8 @@ def kept_outputs(job: VideoJob, told: RunSummary) -> RunOutputs:
             if stream is None or not stream.append(frames, on_pictures):
                 strip.settle()
             job.status.checked(chunk + 1, run.finished.chunks)
-    return RunOutputs(latent, told.timeline, with_notes(told.report, [*run.notes, *failures]))
+    memory = CarriedMemory(sha256(latent), None, None, request.past.lost or job.why_not_kept)
+    return RunOutputs(latent, told.timeline, with_notes(told.report, [*run.notes, *failures]), memory)
 
 
 def _make_chunks(job: VideoJob, maker: ChunkMaker, live: LiveScenes, latent: Tensor, strip: GrowingStrip) -> _Made:
