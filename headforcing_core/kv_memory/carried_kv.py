@@ -8,8 +8,7 @@ from .frame_slots import HeldFrames
 
 @dataclass(frozen=True)
 class CarriedKV:
-    """All that a memory held: per group the ids of its frames, and per layer and group what lay there of them. It goes
-    into one other memory, layer by layer, and is empty then."""
+    """All that a memory held: per group the ids of its frames, and per layer and group what lay there of them."""
 
     held: Mapping[str, tuple[int, ...]]
     layers: list[dict[str, HeldFrames]]

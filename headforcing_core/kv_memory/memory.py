@@ -168,7 +168,7 @@ class KVMemory:
         return carried
 
     def take_over(self, carried: CarriedKV) -> None:
-        """Hold what another memory of the same heads held. Each layer takes its part at its first forward."""
+        """Hold what another memory of the same heads held. Each layer copies its part at its first forward."""
         self._held, self._carried = dict(carried.held), carried
 
     def release(self) -> None:
@@ -190,9 +190,10 @@ class KVMemory:
         if not self._layers[layer]:
             carried = {} if self._carried is None else self._carried.layers[layer]
             buffers = {group: self._new_buffer(layer, group, like) for group in carried or (EVERY_HEAD,)}
-            for group in tuple(carried):
-                buffers[group].put_in(carried.pop(group))
+            for group, held in carried.items():
+                buffers[group].put_in(held)
             self._layers[layer] = buffers
+            self._carried = self._carried if not all(self._layers) else None
         return self._layers[layer]
 
     def _new_buffer(self, layer: int, group: str, like: Tensor) -> FrameSlots:

@@ -1,6 +1,7 @@
 """What a rollout holds at its end, from which another one goes on as one run of both would."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Generic
 
@@ -19,7 +20,7 @@ class Carried(Generic[Text]):
     `segments` are that one and the one before it, which count from the chunk that comes next. `chunks` were made until
     here, a prefix apart, and `committed` are the frames of each, those of a prefix and the last one among them;
     `recallable` are the latents of all that were committed and of the last one, where the policy
-    recalls. It goes into one rollout, which changes the `history`.
+    recalls.
     """
 
     history: History
@@ -30,6 +31,10 @@ class Carried(Generic[Text]):
     latents: tuple[Tensor, ...]
     chunks: int
     recallable: tuple[Tensor, ...] = ()
+
+    def own_history(self) -> History:
+        """The history for one rollout, which changes it. Should that be stopped, another one goes on from here."""
+        return deepcopy(self.history)
 
     @property
     def frames(self) -> int:

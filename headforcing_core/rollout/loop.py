@@ -111,7 +111,7 @@ class _Rollout(Generic[Text]):
         if plan.carried is None:
             self._history = History(plan.policy, memory.plan.labels, plan.finished.decisions)
         else:
-            self._history = plan.carried.history
+            self._history = plan.carried.own_history()
             self._history.goes_on(plan.policy, plan.finished.decisions, plan.carried.chunks)
             self._text_before = plan.carried.text_before
             self._text = plan.text(LAST_BEFORE, self._text_before)

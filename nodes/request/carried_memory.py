@@ -42,8 +42,8 @@ class MadeWith:
 
 
 class CarriedMemory:
-    """The memory of a run at its end, of the video whose `samples` have this SHA-256. It goes into one run; then, or if
-    nothing was kept, `gone` says why there is none. Who copies a LATENT has the same one."""
+    """The memory of a run at its end, of the video whose `samples` have this SHA-256. It goes into one run; once that
+    has come to its end, or if nothing was kept, `gone` says why there is none. Who copies a LATENT has the same one."""
 
     def __init__(self, samples_hash: str, made_with: MadeWith | None, end: EndOfRun | None, gone: str) -> None:
         self.samples_hash, self.made_with, self.gone = samples_hash, made_with, gone
@@ -57,11 +57,15 @@ class CarriedMemory:
         """All of it but K and V, while it is there."""
         return None if self._end is None else self._end.carried
 
-    def take(self) -> CarriedKV:
-        """K and V; from now on all of it is gone from here."""
+    @property
+    def kv(self) -> CarriedKV:
+        """K and V, while they are there."""
         assert self._end is not None
-        kv, self._end, self.gone = self._end.kv, None, TAKEN
-        return kv
+        return self._end.kv
+
+    def let_go(self) -> None:
+        """A run has gone on from it to its end; one that was stopped can do so once more."""
+        self._end, self.gone = None, TAKEN
 
 
 @dataclass(frozen=True)

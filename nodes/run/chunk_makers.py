@@ -96,12 +96,17 @@ class OneCard:
         backbone = HostBackbone(self._job.request.model, self._job.run.seed_for(0))
         self.attentions = backbone.attentions
         memory = self._memory = KVMemory(self._heads.memory, backbone.attention, rotate)
-        if self._job.request.past.memory is not None:
-            memory.take_over(self._job.request.past.memory.take())
-        if not self.gone:
-            listeners = replace(listeners, on_end=partial(self._keep, memory))
+        if (past := self._job.request.past.memory) is not None:
+            memory.take_over(past.kv)
+        listeners = replace(listeners, on_end=partial(self._end_of_run, memory))
         with backbone.reading(self._memory, self.cost.memory_bytes):
             yield rollout(backbone, memory, plan, self._noise, listeners, live)
+
+    def _end_of_run(self, memory: KVMemory, carried: Carried[Conditioning]) -> None:
+        if (past := self._job.request.past.memory) is not None:
+            past.let_go()
+        if not self.gone:
+            self._keep(memory, carried)
 
     def _keep(self, memory: KVMemory, carried: Carried[Conditioning]) -> None:
         needed, free = memory.held_bytes, free_main_memory()

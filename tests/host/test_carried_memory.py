@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tests.host.conftest import conditioning
+from tests.host.test_kept_run import stopped
 
 FOX, CITY, RIVER = "a red fox in deep snow", "a city at night, rain", "a river in the sun"
 GOES_ON = "The memory of the video before was taken over"
@@ -161,6 +162,22 @@ def test_copies_of_a_latent_have_one_memory_that_is_taken_once(studio) -> None:
     held_once = "another sampler has gone on from it before, and keys and values are held once"
     assert second.told == f"{ANEW}{held_once}."
     assert torch.equal(second.samples, make(2, CITY, {"samples": first.samples}).samples)
+
+
+@pytest.mark.parametrize("name", ["", "second"])
+@pytest.mark.parametrize("preset", ["paper", "recall"])
+def test_a_scene_that_was_stopped_goes_on_from_the_same_memory(
+    pack, monkeypatch: pytest.MonkeyPatch, runs: Path, studio, preset: str, name: str
+) -> None:
+    """The host has the scene before in its cache: it does not run again."""
+    make = studio(preset)
+    once = make(12, f"[0s] {FOX}\n[{at(7)}] {CITY}")
+    first = make(7, FOX)
+    stopped(pack, monkeypatch, 3, lambda: make(5, CITY, first.latent, run_name=name))
+    second = make(5, CITY, first.latent, run_name=name)
+    assert second.told.startswith(GOES_ON)
+    assert torch.equal(second.samples, once.samples)
+    assert first.latent["head_forcing"].carried is None
 
 
 def test_keys_and_values_are_kept_only_where_a_sampler_goes_on(studio) -> None:
