@@ -17,7 +17,7 @@ admitted, or that it was chosen here what is recalled.
 
 from __future__ import annotations
 
-from ...headforcing_core.files.plain_names import check_plain_name
+from ...headforcing_core.files.plain_names import is_plain_name, scene_name
 from ...headforcing_core.files.strict_json import Fields, Json
 from ...headforcing_core.run_store.record import MOST_CHUNKS
 from ..strip.growing_strip import newest_strip
@@ -32,13 +32,11 @@ def answer(asked: Fields) -> dict[str, Json]:
     """The strip. ValueError for a field that is wrong."""
     node_id, run_name = asked.text("node_id"), asked.text("run_name")
     wanted = asked.integer("first", 0, MOST_CHUNKS), asked.integer("count", 1, MOST_ENTRIES)
-    name = run_name.replace("%n%", "1")
-    if name:
-        check_plain_name("run_name", name)
+    name = scene_name(run_name)
     newest = newest_strip(node_id)
     if newest is not None and newest.is_of(run_name):
         return newest.answer(*wanted)
-    kept = kept_answer(name, *wanted) if name else None
+    kept = kept_answer(name, *wanted) if is_plain_name(name) else None  # no other can be that of a run
     if kept is not None:
         return kept
     return NO_STRIP if newest is None else newest.answer(*wanted)

@@ -59,8 +59,7 @@ def test_chunks_are_told_in_order_and_answered_later(client: Client, comfyui: Se
 @pytest.mark.parametrize(
     "changes",
     [
-        {"run_name": "../film"},
-        {"run_name": "%n%/x"},
+        {"run_name": 5},
         {"node_id": 5},
         {"first": -1},
         {"count": 0},
