@@ -89,8 +89,9 @@ def test_it_runs_with_progress_and_previews_and_shows_video_and_report(opened: O
     assert len(previews) >= CHUNKS  # each chunk moves
 
     opened.screenshot("finished")  # and brings all nodes into the page
-    opened.page.tab.locator("video:not(.hf-strip-video)").wait_for()
-    assert "/view?" in opened.page.tab.locator("video, video source").first.evaluate("(video) => video.currentSrc")
+    video = opened.page.tab.locator("video:not(.hf-strip-video)")
+    video.wait_for()
+    assert "/view?" in video.evaluate("(video) => video.currentSrc")
     report = finished.outputs()[only_node(API, "PreviewAny")]["text"][0]
     assert json.loads(report)["format"] == "headforcing.report/1" and report in opened.texts()
     assert opened.marked_types() == [] and opened.page.console_errors == []
