@@ -88,8 +88,10 @@ def at(chunk: int) -> str:
     return f"{max(0, 12 * chunk - 3) / 16}s"
 
 
-@pytest.mark.parametrize("preset", ["paper", "low_vram", "recall", "tiny"])
-@pytest.mark.parametrize(("transition", "soft"), [("recache", 1), ("cut", 1), ("soft", 3)])
+@pytest.mark.parametrize(  # all of them in tests/core/test_carried.py
+    ("preset", "transition", "soft"),
+    [("paper", "cut", 1), ("low_vram", "recache", 1), ("recall", "soft", 3), ("tiny", "recache", 1)],
+)
 def test_two_samplers_make_what_one_makes_of_both_scenes(
     studio, model, preset: str, transition: str, soft: int
 ) -> None:
