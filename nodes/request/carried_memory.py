@@ -42,8 +42,9 @@ class MadeWith:
 
 
 class CarriedMemory:
-    """The memory of a run at its end, of the video whose `samples` have this SHA-256. It goes into one run; once that
-    has come to its end, or if nothing was kept, `gone` says why there is none. Who copies a LATENT has the same one."""
+    """The memory of a run at its end, of the video whose `samples` have this SHA-256, "" if nothing was kept. It goes
+    into one run; once that has come to its end, or if nothing was kept, `gone` says why there is none. Who copies a
+    LATENT has the same one."""
 
     def __init__(self, samples_hash: str, made_with: MadeWith | None, end: EndOfRun | None, gone: str) -> None:
         self.samples_hash, self.made_with, self.gone = samples_hash, made_with, gone

@@ -22,7 +22,7 @@ from ...headforcing_core.report.timeline import draw_timeline
 from ...headforcing_core.rollout.loop import Chunk, Listeners
 from ..host.model import latent_out
 from ..keeping.run import RunSummary
-from ..request.carried_memory import CarriedMemory, sha256
+from ..request.carried_memory import CarriedMemory
 from ..status.progress import RunProgress
 from ..strip.growing_strip import GrowingStrip, opened_strip
 from .memory_at_end import memory_at_end
@@ -105,7 +105,7 @@ def kept_outputs(job: VideoJob, told: RunSummary) -> RunOutputs:
             if stream is None or not stream.append(frames, on_pictures):
                 strip.settle()
             job.status.checked(chunk + 1, run.finished.chunks)
-    memory = CarriedMemory(sha256(latent), None, None, request.past.lost or job.why_not_kept)
+    memory = CarriedMemory("", None, None, request.past.lost or job.why_not_kept)
     return RunOutputs(latent, told.timeline, with_notes(told.report, [*run.notes, *failures]), memory)
 
 

@@ -32,7 +32,8 @@ def memory_at_end(
     """What `maker` has of it, beside these samples; `segments` are those of the run as they are at its end."""
     last = [segment for segment in segments if segment.first_chunk < request.video.chunks][-1]
     made = made_with(request, tuple(map(tuple, heads.memory.labels)), heads.profile, last)
-    return CarriedMemory(sha256(samples), made, maker.end, maker.gone)
+    samples_hash = "" if maker.end is None else sha256(samples)  # a film of ten minutes has a gigabyte
+    return CarriedMemory(samples_hash, made, maker.end, maker.gone)
 
 
 def memory_of_kept(job: VideoJob, heads: RunHeads, maker: ChunkMaker, samples: Tensor) -> CarriedMemory:
