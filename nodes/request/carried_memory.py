@@ -12,6 +12,7 @@ from torch import Tensor
 from ...headforcing_core.kv_memory.carried_kv import CarriedKV
 from ...headforcing_core.policy.head_types import Labels
 from ...headforcing_core.rollout.carried import Carried
+from ...headforcing_core.rollout.plan import RolloutPlan
 from ...headforcing_core.run_store.record import COMMITTED
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 KEY = "head_forcing"
 """Beside `samples` in a LATENT."""
-TAKEN = "another sampler has gone on from it before, and keys and values are held once"
 
 
 class EndOfRun(NamedTuple):
@@ -33,40 +33,38 @@ class EndOfRun(NamedTuple):
 @dataclass(frozen=True)
 class MadeWith:
     """What a memory belongs to: `facts` of its run by what they are called; which head did what, and the profile that
-    this is from, if from one; `text`, a hash of the prompt in force at the end, and whether it was written."""
+    this is from, if from one; `text`, a hash of the prompt in force at the end, and whether it was written. K and V
+    come again by `plan`, all chunks of which are finished, over what was held `before` its run, if it went on."""
 
     facts: Mapping[str, object]
     labels: Labels
     profile: HeadProfile | None
     text: tuple[bool, str]
+    plan: RolloutPlan[Conditioning]
+    before: HeldMemory | None
 
 
+@dataclass
+class HeldMemory:
+    """The memory of a run at its end. Its K and V go into one run, and are None once that has come to its end: another
+    one has them made anew."""
+
+    made_with: MadeWith
+    carried: Carried[Conditioning]
+    kv: CarriedKV | None
+
+
+@dataclass(frozen=True)
 class CarriedMemory:
-    """The memory of a run at its end, of the video whose `samples` have this SHA-256, "" if nothing was kept. It goes
-    into one run; once that has come to its end, or if nothing was kept, `gone` says why there is none. Who copies a
-    LATENT has the same one."""
+    """The memory of a run, of the video whose `samples` have this SHA-256; or why it is `gone`. Who copies a LATENT has
+    the same one."""
 
-    def __init__(self, samples_hash: str, made_with: MadeWith | None, end: EndOfRun | None, gone: str) -> None:
-        self.samples_hash, self.made_with, self.gone = samples_hash, made_with, gone
-        self._end = end
+    samples_hash: str = ""
+    held: HeldMemory | None = None
+    gone: str = ""
 
     def __deepcopy__(self, memo: object) -> CarriedMemory:
         return self
-
-    @property
-    def carried(self) -> Carried[Conditioning] | None:
-        """All of it but K and V, while it is there."""
-        return None if self._end is None else self._end.carried
-
-    @property
-    def kv(self) -> CarriedKV:
-        """K and V, while they are there."""
-        assert self._end is not None
-        return self._end.kv
-
-    def let_go(self) -> None:
-        """A run has gone on from it to its end; one that was stopped can do so once more."""
-        self._end, self.gone = None, TAKEN
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class Past:
     says why."""
 
     way: str = COMMITTED
-    memory: CarriedMemory | None = None
+    memory: HeldMemory | None = None
     lost: str = ""
 
     def check(self) -> None:
@@ -84,9 +82,9 @@ class Past:
         if self.lost:
             raise RuntimeError(
                 f"The run was begun with the memory of the run before it, which it cannot have now: {self.lost}. What "
-                "would be made now would not go together with what is kept. Let the sampler before run anew, for which "
-                "ComfyUI's node cache is to be freed, or set on_existing_run to new (another folder) or replace "
-                "(delete the run and begin anew)."
+                "would be made now would not go together with what is kept. Take back what was changed since, let the "
+                "sampler before run anew, for which ComfyUI's node cache is to be freed, or set on_existing_run to new "
+                "(another folder) or replace (delete the run and begin anew)."
             )
 
 

@@ -15,17 +15,22 @@ from ...headforcing_core.policy.tiers import Tiers
 from ...headforcing_core.rollout.transitions import check_transition
 from ...headforcing_core.run_store.record import CARRIED, COMMITTED
 from ..host.model import layers_and_heads
-from .carried_memory import KEY, CarriedMemory, MadeWith, Past, sha256
+from .carried_memory import KEY, CarriedMemory, HeldMemory, MadeWith, Past, sha256
 from .run_scenes import as_taught, recorded
 
 if TYPE_CHECKING:
-    from ...headforcing_core.rollout.plan import Segment
+    from ...headforcing_core.rollout.plan import RolloutPlan, Segment
     from ..sockets import Conditioning
     from .run_request import RunRequest
 
 _ANY: CachePolicy = PRESETS["paper"]
 _TIERS = Tiers(0, 0, 1)
-GOES_ON = "The memory of the video before was taken over: the video goes on as one run of all its scenes."
+_AS_ONE_RUN = "the video goes on as one run of all its scenes."
+GOES_ON = f"The memory of the video before was taken over: {_AS_ONE_RUN}"
+MADE_ANEW = (
+    "Another run has gone on from the video before, and keys and values are held once, so they were made anew, by a "
+    f"pass over each of its chunks: {_AS_ONE_RUN}"
+)
 ROLLS = "this model makes several chunks at once, and what is begun of them is not carried over"
 NOBODY_GOES_ON = "nothing went on from it when it was made, so it was not kept"
 ON_CARDS = "several cards make the video, each with its own part of the memory"
@@ -43,20 +48,22 @@ def settle_past(request: RunRequest, begun_by: str | None, on_cards: bool) -> Ru
     why = ON_CARDS if on_cards else ""
     if begun_by == COMMITTED:
         why = "the run was begun before without it, and goes on as it began"
-    why = why or memory.gone or _changed(request, memory)
-    if not why and request.needs_profile and request.profile is None:
-        request = with_profile(request, memory)
-    why = why or _unlike(request, memory)
-    if why:
+    held, why = memory.held, why or memory.gone or _changed(request, memory)
+    if held is None or why:
         return _by_passes(request, begun_by, why, why)
-    return _with_memory(request, memory)
+    if request.needs_profile and request.profile is None:
+        request = with_profile(request, held)
+    if why := _unlike(request, held.made_with):
+        return _by_passes(request, begun_by, why, why)
+    return _with_memory(request, held)
 
 
 def made_with(
-    request: RunRequest, labels: Labels, profile: HeadProfile | None, last: Segment[Conditioning]
+    request: RunRequest, labels: Labels, profile: HeadProfile | None, plan: RolloutPlan[Conditioning]
 ) -> MadeWith:
-    """What the memory of a run belongs to, whose `last` segment is in force at its end."""
-    return MadeWith(_facts(request), labels, profile, _text(request, last))
+    """What the memory of a run belongs to that made all chunks of this plan."""
+    last = [segment for segment in plan.segments if segment.first_chunk < plan.chunks][-1]
+    return MadeWith(_facts(request), labels, profile, _text(request, last), plan, request.past.memory)
 
 
 def _by_passes(request: RunRequest, begun_by: str | None, told: str, lost: str) -> RunRequest:
@@ -67,19 +74,19 @@ def _by_passes(request: RunRequest, begun_by: str | None, told: str, lost: str) 
     return replace(request, notes=(*request.notes, *[note] * bool(told)))
 
 
-def _with_memory(request: RunRequest, memory: CarriedMemory) -> RunRequest:
-    plan, made = request.rollout, memory.made_with
-    assert made is not None
+def _with_memory(request: RunRequest, memory: HeldMemory) -> RunRequest:
+    plan = request.rollout
     first, *later = plan.segments
-    if changes := _text(request, first) != made.text:
+    if changes := _text(request, first) != memory.made_with.text:
         first = first if request.schedule is None else as_taught(first, request.schedule, plan.policy.shots)
     plan = replace(plan, segments=(first, *later), prefix=None, carried=memory.carried, changes_text=changes)
-    return replace(request, rollout=plan, past=Past(CARRIED, memory), notes=(*request.notes, GOES_ON))
+    told = MADE_ANEW if memory.kv is None else GOES_ON
+    return replace(request, rollout=plan, past=Past(CARRIED, memory), notes=(*request.notes, told))
 
 
-def with_profile(request: RunRequest, memory: CarriedMemory) -> RunRequest:
+def with_profile(request: RunRequest, memory: HeldMemory) -> RunRequest:
     """The run with the heads of the run before, where it has no profile of its own."""
-    profile = None if memory.made_with is None else memory.made_with.profile
+    profile = memory.made_with.profile
     if profile is None:
         return request
     fitted = request.fitted.recalling(profile.recall_layers, profile.recall_share)
@@ -94,10 +101,9 @@ def _changed(request: RunRequest, memory: CarriedMemory) -> str:
     return "its samples were changed on their way, as by a node that cuts or rescales them"
 
 
-def _unlike(request: RunRequest, memory: CarriedMemory) -> str:
+def _unlike(request: RunRequest, made: MadeWith) -> str:
     """What of the two runs is not the same, in words."""
-    made, plan = memory.made_with, request.rollout
-    assert made is not None
+    plan = request.rollout
     unlike = [called for called, value in _facts(request).items() if value != made.facts[called]]
     if not unlike and labels_of(request) != made.labels:
         unlike = ["the profile (which head does what)"]

@@ -27,6 +27,7 @@ from ..host.model import frame_of_head
 from ..keeping.kept_run import KeptRun
 from ..request.carried_memory import EndOfRun
 from ..request.noise_choice import chunks_before
+from .memory_anew import kv_of
 
 if TYPE_CHECKING:
     from ..request.run_cost import RunCost
@@ -97,14 +98,14 @@ class OneCard:
         self.attentions = backbone.attentions
         memory = self._memory = KVMemory(self._heads.memory, backbone.attention, rotate)
         if (past := self._job.request.past.memory) is not None:
-            memory.take_over(past.kv)
+            memory.take_over(kv_of(past, backbone, self._noise, self.cost.memory_bytes, self._job.status))
         listeners = replace(listeners, on_end=partial(self._end_of_run, memory))
         with backbone.reading(self._memory, self.cost.memory_bytes):
             yield rollout(backbone, memory, plan, self._noise, listeners, live)
 
     def _end_of_run(self, memory: KVMemory, carried: Carried[Conditioning]) -> None:
         if (past := self._job.request.past.memory) is not None:
-            past.let_go()
+            past.kv = None  # held once: who goes on from the same video again makes it anew
         if not self.gone:
             self._keep(memory, carried)
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from ...headforcing_core.files.disk_room import reason_of
 from ...headforcing_core.report.run_report import RunReport, with_notes
 from ...headforcing_core.report.timeline import draw_timeline
+from ...headforcing_core.rollout.ended import ended_plan
 from ...headforcing_core.rollout.loop import Chunk, Listeners
 from ..host.model import latent_out
 from ..keeping.run import RunSummary
@@ -86,7 +87,8 @@ def make_outputs(job: VideoJob, heads: RunHeads, maker: ChunkMaker, live: LiveSc
     except Exception as error:  # the chunks are there, so the video is not lost for it
         failures.append(f"{reason_of(error)}.")
     # what failed is mended by the next run: it is not kept
-    memory = memory_at_end(request, heads, maker, live.segments, latent)
+    plan = ended_plan(replace(request.rollout, segments=live.segments), chunks)
+    memory = memory_at_end(request, heads, maker, plan, latent)
     return RunOutputs(latent, timeline, with_notes(report.text(), failures), memory)
 
 
@@ -105,7 +107,7 @@ def kept_outputs(job: VideoJob, told: RunSummary) -> RunOutputs:
             if stream is None or not stream.append(frames, on_pictures):
                 strip.settle()
             job.status.checked(chunk + 1, run.finished.chunks)
-    memory = CarriedMemory("", None, None, request.past.lost or job.why_not_kept)
+    memory = CarriedMemory(gone=request.past.lost or job.why_not_kept)
     return RunOutputs(latent, told.timeline, with_notes(told.report, [*run.notes, *failures]), memory)
 
 
@@ -141,7 +143,8 @@ def _make_chunks(job: VideoJob, maker: ChunkMaker, live: LiveScenes, latent: Ten
                 else:
                     progress.rebuilt(chunk.index + 1, run.finished.chunks)
                 beside = max(beside, maker.beside_bytes)
-                chunks.append(replace(chunk, latent=_NO_LATENT, window=None))
+                kept_latent = _NO_LATENT if job.why_not_kept else chunk.latent  # the memory may come of it again
+                chunks.append(replace(chunk, latent=kept_latent, window=None))
         if stream is not None:
             stream.settle()
     for frames in map(of_chunk, range(len(chunks))):

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import comfy.model_management
 from torch import Tensor
 
+from ...headforcing_core.rollout.chunk import Chunk
+from ...headforcing_core.rollout.ended import ended_plan
 from ...headforcing_core.rollout.loop import NOBODY
-from ..request.carried_memory import CarriedMemory, sha256
+from ..request.carried_memory import CarriedMemory, HeldMemory, sha256
 from ..request.past import made_with
 
 if TYPE_CHECKING:
-    from ...headforcing_core.rollout.plan import Segment
+    from ...headforcing_core.rollout.plan import RolloutPlan
     from ..request.run_request import RunRequest
     from ..sockets import Conditioning
     from .chunk_makers import ChunkMaker
@@ -26,23 +27,25 @@ def memory_at_end(
     request: RunRequest,
     heads: RunHeads,
     maker: ChunkMaker,
-    segments: Sequence[Segment[Conditioning]],
+    plan: RolloutPlan[Conditioning],
     samples: Tensor,
 ) -> CarriedMemory:
-    """What `maker` has of it, beside these samples; `segments` are those of the run as they are at its end."""
-    last = [segment for segment in segments if segment.first_chunk < request.video.chunks][-1]
-    made = made_with(request, tuple(map(tuple, heads.memory.labels)), heads.profile, last)
-    samples_hash = "" if maker.end is None else sha256(samples)  # a film of ten minutes has a gigabyte
-    return CarriedMemory(samples_hash, made, maker.end, maker.gone)
+    """What `maker` has of it, beside these samples, after all chunks of this plan."""
+    if maker.end is None:
+        return CarriedMemory(gone=maker.gone)
+    made = made_with(request, tuple(map(tuple, heads.memory.labels)), heads.profile, plan)
+    return CarriedMemory(sha256(samples), HeldMemory(made, *maker.end))
 
 
 def memory_of_kept(job: VideoJob, heads: RunHeads, maker: ChunkMaker, samples: Tensor) -> CarriedMemory:
     """That of a run whose chunks are all there: each is committed again, as where a run is resumed."""
     request, finished = job.request, job.run.finished
     plan = replace(request.rollout, finished=finished, read=finished.read)
+    made: list[Chunk] = []
     with maker.making(plan, NOBODY, lambda chunk: None) as chunks:
         for chunk in chunks:
             comfy.model_management.throw_exception_if_processing_interrupted()
             done = f"{chunk.index + 1} of {finished.chunks}"
             job.status.say(f"making the memory anew for the sampler that goes on, {done}")
-    return memory_at_end(request, heads, maker, request.rollout.segments, samples)
+            made.append(chunk)
+    return memory_at_end(request, heads, maker, ended_plan(request.rollout, made), samples)

@@ -11,12 +11,14 @@ from torch import Tensor
 from headforcing_core.families.longlive2 import LONGLIVE2
 from headforcing_core.kv_memory.attention import dense_attention
 from headforcing_core.kv_memory.carried_kv import CarriedKV
+from headforcing_core.kv_memory.frame_slots import HeldFrames
 from headforcing_core.kv_memory.memory import KVMemory
 from headforcing_core.kv_memory.rope import rotate
 from headforcing_core.policy.cache_policy import CachePolicy
 from headforcing_core.policy.fitting import fit_policy
 from headforcing_core.policy.presets import PRESETS
 from headforcing_core.rollout.carried import Carried
+from headforcing_core.rollout.ended import ended_plan
 from headforcing_core.rollout.episodes import Decision
 from headforcing_core.rollout.loop import Chunk, Listeners, rollout
 from headforcing_core.rollout.noise import PerChunkNoise
@@ -76,11 +78,12 @@ class NoiseFrom:
 
 @dataclass
 class Told:
-    """What came of a video: its chunks, numbered through, and the passes that they took."""
+    """What came of a video: its chunks, numbered through, and the passes that they took; the plan, of a part."""
 
     chunks: list[Chunk]
     passes: int
     carried: tuple[Carried[Tensor], CarriedKV] | None = None
+    plan: RolloutPlan[Tensor] | None = None
 
 
 def segments_of(film: Film, first: int, count: int) -> tuple[tuple[Segment[Tensor], ...], bool]:
@@ -131,18 +134,53 @@ def part(
         there.append(chunk.latent.clone())
     for latent in there:
         latent.zero_()  # as a LATENT is turned in place at the end: nothing of it is carried over
-    return Told(made, backbone.passes, ends[0])
+    return Told(made, backbone.passes, ends[0], plan)
 
 
 def joined(film: Film, lengths: Sequence[int]) -> Told:
-    """The film by several rollouts, as many chunks each."""
-    told, past, first = Told([], 0), None, 0
+    """The film by several rollouts, as many chunks each. The K and V that go from one to the next come again of the
+    chunks alone."""
+    told, past, anew, first = Told([], 0), None, None, 0
     for count in lengths:
         one = part(film, first, count, past)
         told.chunks += one.chunks
         told.passes += one.passes
-        past, first = one.carried, first + count
+        past, anew, first = one.carried, made_anew(one, anew), first + count
+        check_alike(anew, past[1])
     return told
+
+
+def made_anew(told: Told, before: CarriedKV | None) -> CarriedKV:
+    """K and V at the end of a part, over those of the parts before it, by a pass over each of its chunks."""
+    assert told.plan is not None
+    plan = ended_plan(told.plan, told.chunks)
+    memory = KVMemory(plan.memory_plan(LABELS), dense_attention, rotate)
+    if before is not None:
+        memory.take_over(before)
+    ends: list[CarriedKV] = []
+    hear = Listeners(on_end=lambda carried: ends.append(memory.hand_over()))
+    backbone = CoreBackbone(MODEL, memory)
+    no_noise = PerChunkNoise(0, (1, CHANNELS, 0, *LATENT))  # nothing is made
+    again = list(rollout(backbone, memory, plan, no_noise, hear))
+    assert all(torch.equal(one.latent, other.latent) for one, other in zip(again, told.chunks, strict=True))
+    return ends[0]
+
+
+def check_alike(kv: CarriedKV, other: CarriedKV) -> None:
+    """The same frames, with the same numbers but for where keys stand by now: they are turned anew when they are read,
+    from those that no position has."""
+    held = {group: frames for group, frames in kv.held.items() if frames}
+    assert held == {group: frames for group, frames in other.held.items() if frames}
+    for layer, other_layer in zip(kv.layers, other.layers, strict=True):
+        for group in held.keys() & other_layer.keys():
+            assert all(map(torch.equal, unplaced(layer[group]), unplaced(other_layer[group])))
+
+
+def unplaced(frames: HeldFrames) -> tuple[Tensor, ...]:
+    if not frames.positions:
+        return frames.stored
+    k, v, unturned = frames.stored
+    return k[..., unturned.shape[-1] :], v, unturned
 
 
 def decisions(chunks: Sequence[Chunk]) -> list[Decision]:

@@ -15,7 +15,11 @@ from tests.host.conftest import conditioning
 from tests.host.test_kept_run import stopped
 
 FOX, CITY, RIVER = "a red fox in deep snow", "a city at night, rain", "a river in the sun"
-GOES_ON = "The memory of the video before was taken over"
+GOES_ON = "The memory of the video before was taken over: the video goes on as one run of all its scenes."
+MADE_ANEW = (
+    "Another run has gone on from the video before, and keys and values are held once, so they were made anew, by a "
+    "pass over each of its chunks: the video goes on as one run of all its scenes."
+)
 ANEW = "The frames of previous were committed anew under the first prompt, without the memory of its run: "
 GRAPH = {
     "first": {"class_type": "HeadForcingSampler", "inputs": {}},
@@ -38,7 +42,7 @@ class Scene:
     @property
     def told(self) -> str:
         """The sentence on the way in which the past was taken; empty where there is none."""
-        return next((note for note in self.report["notes"] if note.startswith((GOES_ON, ANEW))), "")
+        return next((note for note in self.report["notes"] if note.startswith((GOES_ON, MADE_ANEW, ANEW))), "")
 
 
 @dataclass(frozen=True)
@@ -155,15 +159,85 @@ def test_a_latent_that_another_node_changed_takes_the_long_way(studio, how: str)
     assert not plain.told
 
 
-def test_copies_of_a_latent_have_one_memory_that_is_taken_once(studio) -> None:
+def test_copies_of_a_latent_have_one_memory(studio, model) -> None:
+    """Keys and values are held once: the first who goes on takes them, for the second they are made anew."""
     make = studio("uniform")
     first = make(4, FOX)
     again, deep = first.latent.copy(), copy.deepcopy(first.latent)
-    assert make(2, CITY, deep).told.startswith(GOES_ON)
-    second = make(2, CITY, again)
-    held_once = "another sampler has gone on from it before, and keys and values are held once"
-    assert second.told == f"{ANEW}{held_once}."
-    assert torch.equal(second.samples, make(2, CITY, {"samples": first.samples}).samples)
+    with counted(model) as passes:
+        one = make(2, CITY, deep)
+    with counted(model) as passes_again:
+        other = make(2, CITY, again)
+    assert (one.told, other.told) == (GOES_ON, MADE_ANEW)
+    assert torch.equal(one.samples, other.samples)
+    assert passes_again == [3] * 3 + passes  # the last of four chunks is committed by the one that goes on
+    assert again["head_forcing"].held.kv is None
+
+
+@pytest.mark.parametrize("preset", ["paper", "recall", "tiny"])
+def test_scenes_are_run_again_from_any_place(studio, preset: str) -> None:
+    """The host has what comes before in its cache, and nothing of it holds keys and values any longer."""
+    make = studio(preset)
+    text = f"[0s] {FOX}\n[{at(4)}] {RIVER}\n[{at(9)}] "
+    once, otherwise = make(12, text + CITY), make(12, text + FOX)
+    first = make(4, FOX)
+    second = make(5, RIVER, first.latent)
+    third = make(3, CITY, second.latent, node="third")
+    assert torch.equal(third.samples, once.samples)
+    third = make(3, FOX, second.latent, node="third")
+    assert third.told == MADE_ANEW
+    assert torch.equal(third.samples, otherwise.samples)
+    second = make(5, RIVER, first.latent)
+    third = make(3, CITY, second.latent, node="third")
+    assert (second.told, third.told) == (MADE_ANEW, GOES_ON)
+    assert torch.equal(third.samples, once.samples)
+
+
+def test_what_was_typed_while_a_scene_was_made_is_in_its_memory_again(
+    pack, monkeypatch: pytest.MonkeyPatch, studio
+) -> None:
+    live, progress = pack.module("nodes.run.live_mailbox"), pack.module("nodes.status.progress").StepProgress
+    original = progress.step
+
+    def step(self, chunk: int, number: int, x0: Tensor) -> None:
+        if (chunk, number) == (2, 0):
+            live.mailbox_of("first").put(RIVER, "recache")
+        original(self, chunk, number, x0)
+
+    make = studio("recall")
+    once = make(9, f"[0s] {FOX}\n[{at(3)}] {RIVER}\n[{at(6)}] {CITY}")
+    with monkeypatch.context() as patch:
+        patch.setattr(progress, "step", step)
+        first = make(6, FOX)
+    second, again = make(3, CITY, first.latent), make(3, CITY, first.latent)
+    assert (second.told, again.told) == (GOES_ON, MADE_ANEW)
+    assert torch.equal(second.samples, once.samples) and torch.equal(again.samples, once.samples)
+
+
+def test_making_the_memory_anew_can_be_stopped(pack, monkeypatch: pytest.MonkeyPatch, studio) -> None:
+    import comfy.model_management as management
+
+    status = pack.module("nodes.status.node_status").NodeStatus
+    original, lines = status.say, []
+
+    def say(self, text: str) -> None:
+        lines.append(text)
+        if text == "making the memory of the video before anew, 3 of 7":
+            management.interrupt_current_processing(True)
+        original(self, text)
+
+    make = studio("paper")
+    first = make(7, FOX)
+    second = make(2, CITY, first.latent)
+    with monkeypatch.context() as patch:
+        patch.setattr(status, "say", say)
+        with pytest.raises(management.InterruptProcessingException):
+            make(2, CITY, first.latent)
+    assert lines[-2:] == ["making the memory of the video before anew, 3 of 7", "stopped after 0 of 2 chunks"]
+    assert torch.equal(make(2, CITY, first.latent).samples, second.samples)
+    monkeypatch.setattr(pack.module("nodes.run.memory_anew"), "free_main_memory", lambda: 1000)
+    with pytest.raises(RuntimeError, match=r"takes .* of main memory are free. This run cannot go on from it"):
+        make(2, CITY, first.latent)
 
 
 @pytest.mark.parametrize("name", ["", "second"])
@@ -179,13 +253,13 @@ def test_a_scene_that_was_stopped_goes_on_from_the_same_memory(
     second = make(5, CITY, first.latent, run_name=name)
     assert second.told.startswith(GOES_ON)
     assert torch.equal(second.samples, once.samples)
-    assert first.latent["head_forcing"].carried is None
+    assert first.latent["head_forcing"].held.kv is None
 
 
 def test_keys_and_values_are_kept_only_where_a_sampler_goes_on(studio) -> None:
     make = studio("uniform")
     last = make(3, FOX, node="third")
-    assert last.latent["head_forcing"].carried is None
+    assert last.latent["head_forcing"].held is None
     assert make(1, FOX, last.latent).told == f"{ANEW}nothing went on from it when it was made, so it was not kept."
     kept = make(3, FOX)
     [cost] = [note for note in kept.report["notes"] if "Main memory: up to" in note]
@@ -218,7 +292,7 @@ def test_another_run_takes_the_long_way(studio, pack, load, what: str) -> None:
     first = make(4, FOX)
     second = make(2, CITY, first.latent, **UNLIKE[what](pack, load))
     assert second.told == f"{ANEW}{what} is not the one that it was made with."
-    assert first.latent["head_forcing"].carried is not None  # it is there for one that fits
+    assert first.latent["head_forcing"].held.kv is not None  # it is there for one that fits
     assert make(2, CITY, first.latent).told.startswith(GOES_ON)
 
 
@@ -249,13 +323,21 @@ def test_kept_runs_go_on_the_way_they_began(studio, runs: Path) -> None:
     assert torch.equal(second.samples, once.samples[:, :, :30])
     # all of it is there: it is given out, but cannot go on without the memory
     assert torch.equal(make(4, CITY, first.latent, run_name="two").samples, second.samples)
-    with pytest.raises(RuntimeError, match="cannot have now: another sampler has gone on from it before"):
-        make(6, CITY, first.latent, run_name="two")
-    # the one before makes its memory anew, by a pass a chunk
+    with pytest.raises(RuntimeError, match="cannot have now: previous has no memory beside its samples"):
+        make(5, CITY, {"samples": first.samples}, run_name="two")
+    longer = make(5, CITY, first.latent, run_name="two")
+    assert longer.told == MADE_ANEW
+    assert torch.equal(longer.samples, once.samples[:, :, :33])
+    # the kept run before it is asked again, too
     again = make(6, FOX, run_name="one")
     longer = make(6, CITY, again.latent, run_name="two")
+    assert longer.told == GOES_ON
     assert torch.equal(longer.samples, once.samples)
-    assert longer.told.startswith(GOES_ON)
+    # a take from a chunk on is one of the whole film
+    whole = make(12, f"[0s] {FOX}\n[{at(6)}] {CITY}\n[{at(8)}] {RIVER}")
+    taken = make(6, f"[0s] {CITY}\n[1.5s] {RIVER}", again.latent, run_name="two", from_chunk=2)
+    assert taken.told == MADE_ANEW
+    assert torch.equal(taken.samples, whole.samples)
 
 
 def test_a_kept_run_that_began_by_passes_goes_on_so(studio, runs: Path) -> None:
