@@ -121,6 +121,23 @@ def test_three_samplers_of_which_the_second_has_the_same_prompt(studio) -> None:
     assert [scene.told[: len(GOES_ON)] for scene in (second, third)] == [GOES_ON] * 2
 
 
+def test_ten_samplers_are_one_run(studio, model) -> None:
+    make, prompts = (
+        studio("tiny"),
+        [FOX, CITY, RIVER, f"{FOX}, {RIVER}", FOX, f"{CITY}, {FOX}", RIVER, CITY, FOX, RIVER],
+    )
+    text = "\n".join(f"[{at(2 * number)}] {prompt}" for number, prompt in enumerate(prompts))
+    with counted(model) as passes:
+        once = make(20, text)
+    scenes: list[Scene] = []
+    with counted(model) as again:
+        for prompt in prompts:
+            scenes.append(make(2, prompt, scenes[-1].latent if scenes else None))
+    assert [scene.told for scene in scenes] == ["", *[GOES_ON] * 9]
+    assert torch.equal(scenes[-1].samples, once.samples)
+    assert again == passes
+
+
 def test_a_single_prompt_goes_on_by_its_encoding(studio) -> None:
     make = studio("uniform", positive=conditioning(1))
     first = make(5, None)

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from devtools.server.tiny_workflow import Workflow
 from headforcing_core.farm.client import Client
@@ -63,6 +65,25 @@ def test_two_scenes_of_a_loop(client: Client, send, runs: Path) -> None:
     assert again.status == "success", again.error
     assert not [event for event in again.events if event.kind == "head_forcing.scenes"]  # nothing was made
     assert [json.loads(shown(again, each)) for each in ("first report", "report")] == [first, second]
+
+
+@pytest.mark.full_product
+def test_ten_scenes_of_a_loop_are_one_run(client: Client, runs: Path) -> None:
+    """Of whole chunks, by one seed: a chunk of the loop is the chunk of the run, bit for bit."""
+    chunks, prompts = 3, [f"{text} {number}" for number in range(5) for text in SCENES]
+    loop = {"body": "sampler", "times": 10, "seed": 41, "seed_step": 0, "prompts": "\n".join(prompts)}
+    of_loop = sampling(seconds=2.0, noise="whole_video", run_name="ten-%n%")
+    of_loop |= {"loop": node("HeadForcingTestLoop", **loop), "report": node("PreviewAny", source=["loop", 0])}
+    starts = [max(0, 12 * chunks * number - 3) / 16 for number in range(10)]
+    text = "\n".join(f"[{start}s] {prompt}" for start, prompt in zip(starts, prompts, strict=True))
+    of_run = sampling(text, seconds=(120 * chunks - 3) / 16, seed=41, noise="whole_video", run_name="ten")
+    for workflow in (of_loop, of_run):
+        made = client.run(workflow)
+        assert made.status == "success", made.error
+    by_loop = [load_file(path) for number in range(1, 11) for path in sorted((runs / f"ten-{number}").glob("chunk_*"))]
+    by_run = [load_file(path) for path in sorted((runs / "ten").glob("chunk_*"))]
+    assert len(by_loop) == len(by_run) == 10 * chunks
+    assert all(torch.equal(one["latent"], other["latent"]) for one, other in zip(by_loop, by_run, strict=True))
 
 
 def test_scenes_that_stand_in_the_graph_are_counted(client: Client, runs: Path) -> None:
