@@ -272,6 +272,19 @@ def test_the_part_that_goes_on_is_resumed_from_its_own_chunks() -> None:
             assert decisions(again.chunks) == decisions(later)
 
 
+def test_what_was_decided_of_finished_chunks_is_not_decided_again() -> None:
+    """As where the run was begun on another machine, which saw a hair more or less novelty."""
+    film = Film(n=1, chunks=24)
+    later = part(film, 10, 14, part(film, 0, 10, None).carried).chunks
+    kept = {
+        each.frame: replace(each, novelty=each.novelty / 2, admitted=False, dropped=None) for each in decisions(later)
+    }
+    finished = FinishedChunks(14, lambda chunk: later[chunk].latent, kept)
+    again = part(film, 10, 14, part(film, 0, 10, None).carried, finished)
+    assert any(each.admitted for each in decisions(later))
+    assert decisions(again.chunks) == [*kept.values()]
+
+
 def test_an_empty_memory_is_refused() -> None:
     carried = part(Film(), 0, 3, None).carried
     assert carried is not None

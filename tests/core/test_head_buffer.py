@@ -84,6 +84,17 @@ def test_frames_take_their_positions_along_when_they_move() -> None:
     assert torch.equal(other.k[:, :2], turned(keys[:, [3, 5]], (3, 4))[..., [1, 3], :])
 
 
+def test_frames_that_are_put_into_another_buffer_stand_where_they_stood() -> None:
+    """In 16 bits a key that the model turned is not the one that is turned of what is kept: none is turned for it."""
+    buffer, keys = filled((4, 9, 10, 11, 12, 13))
+    other, asked = HeadBuffer(None, FRAMES, keys), []
+    other.put_in(buffer.taken(3))
+    assert other.positions[:3] == [4, 9, 10]
+    other.turn(range(3), (4, 9, 10), in_time(asked))
+    assert asked == []
+    assert torch.equal(other.k[:, :3], buffer.k[:, :3])
+
+
 def test_frames_are_put_in_any_order_and_read_from_any_slots() -> None:
     buffer, keys = filled(range(FRAMES))
     asked: list[tuple[int, ...]] = []
