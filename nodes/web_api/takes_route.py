@@ -83,6 +83,8 @@ def _header(folder: Path) -> StripHeader | None:
 def _schedule(record: RunRecord, header: StripHeader | None) -> str | None:
     if header is None:
         return None
-    before = header.pixel_frames_before(0)
-    text = kept_schedule(record.segments, lambda chunk: (header.pixel_frames_before(chunk) - before) / header.fps)
-    return text or None
+
+    def start_second(chunk: int) -> float:
+        return (header.pixel_frames_before(chunk) - header.pixel_frames_before(0)) / header.fps
+
+    return kept_schedule(record.segments, start_second, record.past) or None
