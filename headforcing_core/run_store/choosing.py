@@ -5,18 +5,19 @@ To choose a take, two folders change places by three renames, so nothing is copi
     NAME -> .NAME_chosen.tmp      NAME_take_2 -> NAME      .NAME_chosen.tmp -> NAME_take_2
 
 Ended between two of them, the run lies under the name that no run can have; whoever next asks for it puts it back, or
-beside the one that was chosen. A rename never writes over a folder that holds something, so of two that do this at
-once one fails, and each state in between is one of these three.
+beside the one that was chosen. In one process nobody comes between them. Of two processes one fails, since a rename
+never writes over a folder that holds something, and each state in between is one of these three.
 """
 
 import os
 import re
-from collections.abc import Sequence
-from contextlib import ExitStack
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..files.disk_room import disk_errors
+from ..files.disk_room import disk_errors, reason_of
 from ..files.plain_names import check_plain_name, numbered_name
 from ..files.safe_files import sync_folder
 from .folder import RUN_FILE, check_place, own_files
@@ -27,6 +28,7 @@ from .takes import free_take
 
 _TAKE = re.compile(r".*(_take_([1-9]\d{0,8}))")
 _NOTHING_LOST = "Nothing of it was lost."
+_choosing = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,10 @@ def list_takes(root: Path, name: str) -> list[Take]:
     """The run `name` and its takes, by number; empty when there is no such run. It may be open meanwhile. ValueError
     for a name that is not plain, RuntimeError when the disk is at fault."""
     check_plain_name("run_name", name)
-    finish_choosing(root, name)
     folder = root / name
-    if not folder.is_dir() or folder.is_symlink():
-        return []
-    with disk_errors(root, f"The takes of the run {name!r} could not be read", _NOTHING_LOST):
+    with disk_errors(root, f"The takes of the run {name!r} could not be read", _NOTHING_LOST), settled(root, name):
+        if not folder.is_dir() or folder.is_symlink():
+            return []
         run, *takes = [_read(each, is_run=each == folder) for each in (folder, *_takes_of(folder))]
     return [run, *(_compared(take, run) for take in takes)]
 
@@ -65,15 +66,15 @@ def choose_take(root: Path, name: str, take: str) -> RunRecord:
     disk is at fault, the run as a take of another number.
     """
     check_plain_name("run_name", name)
-    finish_choosing(root, name)
     folder = root / name
-    chosen = next((each for each in _takes_of(folder) if each.name == take), None)
-    if chosen is None or not folder.is_dir():
-        raise RuntimeError(
-            f"There is no take {take[:120]!r} of the run {name!r}. Only a take that lies beside the run can be chosen. "
-            "Look at its takes again."
-        )
-    with ExitStack() as held, disk_errors(root, f"{take} could not become the run {name!r}", "Both are still there."):
+    failed = f"{take[:120]!r} could not become the run {name!r}"
+    with disk_errors(root, failed, "Both are still there."), settled(root, name), ExitStack() as held:
+        chosen = next((each for each in _takes_of(folder) if each.name == take), None)
+        if chosen is None or not folder.is_dir():
+            raise RuntimeError(
+                f"There is no take {take[:120]!r} of the run {name!r}. Only a take that lies beside the run can be "
+                "chosen. Look at its takes again."
+            )
         for each in (folder, chosen):
             check_place(each)
             held.callback(lock_folder(each).release)
@@ -86,9 +87,16 @@ def choose_take(root: Path, name: str, take: str) -> RunRecord:
     return record
 
 
-def finish_choosing(root: Path, name: str) -> None:
-    """Put a run into its place that a process which was killed, or is just about to choose, had moved out of it.
-    RuntimeError when the disk does not let it."""
+@contextmanager
+def settled(root: Path, name: str) -> Iterator[None]:
+    """With a run in its place, where a process that was killed while it chose had moved it out of it. Meanwhile no take
+    of any run is chosen by this process. RuntimeError when the disk does not let it."""
+    with _choosing:
+        _put_back(root, name)
+        yield
+
+
+def _put_back(root: Path, name: str) -> None:
     folder = root / name
     aside = _aside(folder)
     if not aside.is_dir() or aside.is_symlink():
@@ -109,7 +117,7 @@ def _exchange(folder: Path, chosen: Path) -> None:
             os.rename(source, target)
             sync_folder(folder.parent)
     except OSError:
-        finish_choosing(folder.parent, folder.name)
+        _put_back(folder.parent, folder.name)
         raise
 
 
@@ -129,8 +137,8 @@ def _takes_of(folder: Path) -> list[Path]:
 def _read(folder: Path, is_run: bool) -> Take:
     try:
         ledger = Ledger.read(folder)
-    except FileNotFoundError:
-        return Take(folder, is_run, None, problem=f"{folder.name!r} has no {RUN_FILE}.")
+    except OSError as error:
+        return Take(folder, is_run, None, problem=f"{folder.name!r} cannot be read: {reason_of(error)}.")
     except RuntimeError as error:
         return Take(folder, is_run, None, problem=str(error))
     return Take(folder, is_run, ledger.record, tuple(chunk.sha256 for chunk in ledger.chunks))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..files.disk_room import check_disk
 from ..files.plain_names import check_plain_name
-from .choosing import finish_choosing
+from .choosing import settled
 from .chunk_file import most_bytes, read_chunk
 from .folder import (
     JOURNAL_FILE,
@@ -46,12 +46,12 @@ def kept_run(root: Path, name: str) -> RunRecord | None:
     """What a run that is there was made with, before it is opened. ValueError for a name that is not plain,
     RuntimeError for a run.json that cannot be read."""
     check_plain_name("run_name", name)
-    finish_choosing(root, name)
     folder = root / name
-    if not folder.exists():
-        return None
-    check_place(folder)
-    return read_record(folder) if RUN_FILE in own_files(folder) else None
+    with settled(root, name):
+        if not folder.exists():
+            return None
+        check_place(folder)
+        return read_record(folder) if RUN_FILE in own_files(folder) else None
 
 
 def check_choice(name: str, on_existing: str, from_chunk: int, is_there: bool) -> None:

@@ -85,6 +85,11 @@ class RunRecord:
     profile: RunProfile | None
     prefix_hash: str | None
 
+    @property
+    def past(self) -> str:
+        """How the run came to the memory of what was there before it; older ones do not say."""
+        return str(self.settings.get(PAST, COMMITTED))
+
     def seed_at(self, chunk: int) -> int:
         """The seed of a chunk."""
         return [seed for first, seed in self.seeds if first <= chunk][-1]

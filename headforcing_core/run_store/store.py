@@ -31,7 +31,7 @@ from ..files.strict_json import Setting, parse_json
 from ..rollout.episodes import Decision
 from ..rollout.plan import Segment
 from ..rollout.recall import Choice
-from .choosing import finish_choosing
+from .choosing import settled
 from .chunk_checks import check_chunk
 from .chunk_file import most_bytes, pack_chunk, read_chunk, read_window
 from .chunk_json import dump_chunk
@@ -78,14 +78,14 @@ class RunStore:
         """
         check_plain_name("run_name", name)
         begin_record(spec)
-        finish_choosing(root, name)
-        is_there = (root / name).exists()
-        check_choice(name, on_existing, from_chunk, is_there)
-        if on_existing == "new" or not is_there:
-            check_disk(root, spec.chunks, most_bytes(spec.chunk_shape, spec.window_frames))
         with disk_errors(root, f"The run {name!r} could not be opened", "Nothing of it was lost."):
-            folder = place_for(root, name, on_existing)
-            lock = lock_folder(folder)
+            with settled(root, name):
+                is_there = (root / name).exists()
+                check_choice(name, on_existing, from_chunk, is_there)
+                if on_existing == "new" or not is_there:
+                    check_disk(root, spec.chunks, most_bytes(spec.chunk_shape, spec.window_frames))
+                folder = place_for(root, name, on_existing)
+                lock = lock_folder(folder)
             try:
                 store = cls(folder, spec, lock, open_folder(folder, spec, on_existing, from_chunk, on_check))
             except BaseException:

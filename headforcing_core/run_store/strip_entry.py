@@ -47,6 +47,10 @@ class StripHeader:
         frames = self.prefix_frames + chunk * self.chunk_frames
         return pixel_frames_of(frames) if frames else 0
 
+    def pixel_frames_of(self, chunks: int) -> int:
+        """Pictures of the video once so many chunks are made."""
+        return min(self.pixel_frames_before(chunks), self.pixel_frames)
+
     def second(self, chunk: int) -> float:
         """Second of the video, the prefix included, at which a chunk begins."""
         return round(self.pixel_frames_before(chunk) / self.fps, 4)

@@ -61,12 +61,12 @@ def place_scenes(
     return tuple(placed), tuple(notes)
 
 
-def write_schedule(scenes: Sequence[Scene]) -> str:
-    """The text that parse_schedule reads as these scenes, without their ends and the transition of the first. Braces
-    are escaped, so that the page's own text box draws nothing."""
+def write_schedule(scenes: Sequence[Scene], goes_on: bool = False) -> str:
+    """The text that parse_schedule reads as these scenes, without their ends and the transition of the first, unless
+    that `goes_on` from something. Braces are escaped, so that the page's own text box draws nothing."""
     lines = []
     for scene in scenes:
-        how = "".join(f" {word}" for word in (scene.transition, scene.soft_chunks) if word and lines)
+        how = "".join(f" {word}" for word in (scene.transition, scene.soft_chunks) if word and (lines or goes_on))
         prompt = _BRACES.sub(r"\\\g<0>", scene.prompt)
         lines.append(f"[{written_second(scene.start_second)}s{how}] {prompt}")
     return "\n".join(lines)

@@ -75,9 +75,8 @@ def carried_over(folder: FolderRequest, seed: int, fingerprints: Collection[str]
         left_out
     )
     meant = {name: value for name, value in _MEANT_BEFORE.items() if name not in kept.settings}
-    past = str(kept.settings.get(PAST, COMMITTED))
     if kept.profile is None or kept.settings.get("fingerprint") not in fingerprints:
-        return CarriedOver(None, scenes, notes, meant, past)
+        return CarriedOver(None, scenes, notes, meant, kept.past)
     rule = LabelRule(kept.profile.rule)
     recall_layers, recall_share = kept.profile.recall_layers, kept.profile.recall_share
     profile = HeadProfile(
@@ -90,7 +89,7 @@ def carried_over(folder: FolderRequest, seed: int, fingerprints: Collection[str]
         recall_layers=recall_layers,
         recall_share=recall_share,
     )
-    return CarriedOver(profile, scenes, notes, meant, past)
+    return CarriedOver(profile, scenes, notes, meant, kept.past)
 
 
 def run_spec(request: RunRequest) -> RunSpec:
@@ -110,7 +109,7 @@ def run_spec(request: RunRequest) -> RunSpec:
             "weight_patches": request.weight_patches[1:],
         },
         older_prefix_hashes=beginning[1:],
-        written=lambda segments: kept_schedule(segments, video.start_second),
+        written=lambda segments: kept_schedule(segments, video.start_second, request.past.way),
         window_frames=request.fitted.ahead,
     )
 

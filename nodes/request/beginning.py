@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -51,15 +52,20 @@ class Beginning:
     vae: VAE | None
     family: Family
 
+    @cached_property
+    def previous_hash(self) -> str:
+        """SHA-256 of the samples of `previous`, of which an hour has gigabytes; "" without."""
+        return "" if self.previous is None else sha256(self.previous["samples"])
+
     @property
     def hashes(self) -> tuple[str, ...]:
         """SHA-256 of what is used of it, as a kept run notes it; after it those that older versions noted for the same.
         None at all for a video that begins with nothing."""
         if self.start_image is None:
-            return () if self.previous is None else (sha256(self.previous["samples"]),)
+            return (self.previous_hash,) if self.previous_hash else ()
         used = sha256(self.start_image[:1, ..., :3])
         if self.previous is not None:
-            both = f"{sha256(self.previous['samples'])} {used}"
+            both = f"{self.previous_hash} {used}"
             return (hashlib.sha256(both.encode()).hexdigest(),)
         whole = sha256(self.start_image)  # until 0.1.0: pictures and channels that are never used, too
         return (used,) if whole == used else (used, whole)

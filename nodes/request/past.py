@@ -94,9 +94,7 @@ def with_profile(request: RunRequest, memory: HeldMemory) -> RunRequest:
 
 
 def _changed(request: RunRequest, memory: CarriedMemory) -> str:
-    previous = request.beginning.previous
-    assert previous is not None
-    if sha256(previous["samples"]) == memory.samples_hash:
+    if request.beginning.previous_hash == memory.samples_hash:
         return ""
     return "its samples were changed on their way, as by a node that cuts or rescales them"
 

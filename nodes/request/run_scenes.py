@@ -14,6 +14,7 @@ from ...headforcing_core.families.family import Shots
 from ...headforcing_core.geometry import VideoShape
 from ...headforcing_core.rollout.plan import Segment, with_segment
 from ...headforcing_core.rollout.transitions import TRANSITIONS
+from ...headforcing_core.run_store.record import CARRIED
 from ...headforcing_core.schedule.reading import read_prompt
 from ...headforcing_core.schedule.scenes import Scene, place_scenes, write_schedule
 from ..host.conditioning import check_conditioning
@@ -113,9 +114,10 @@ def _as_read_before(
 
 
 def schedule_text(
-    segments: Sequence[Segment[Conditioning]] | Sequence[Segment[str]], start_second: Callable[[int], float]
+    segments: Sequence[Segment[Conditioning]] | Sequence[Segment[str]], start_second: Callable[[int], float], past: str
 ) -> str:
-    """The text for Prompt Schedule that makes the same video again; `start_second` gives that of a chunk."""
+    """The text for Prompt Schedule that makes the same video again; `start_second` gives that of a chunk. The first
+    segment takes over from something where the `past` of the run is CARRIED."""
     return write_schedule(
         [
             Scene(
@@ -126,14 +128,15 @@ def schedule_text(
                 soft_chunks=segment.soft_chunks if TRANSITIONS[segment.transition].fades else None,
             )
             for segment in segments
-        ]
+        ],
+        goes_on=past == CARRIED,
     )
 
 
-def kept_schedule(segments: Sequence[Segment[str]], start_second: Callable[[int], float]) -> str:
+def kept_schedule(segments: Sequence[Segment[str]], start_second: Callable[[int], float], past: str) -> str:
     """As `schedule_text`, of what is written down of segments; empty under one `positive`."""
     written = all(segment.prompt != _POSITIVE for segment in segments)
-    return schedule_text(segments, start_second) if written else ""
+    return schedule_text(segments, start_second, past) if written else ""
 
 
 def recorded(segments: Sequence[Segment[Conditioning]], are_written: bool) -> tuple[Segment[str], ...]:

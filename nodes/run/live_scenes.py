@@ -67,7 +67,7 @@ class LiveScenes:
         """The text for Prompt Schedule that makes the same video again; None without a schedule."""
         if self._request.schedule is None:
             return None
-        return schedule_text(self.segments, self._request.video.start_second)
+        return schedule_text(self.segments, self._request.video.start_second, self._request.past.way)
 
     def prompt_of(self, chunk: int) -> str:
         """The prompt of a chunk."""

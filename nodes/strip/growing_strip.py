@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
 from torch import Tensor
@@ -20,11 +20,11 @@ from ...headforcing_core.geometry import VideoShape
 from ...headforcing_core.rollout.loop import Chunk
 from ...headforcing_core.rollout.plan import Segment
 from ...headforcing_core.run_store.folder import JOURNAL_FILE, NEXT_VIDEO_FILE, VIDEO_FILE
-from ...headforcing_core.run_store.strip_entry import StripEntry, StripHeader
+from ...headforcing_core.run_store.strip_entry import StripEntry
 from ..keeping.run import Run
 from ..status.node_status import NodeStatus
 from .small_pictures import of_latent, of_pictures
-from .strip_answer import told_of_entries, told_of_scenes, told_of_video
+from .strip_answer import header_of, told_of_entries, told_of_scenes, told_of_video
 from .told_chunks import entry_of, told_by_report
 
 if TYPE_CHECKING:
@@ -35,6 +35,12 @@ EVENT = "head_forcing.chunk"
 _MOST_STRIPS = 8  # that are held, each of another node
 
 log = logging.getLogger(__name__)
+
+
+class _Going(NamedTuple):
+    run: Run
+    stream: VideoStream | None
+    segments: Callable[[], Sequence[Segment[Conditioning]]]
 
 
 class GrowingStrip:
@@ -51,8 +57,7 @@ class GrowingStrip:
     ) -> None:
         self.name = run.name
         self._id = status.run_id or uuid4().hex
-        shape = (video.chunk_frames, video.prefix_frames, video.pixel_frames)
-        self._header = StripHeader(video.chunks, video.fps, *shape)
+        self._header = header_of(video, stream)
         self._status, self._file = status, run.strip
         self._lock = threading.Lock()
         self._entries = {} if self._file is None else self._file.begin(self._header)
@@ -60,8 +65,7 @@ class GrowingStrip:
         self._told: dict[int, StripEntry] = {}
         self._made = run.finished.chunks
         self._kept_pictures = video.pixel_frames_after(run.finished.chunks)
-        self._going: tuple[Run, VideoStream | None] | None = (run, stream)
-        self._segments = segments
+        self._going: _Going | None = _Going(run, stream, segments)  # taken away while the server's threads look
         self._scenes: list[Json] = []
         self._place: tuple[Path, int] | None = None  # of the video, once the run has ended
         self._journal: tuple[int, ...] | None = None  # as it was then
@@ -104,11 +108,10 @@ class GrowingStrip:
         the video where it is now."""
         self.settle()
         try:
-            self._scenes, self._place = told_of_scenes(self._header, self._segments()), self._placed()
-            self._journal = self._stamp()
+            self._scenes, self._place, self._journal = self._told_scenes(), self._placed(), self._stamp()
         except Exception:
             _log_failure()
-        self._going, self._segments = None, tuple  # what they hold is large
+        self._going = None  # what it holds is large
         last = self._entries.get(self._made - 1)
         if last is not None:
             self._tell(last)
@@ -125,9 +128,8 @@ class GrowingStrip:
         """What the page is answered that asks for so many chunks from the first one on."""
         with self._lock:
             wanted = [self._entries[number] for number in range(first, first + count) if number in self._entries]
-        scenes = self._scenes if self._going is None else told_of_scenes(self._header, self._segments())
         entries = told_of_entries(self._header, wanted)
-        return {**self._so_far(), "scenes": scenes, "entries": entries}
+        return {**self._so_far(), "scenes": self._told_scenes(), "entries": entries}
 
     def _add(self, entry: StripEntry, latent: Tensor, also: OnPictures | None) -> OnPictures | None:
         there = self._entries.get(entry.chunk)
@@ -178,7 +180,7 @@ class GrowingStrip:
             _log_failure()
 
     def _so_far(self) -> dict[str, Json]:
-        place = self._place if self._going is None else self._placed()
+        place = self._placed()
         return {
             "run": self._id,
             "chunks": self._header.chunks,
@@ -187,11 +189,16 @@ class GrowingStrip:
             "video": None if place is None else told_of_video(*place),
         }
 
+    def _told_scenes(self) -> list[Json]:
+        going = self._going
+        return self._scenes if going is None else told_of_scenes(self._header, going.segments())
+
     def _placed(self) -> tuple[Path, int] | None:
         """Where the video is that shows the most, and its pictures."""
-        if self._going is None:
+        going = self._going
+        if going is None:
             return self._place
-        run, stream = self._going
+        run, stream, _ = going
         if stream is None:
             return (run.video_path, self._header.pixel_frames) if run.has_video else None
         path, before = run.video_path, run.video_path.with_name(VIDEO_FILE)

@@ -7,12 +7,10 @@ import hashlib
 import logging
 import threading
 from collections import OrderedDict
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
-from ...headforcing_core.files.safe_files import read_file
 from ...headforcing_core.files.strict_json import Json, integer
 from ...headforcing_core.geometry import MOST_PIXELS, WAN21, WAN22
 from ...headforcing_core.run_store.chunk_file import MOST_HEADER, most_bytes, read_chunk
@@ -21,20 +19,18 @@ from ...headforcing_core.run_store.folder import (
     REPORT_FILE,
     RUN_FILE,
     STRIP_FILE,
-    VIDEO_FILE,
     check_place,
     chunk_file,
     own_files,
 )
 from ...headforcing_core.run_store.ledger import Ledger
 from ...headforcing_core.run_store.record import RunRecord
-from ...headforcing_core.run_store.record_json import MOST_BYTES
 from ...headforcing_core.run_store.strip_entry import StripEntry, StripHeader
 from ...headforcing_core.run_store.strip_file import read_strip
 from ..keeping.output_folder import runs_folder
 from .small_pictures import of_latent
-from .strip_answer import told_of_entries, told_of_scenes, told_of_video
-from .told_chunks import ToldChunks, is_picked, told_by_report
+from .strip_answer import told_of_entries, told_of_kept_video, told_of_scenes
+from .told_chunks import is_picked, told_in
 
 _DRAWING_SECONDS = 0.5  # in one answer
 _MOST_HELD = 4
@@ -54,7 +50,7 @@ class KeptStrip:
         ledger = Ledger.read(folder)
         made = len(ledger.chunks)
         header, entries = read_strip(folder / STRIP_FILE)
-        told = None if header is not None and entries.keys() >= set(range(made)) else _told_by_report(folder)
+        told = None if header is not None and entries.keys() >= set(range(made)) else told_in(folder)
         if told is not None:
             header, entries = header or told.header, {**told.entries, **entries}
         for number, chunk in enumerate(ledger.chunks):
@@ -77,14 +73,13 @@ class KeptStrip:
                     continue
                 self._draw(number)
             entries.append(self._entries[number])
-        pictures = min(header.pixel_frames_before(self._made), header.pixel_frames)
         return {
             "run": hashlib.sha256(repr((self._folder.name, record.seeds, record.segments)).encode()).hexdigest(),
             "chunks": max(header.chunks, self._made),
             "made": self._made,
             "fps": header.fps,
             "scenes": told_of_scenes(header, record.segments),
-            "video": told_of_video(self._folder / VIDEO_FILE, pictures),
+            "video": told_of_kept_video(self._folder, header, self._made),
             "entries": told_of_entries(header, entries),
         }
 
@@ -126,12 +121,6 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def _told_by_report(folder: Path) -> ToldChunks | None:
-    with suppress(OSError, ValueError):
-        return told_by_report(read_file(folder / REPORT_FILE, MOST_BYTES))
-    return None
 
 
 def _usual_header(record: RunRecord, made: int) -> StripHeader:

@@ -7,12 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import folder_paths
+from typing_extensions import override
 
 from ...headforcing_core.files.strict_json import Json
+from ...headforcing_core.geometry import VideoShape
 from ...headforcing_core.rollout.plan import Segment
+from ...headforcing_core.run_store.folder import VIDEO_FILE
 from ...headforcing_core.run_store.strip_entry import StripEntry, StripHeader, told_entry
+from ..video.new_part import NewPartStream
 
 if TYPE_CHECKING:
+    from ..video.growing_video import VideoStream
+
     Text = TypeVar("Text")
 
 NO_STRIP: dict[str, Json] = {
@@ -24,6 +30,20 @@ NO_STRIP: dict[str, Json] = {
     "video": None,
     "entries": [],
 }
+
+
+class _NewPartHeader(StripHeader):
+    """Of a run whose video is its new part alone: its pictures are counted from there."""
+
+    @override
+    def pixel_frames_before(self, chunk: int) -> int:
+        return super().pixel_frames_before(chunk) - super().pixel_frames_before(0)
+
+
+def header_of(video: VideoShape, stream: VideoStream | None) -> StripHeader:
+    """What is the same for all chunks of a run."""
+    kind = _NewPartHeader if isinstance(stream, NewPartStream) else StripHeader
+    return kind(video.chunks, video.fps, video.chunk_frames, video.prefix_frames, video.pixel_frames)
 
 
 def told_of_entries(header: StripHeader, entries: Iterable[StripEntry]) -> list[Json]:
@@ -43,6 +63,11 @@ def told_of_scenes(header: StripHeader, segments: Sequence[Segment[Text]]) -> li
         }
         for segment in segments
     ]
+
+
+def told_of_kept_video(folder: Path, header: StripHeader, chunks: int) -> Json:
+    """As told_of_video, of a kept run that has so many chunks."""
+    return told_of_video(folder / VIDEO_FILE, header.pixel_frames_of(chunks))
 
 
 def told_of_video(path: Path, pictures: int) -> Json:

@@ -4,14 +4,19 @@ run."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
+from ...headforcing_core.files.safe_files import read_file
 from ...headforcing_core.files.strict_json import Json, expected, integer, items, number, parse_json
 from ...headforcing_core.geometry import MOST_FPS
 from ...headforcing_core.rollout.episodes import Decision
 from ...headforcing_core.rollout.loop import Chunk
 from ...headforcing_core.rollout.recall import Choice
+from ...headforcing_core.run_store.folder import REPORT_FILE
 from ...headforcing_core.run_store.record import MOST_CHUNKS
+from ...headforcing_core.run_store.record_json import MOST_BYTES
 from ...headforcing_core.run_store.strip_entry import StripEntry, StripHeader
 
 _MOST_FRAME = 2**31
@@ -35,6 +40,13 @@ def entry_of(chunk: Chunk, header: StripHeader) -> StripEntry:
 def is_picked(decisions: Iterable[Decision], choice: Choice | None) -> bool:
     """Whether an episode was admitted, or it was chosen what is recalled."""
     return choice is not None or any(decision.admitted for decision in decisions)
+
+
+def told_in(folder: Path) -> ToldChunks | None:
+    """What the report of a kept run tells; None without one that can be read."""
+    with suppress(OSError, ValueError):
+        return told_by_report(read_file(folder / REPORT_FILE, MOST_BYTES))
+    return None
 
 
 def told_by_report(report: bytes) -> ToldChunks:

@@ -55,6 +55,7 @@ class VideoStream:
         self.path = path
         self.failure: str | None = None
         self._pixel_frames = pixel_frames
+        self._plays = "plays" if sound is None else "plays without its sound"  # until it is finished
         self._vae = vae
         self._decoder = ChunkDecoder(vae)
         self._writer = VideoWriter(path, Fraction(fps), metadata, sound)
@@ -191,8 +192,8 @@ class VideoStream:
         wait([self._encoding] if self._encoding else [])  # what is being encoded counts
         if self.is_whole:
             failure = (
-                f"The video has all of its {self.pixel_frames} pictures and plays, but it could not be finished: "
-                f"{reason_of(error)}. With a run_name, run again to have it finished."
+                f"The video has all of its {self.pixel_frames} pictures and {self._plays}, but it could not be "
+                f"finished: {reason_of(error)}. With a run_name, run again to have it finished."
             )
         else:
             failure = (

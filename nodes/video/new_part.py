@@ -138,6 +138,15 @@ def _time(packet: Packet) -> Fraction | None:
 
 def _copied_from(source: InputContainer, start: Fraction) -> Path:
     path = temporary_video()
+    try:
+        _copy(source, path, start)
+    except FFmpegError:
+        path.unlink()
+        raise
+    return path
+
+
+def _copy(source: InputContainer, path: Path, start: Fraction) -> None:
     source.seek(0)
     with av.open(path, "w", format="mp4", options={"movflags": ORDINARY}) as target:
         target.metadata.update(source.metadata)
@@ -149,4 +158,3 @@ def _copied_from(source: InputContainer, start: Fraction) -> Path:
                 packet.pts = packet.dts = round((time - start) / packet.time_base)  # no picture waits for a later one
                 packet.stream = copies[packet.stream.index]
                 target.mux(packet)
-    return path

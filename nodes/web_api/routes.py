@@ -1,9 +1,9 @@
 """The pack's routes on the host's own server: the one place that reads what a page asks, and answers it.
 
-A route is a function in a module of its own; ROUTES lists them. They open no port, write no file and reach nothing that
-a page names; of a run's name, which must be plain, they look up whether it is kept, read its film strip and its takes,
-and rename the folder of one that is chosen. The host turns away requests of other sites; only application/json is
-read, which a plain form of another site cannot send.
+A route is a function in a module of its own; ROUTES lists them. They open no port, write into no file and reach nothing
+that a page names; of a run's name, which must be plain, they look up whether it is kept, read its film strip and its
+takes, and rename the folders of one that is chosen, then or after a crash. The host turns away requests of other sites;
+only application/json is read, which a plain form of another site cannot send.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ class Route:
 
     `answer` reads each field by its type and range with `Fields`, whose ValueErrors become HTTP 400, and NotNow becomes
     HTTP 409; it raises no others. What a page may well ask but cannot have is part of the answer. It must be quick: the
-    server waits for it, unless it `reads_files`: then it runs in a thread.
+    server waits for it, unless it runs `in_thread`.
     """
 
     fields: tuple[str, ...]
     answer: Callable[[Fields], dict[str, Json]]
-    reads_files: bool = False
+    in_thread: bool = False
 
 
 ROUTES = {
     "/head_forcing/cost": Route(cost_route.FIELDS, cost_route.answer),
-    "/head_forcing/schedule": Route(schedule_route.FIELDS, schedule_route.answer),
-    "/head_forcing/edit_schedule": Route(edit_schedule_route.FIELDS, edit_schedule_route.answer),
+    "/head_forcing/schedule": Route(schedule_route.FIELDS, schedule_route.answer, in_thread=True),
+    "/head_forcing/edit_schedule": Route(edit_schedule_route.FIELDS, edit_schedule_route.answer, in_thread=True),
     "/head_forcing/live_prompt": Route(live_route.FIELDS, live_route.answer),
-    "/head_forcing/strip": Route(strip_route.FIELDS, strip_route.answer, reads_files=True),
-    "/head_forcing/takes": Route(takes_route.FIELDS, takes_route.answer, reads_files=True),
-    "/head_forcing/choose_take": Route(takes_route.CHOICE_FIELDS, takes_route.answer_choice, reads_files=True),
+    "/head_forcing/strip": Route(strip_route.FIELDS, strip_route.answer, in_thread=True),
+    "/head_forcing/takes": Route(takes_route.FIELDS, takes_route.answer, in_thread=True),
+    "/head_forcing/choose_take": Route(takes_route.CHOICE_FIELDS, takes_route.answer_choice, in_thread=True),
 }
 
 
@@ -70,7 +70,7 @@ def _handler(path: str, route: Route) -> Callable[[web.Request], Awaitable[web.R
     async def handle(request: web.Request) -> web.Response:
         try:
             asked = Fields.of(parse_json(await _body(request)), "the question", route.fields)
-            answer = await to_thread(route.answer, asked) if route.reads_files else route.answer(asked)
+            answer = await to_thread(route.answer, asked) if route.in_thread else route.answer(asked)
             return web.json_response(answer)
         except ValueError as error:
             message = (

@@ -14,23 +14,20 @@ the run was until now is; seed and text with which the run goes on without a ste
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
 from ...headforcing_core.files.plain_names import is_plain_name
-from ...headforcing_core.files.safe_files import read_file
 from ...headforcing_core.files.strict_json import Fields, Json
 from ...headforcing_core.run_store.choosing import Take, choose_take, list_takes
-from ...headforcing_core.run_store.folder import REPORT_FILE, STRIP_FILE, VIDEO_FILE
+from ...headforcing_core.run_store.folder import STRIP_FILE
 from ...headforcing_core.run_store.record import RunRecord
-from ...headforcing_core.run_store.record_json import MOST_BYTES
 from ...headforcing_core.run_store.strip_entry import StripHeader
 from ...headforcing_core.run_store.strip_file import read_header
 from ..keeping.output_folder import runs_folder
 from ..request.run_scenes import kept_schedule
 from ..run.live_mailbox import NotNow
-from ..strip.strip_answer import told_of_video
-from ..strip.told_chunks import told_by_report
+from ..strip.strip_answer import told_of_kept_video
+from ..strip.told_chunks import told_in
 
 FIELDS = ("run_name",)
 CHOICE_FIELDS = ("run_name", "take")
@@ -62,8 +59,7 @@ def _told(take: Take) -> Json:
     second, video = None, None
     if header is not None:
         second = None if take.differs_from is None else header.second(take.differs_from)
-        pictures = min(header.pixel_frames_before(len(take.chunks)), header.pixel_frames)
-        video = told_of_video(folder / VIDEO_FILE, pictures)
+        video = told_of_kept_video(folder, header, len(take.chunks))
     return {
         "name": folder.name,
         "is_run": take.is_run,
@@ -80,15 +76,15 @@ def _told(take: Take) -> Json:
 def _header(folder: Path) -> StripHeader | None:
     """How long and how fast a run is: by its film strip, or of an older one by its report."""
     header = read_header(folder / STRIP_FILE)
-    if header is None:
-        with suppress(OSError, ValueError):
-            header = told_by_report(read_file(folder / REPORT_FILE, MOST_BYTES)).header
-    return header
+    told = told_in(folder) if header is None else None
+    return header if told is None else told.header
 
 
 def _schedule(record: RunRecord, header: StripHeader | None) -> str | None:
     if header is None:
         return None
-    before = header.pixel_frames_before(0)
-    text = kept_schedule(record.segments, lambda chunk: (header.pixel_frames_before(chunk) - before) / header.fps)
-    return text or None
+
+    def start_second(chunk: int) -> float:
+        return (header.pixel_frames_before(chunk) - header.pixel_frames_before(0)) / header.fps
+
+    return kept_schedule(record.segments, start_second, record.past) or None

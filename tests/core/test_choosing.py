@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 from run_specs import FAST_DISK, as_0_1_0, keep_run, make_chunks, make_spec, seeds_in, seeds_of
 
 from headforcing_core.files.plain_names import LONGEST_NAME
+from headforcing_core.files.safe_files import sync_folder
 from headforcing_core.run_store import choosing
-from headforcing_core.run_store.choosing import choose_take, finish_choosing, list_takes
+from headforcing_core.run_store.choosing import choose_take, list_takes, settled
 from headforcing_core.run_store.lock import lock_folder
 from headforcing_core.run_store.opening import kept_run
 from headforcing_core.run_store.store import RunStore
@@ -83,7 +85,7 @@ def test_a_run_that_is_open_and_one_of_0_1_0_are_told(tmp_path: Path) -> None:
         assert told(tmp_path) == [("fox", True, 5, None), ("fox_take_1", False, 6, 4)]
 
 
-def test_a_take_that_cannot_be_read_is_told_and_hides_no_other(tmp_path: Path) -> None:
+def test_a_take_that_cannot_be_read_is_told_and_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keep_run(tmp_path)
     for seed in (2, 3):
         make_anew(tmp_path, seed, from_chunk=4)
@@ -92,12 +94,22 @@ def test_a_take_that_cannot_be_read_is_told_and_hides_no_other(tmp_path: Path) -
     run, damaged, take, empty = list_takes(tmp_path, "fox")
     assert (run.problem, take.problem, take.differs_from) == ("", "", 4)
     assert "run.json of the run 'fox_take_1' cannot be used" in damaged.problem
-    assert empty.problem == "'fox_take_3' has no run.json."
+    assert empty.problem == "'fox_take_3' cannot be read: No such file or directory: run.json."
     (tmp_path / "fox/journal.jsonl").write_text("nothing\nnothing\n")
     run, _, take, _ = list_takes(tmp_path, "fox")
     assert "journal.jsonl of the run 'fox' cannot be used" in run.problem and take.differs_from is None
     choose_take(tmp_path, "fox", "fox_take_2")  # as a rescue
     assert seeds_in(tmp_path / "fox") == [1, 1, 1, 1, 2, 2]
+    read = choosing.Ledger.read
+
+    def refuse(folder: Path) -> object:
+        if folder.name == "fox":
+            raise PermissionError(13, "Permission denied", str(folder / "run.json"))
+        return read(folder)
+
+    monkeypatch.setattr(choosing.Ledger, "read", refuse)
+    told_of = {each.folder.name: each.problem for each in list_takes(tmp_path, "fox")}
+    assert told_of["fox"] == "'fox' cannot be read: Permission denied: run.json." and len(told_of) == 4
 
 
 def test_a_chosen_take_and_the_run_change_places_with_everything_in_them(tmp_path: Path) -> None:
@@ -213,8 +225,42 @@ def test_a_run_that_lies_aside_is_there_for_whoever_asks_next(tmp_path: Path) ->
         assert sorted(path.name for path in tmp_path.iterdir()) == ["fox", "fox_take_1"]
 
 
+ASKING = {
+    "the list": lambda root: [each.folder.name for each in list_takes(root, "fox")] == ["fox", "fox_take_1"],
+    "a run before it opens": lambda root: kept_run(root, "fox") is not None,
+    "a run": lambda root: RunStore.open(root, "fox", make_spec()).__exit__(None, None, None) is None,
+    "another choice": lambda root: bool(choose_take(root, "fox", "fox_take_1")),
+}
+
+
+@pytest.mark.parametrize("asking", ASKING)
+def test_whoever_asks_while_a_take_is_chosen_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asking: str
+) -> None:
+    keep_run(tmp_path)
+    make_anew(tmp_path, 2, from_chunk=2)
+    answers: list[bool] = []
+    asked = threading.Thread(target=lambda: answers.append(ASKING[asking](tmp_path)))
+
+    def between(root: Path) -> None:
+        sync_folder(root)
+        if not (tmp_path / "fox").exists():
+            asked.start()
+            asked.join(0.05)
+            assert asked.is_alive()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(choosing, "sync_folder", between)
+        choose_take(tmp_path, "fox", "fox_take_1")
+    asked.join(10)
+    assert answers == [True]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fox", "fox_take_1"]
+    assert seeds_in(tmp_path / "fox") == ([1, 1, 2, 2, 2, 2] if asking == "another choice" else [1] * 6)
+
+
 def test_beside_a_run_of_the_same_name_it_becomes_a_take(tmp_path: Path) -> None:
     keep_run(tmp_path)
     os.rename(keep_run(tmp_path, "owl", seed=2), tmp_path / ".fox_chosen.tmp")
-    finish_choosing(tmp_path, "fox")
+    with settled(tmp_path, "fox"):
+        assert not (tmp_path / ".fox_chosen.tmp").exists()
     assert told(tmp_path) == [("fox", True, 6, None), ("fox_take_1", False, 6, 0)]

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -370,9 +371,13 @@ def test_a_kept_run_that_began_by_passes_goes_on_so(studio, runs: Path) -> None:
 
 def test_the_way_in_which_a_kept_scene_takes_over_is_its_own(studio, runs: Path) -> None:
     make = studio("uniform")
-    make(2, CITY, make(3, FOX).latent, run_name="two", transition="cut")
-    with pytest.raises(ValueError, match=r"Chunk 0 .* takes over by cut, now by recache"):
+    second = make(2, CITY, make(3, FOX).latent, run_name="two", transition="cut")
+    text = second.report["schedule"]
+    assert text == f"[0s cut] {CITY}"
+    with pytest.raises(ValueError, match=rf"Chunk 0 .* takes over by cut, now by recache(.|\n)*{re.escape(text)}$"):
         make(2, CITY, make(3, FOX).latent, run_name="two", transition="recache")
+    again = make(2, text, make(3, FOX).latent, run_name="two", transition="recache")
+    assert torch.equal(again.samples, second.samples)
 
 
 def test_a_cut_that_has_no_place_takes_the_long_way(studio, pack) -> None:

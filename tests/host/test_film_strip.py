@@ -202,6 +202,8 @@ def test_a_folder_that_another_run_has_taken_is_shown_as_it_is(make, ask, runs: 
     for old, new in (("film", "aside"), ("other", "film"), ("aside", "other")):
         (runs / old).rename(runs / new)
     assert ask()["entries"] == other["entries"] and ask("other")["entries"] == mine["entries"]
+    (runs / "film").rename(runs / "film_1")
+    assert ask("film_%n%", node_id="second")["run"] is None  # of which scene is not known
 
 
 def test_what_was_there_before_is_minus_one(pack, make, ask) -> None:
@@ -213,6 +215,25 @@ def test_what_was_there_before_is_minus_one(pack, make, ask) -> None:
     assert entries[0]["reads"] == [[-1, -1]] and entries[1]["reads"] == [[-1, 0]]
     assert [entry["second"] for entry in entries[:3]] == [17 / FPS, 29 / FPS, 41 / FPS]
     assert answer["scenes"][0]["second"] == 17 / FPS
+
+
+@pytest.mark.parametrize(("outputs", "before"), [((4,), 0), ((1, 4), 17)], ids=["new_video", "both"])
+def test_seconds_are_those_of_the_video_that_can_be_played(
+    pack, ask, model, vae, outputs: tuple[int, ...], before: int
+) -> None:
+    """Of the new part alone they are counted from there, so that a click on a chunk plays it."""
+    previous = {"samples": torch.randn(1, 16, 5, 4, 4, generator=torch.Generator().manual_seed(2))}
+    film = {"seconds": 1.5, "width": 32, "height": 32, "vae": vae, "sigmas": torch.tensor([1.0, 0.0])}
+    policy = pack.run("HeadForcingCachePolicy", preset="uniform")[0]
+    graph = {NODE: {"class_type": "HeadForcingSampler", "inputs": {}}}
+    graph |= {str(output): {"class_type": "T", "inputs": {"any": [NODE, output]}} for output in outputs}
+    given = {"model": model, "policy": policy, "positive": conditioning(1), "previous": previous}
+    pack.all_outputs("HeadForcingSampler", unique_id=NODE, graph=graph, **film, **given)
+    answer = ask(name="")
+    seconds = [entry["second"] for entry in answer["entries"]]
+    assert seconds == [(before + 12 * chunk) / FPS for chunk in range(2)]
+    assert answer["scenes"][0]["second"] == before / FPS and answer["video"]["pictures"] == before + 24
+    assert answer["entries"][0]["reads"] == [[-1, -1]]
 
 
 def test_chunks_whose_decoding_fails_are_drawn(
@@ -258,18 +279,18 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
-def test_a_damaged_strip_is_no_error_and_whole_again_after_the_next_run(
-    make, ask, runs: Path, forget, damage: Callable[[list[bytes]], list[bytes]]
-) -> None:
+def test_a_damaged_strip_is_no_error_and_whole_again_after_the_next_run(make, ask, runs: Path, forget) -> None:
     make(seconds=2.0)
     entries, path = ask()["entries"], runs / "film/strip.jsonl"
     whole = path.read_bytes()
-    path.write_bytes(b"\n".join(damage(whole.splitlines())))
-    forget()
-    assert path.read_bytes() != whole and ask()["entries"] == entries
-    make(seconds=2.0)
-    assert sorted(path.read_bytes().splitlines()) == sorted(whole.splitlines()) and ask()["entries"] == entries
+    for name, damage in DAMAGE.items():
+        path.write_bytes(b"\n".join(damage(whole.splitlines())))
+        forget()
+        assert path.read_bytes() != whole and ask()["entries"] == entries, name
+        make(seconds=2.0)
+        assert sorted(path.read_bytes().splitlines()) == sorted(whole.splitlines()), name
+        assert ask()["entries"] == entries, name
+        path.write_bytes(whole)
 
 
 def test_a_strip_that_cannot_be_written_ends_no_run(

@@ -220,6 +220,18 @@ def test_a_sound_that_cannot_be_exchanged_is_in_a_video_that_is_made_anew(
     assert click_second(runs / "film/video.mp4") == pytest.approx(0.25, abs=0.01)
 
 
+def test_a_video_that_cannot_be_given_its_sound_says_that_it_is_silent(
+    pack: Pack, sounding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise RuntimeError("video.mp4 could not be finished: the disk is full.")
+
+    monkeypatch.setattr(pack.module("nodes.video.mp4_writer"), "finish_video", full)
+    told = [sounding(seconds=1.3, run_name=name, audio=each)[3] for name, each in (("a", clicking(2.0)), ("b", None))]
+    assert "has all of its 21 pictures and plays without its sound, but it could not be finished: " in told[0]
+    assert "has all of its 21 pictures and plays, but it could not be finished: " in told[1]
+
+
 def test_sound_goes_on_over_what_previous_shows(runs: Path, sounding) -> None:
     before = sounding(seconds=0.5, run_name="")[0]  # 9 pictures
     audio = clicking(1.3, 1.0)

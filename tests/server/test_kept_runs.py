@@ -18,7 +18,7 @@ SECONDS, CHUNKS = 2.7, 4
 
 
 def keeping(**inputs: object) -> Workflow:
-    workflow = sampling(**{"seconds": SECONDS, "run_name": "film", "vae": ["vae", 0], **inputs})
+    workflow = sampling(**{"seconds": SECONDS, "run_name": "stopped", "vae": ["vae", 0], **inputs})
     return {**workflow, "vae": node("VAELoader", vae_name="wan_2.1_vae.safetensors")}
 
 
@@ -31,9 +31,9 @@ def test_an_interrupted_run_goes_on_where_it_stopped(client: Client, runs: Path,
     whole = saved_latent(keeping(run_name="", seed=5))
     result = client.run(keeping(seed=5), InterruptAfter(client, "sampler", 10))
     assert result.status == "interrupted"
-    kept = len((runs / "film/journal.jsonl").read_text().splitlines())
+    kept = len((runs / "stopped/journal.jsonl").read_text().splitlines())
     assert 2 <= kept < CHUNKS
-    with av.open(str(runs / "film/video.mp4")) as video:
+    with av.open(str(runs / "stopped/video.mp4")) as video:
         assert sum(1 for _ in video.decode(video=0)) == 12 * kept - 3
     again = client.run(keeping(seed=5))
     assert again.status == "success", again.error
