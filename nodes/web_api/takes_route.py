@@ -2,11 +2,11 @@
 (docs/takes.md).
 
 Asked of the first: `run_name`. Answered: {"takes": [{"name", "is_run", "chunks", "differs_from", "differs_second",
-"seeds", "schedule", "video", "problem"}]}, the run itself first; none where no run has that name. `differs_from` is the
-first chunk that is not the run's, null where all are, and `differs_second` the second of the video at which it begins;
-`seeds` are [[first chunk, seed]]; `schedule` is the text for Prompt Schedule, null without one, or where nothing tells
-how fast the video is; `video` is what GET /view is asked for, {"filename", "subfolder", "type"}, and the `pictures` in
-it, or null; `problem` is empty, or says why a folder cannot be read.
+"seeds", "seeds_as_text", "schedule", "video", "problem"}]}, the run itself first; none where no run has that name.
+`differs_from` is the first chunk that is not the run's, null where all are, and `differs_second` the second of the
+video at which it begins; `seeds` are [[first chunk, seed]]; `schedule` is the text for Prompt Schedule, null without
+one, or where nothing tells how fast the video is; `video` is what GET /view is asked for, {"filename", "subfolder",
+"type"}, and the `pictures` in it, or null; `problem` is empty, or says why a folder cannot be read.
 
 Asked of the second: `run_name`, and the name of the `take`. Answered: {"kept_as", "seed", "schedule"}: the take that
 the run was until now is; seed and text with which the run goes on without a step.
@@ -56,6 +56,7 @@ def answer_choice(asked: Fields) -> dict[str, Json]:
 
 def _told(take: Take) -> Json:
     folder, header = take.folder, _header(take.folder)
+    seeds = () if take.record is None else take.record.seeds
     second, video = None, None
     if header is not None:
         second = None if take.differs_from is None else header.second(take.differs_from)
@@ -66,7 +67,8 @@ def _told(take: Take) -> Json:
         "chunks": len(take.chunks),
         "differs_from": take.differs_from,
         "differs_second": second,
-        "seeds": [] if take.record is None else [[first, seed] for first, seed in take.record.seeds],
+        "seeds": [[first, seed] for first, seed in seeds],
+        "seeds_as_text": [[first, str(seed)] for first, seed in seeds],
         "schedule": None if take.record is None else _schedule(take.record, header),
         "video": video,
         "problem": take.problem,

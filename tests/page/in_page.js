@@ -9,6 +9,22 @@
   // structured enough for JSON: images are reported by their size in bytes
   const plain = (value) => JSON.parse(JSON.stringify(value ?? null, (_, v) => (v instanceof Blob ? v.size : v)));
 
+  const context = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+  const parts = (colour) => {
+    context.clearRect(0, 0, 1, 1);
+    context.fillStyle = colour;
+    context.fillRect(0, 0, 1, 1);
+    return [...context.getImageData(0, 0, 1, 1).data];
+  };
+  const light = (colour) => parts(colour).slice(0, 3).map((part) => part / 255)
+    .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, part, index) => sum + part * [0.2126, 0.7152, 0.0722][index], 0);
+  const behind = (element) => {
+    if (element.matches('.dom-widget')) return window.LiteGraph.NODE_DEFAULT_BGCOLOR; // lies on the canvas
+    const colour = getComputedStyle(element).backgroundColor;
+    return parts(colour)[3] === 255 ? colour : behind(element.parentElement);
+  };
+
   const find = (wanted) => {
     const nodes = window.app.graph.nodes;
     const found = nodes.filter((node) => String(node.id) === wanted || node.type === wanted || node.title === wanted);
@@ -89,6 +105,15 @@
     report: () => ({ outcome: LAST[events.find((event) => event.type in LAST)?.type], events }),
 
     nodeErrors: () => plain(window.app.extensionManager.lastNodeErrors),
+
+    contrasts: (selector) => {
+      const texts = [...document.querySelectorAll(selector)].filter((element) => element.textContent);
+      return Object.fromEntries(texts.map((element) => {
+        const colours = [getComputedStyle(element).color, behind(element)];
+        const [low, high] = colours.map(light).sort((a, b) => a - b);
+        return [element.className, (high + 0.05) / (low + 0.05)];
+      }));
+    },
 
     fitView: async () => {
       await window.app.extensionManager.command.execute('Comfy.Canvas.FitView');

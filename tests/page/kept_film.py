@@ -17,11 +17,11 @@ CHUNK_FRAMES, FPS = 3, 16.0
 PICTURES = 40  # that differ
 
 
-def write_kept_film(folder: Path, chunks: int, scenes: tuple[Segment[str], ...]) -> None:
+def write_kept_film(folder: Path, chunks: int, scenes: tuple[Segment[str], ...], seed: int = 1) -> None:
     """Write a whole run into a new folder. Each chunk reads the first one and the four before it; memory chose at each
     tenth."""
     folder.mkdir(parents=True)
-    record = RunRecord({}, scenes, ((0, 1),), None, None)
+    record = RunRecord({}, scenes, ((0, seed),), None, None)
     (folder / RUN_FILE).write_bytes(dump_record(record))
     write_journal(folder / JOURNAL_FILE, [ChunkRecord(HASH, ())] * chunks)
     pictures = [_picture(number) for number in range(PICTURES)]

@@ -20,6 +20,7 @@ Renderer: TypeAlias = Literal["classic", "vue"]
 IN_PAGE = Path(__file__).with_name("in_page.js")
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
 LOOPBACK = "127.0.0.1"
+AA = 4.5  # the least contrast of a text and what is behind it
 READY_SECONDS = 90.0
 INTERRUPT_SECONDS = 60.0
 SEARCH_SECONDS, DOUBLE_CLICKS = 10.0, 3
@@ -134,6 +135,10 @@ class ComfyPage:
         """Choose one of the host's own themes: "dark" is the one it begins with."""
         self.tab.evaluate("(name) => app.extensionManager.setting.set('Comfy.ColorPalette', name)", name)
         self.settle()
+
+    def contrasts(self, selector: str) -> dict[str, float]:
+        """The contrast of each text and what is behind it, by its class."""
+        return cast(dict[str, float], self._call("contrasts", selector))
 
     def show_all(self) -> None:
         """Bring the whole graph into view: what lies outside is not in the page."""

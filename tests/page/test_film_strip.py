@@ -11,14 +11,14 @@ from headforcing_core.farm.process import Server
 from headforcing_core.geometry import chunk_start_second
 from headforcing_core.rollout.plan import Segment
 from tests.page.kept_film import HASH, reads, write_kept_film
-from tests.page.page import ComfyPage, Json
+from tests.page.page import AA, ComfyPage, Json
 
 SAMPLER = "HeadForcingSampler"
 FOX, RIVER, RAVEN = "a red fox in deep snow", "the fox finds a frozen river", "a raven lands"
 SECONDS, RIVER_CHUNK, CHUNKS, FRAMES, FPS = 4.5, 4, 7, 3, 16.0
 MANY, MOST_PICTURES = 5000, 200
 LONGEST_RUN = 90.0
-AA = 4.5  # contrast of a text and what is behind it
+TEXTS = ".hf-strip-told, .hf-strip-prompt, .hf-strip-live, .hf-strip-count"
 ROUTE = "/head_forcing/strip"
 TEXT = f"[0s] {FOX}\n[2.8s] {RIVER}"
 GRAPH = {
@@ -56,27 +56,10 @@ NEWEST = """async () => {
   const headers = { 'Content-Type': 'application/json' };
   return (await app.api.fetchApi('/head_forcing/strip', { method: 'POST', headers, body: question })).json();
 }"""
-CONTRASTS = """(strip) => {
-  const context = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
-  const parts = (colour) => {
-    context.clearRect(0, 0, 1, 1);
-    context.fillStyle = colour;
-    context.fillRect(0, 0, 1, 1);
-    return [...context.getImageData(0, 0, 1, 1).data];
-  };
-  const light = (colour) => parts(colour).slice(0, 3).map((part) => part / 255)
-    .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, part, index) => sum + part * [0.2126, 0.7152, 0.0722][index], 0);
-  const behind = (element) => {
-    const colour = getComputedStyle(element).backgroundColor;
-    return parts(colour)[3] === 255 ? colour : behind(element.parentElement);
-  };
-  const texts = strip.querySelectorAll('.hf-strip-told, .hf-strip-prompt, .hf-strip-live, .hf-strip-count');
-  return [...texts].filter((element) => element.textContent).map((element) => {
-    const [low, high] = [light(getComputedStyle(element).color), light(behind(element))].sort((a, b) => a - b);
-    return [element.className, (high + 0.05) / (low + 0.05)];
-  });
-}"""
+
+IN_CLASSIC, IN_VUE = (  # what does not hang on how nodes are drawn
+    pytest.mark.parametrize("rendered", [renderer], indirect=True) for renderer in ("classic", "vue")
+)
 
 expect.set_options(timeout=30_000)  # milliseconds; a busy machine is slow
 
@@ -204,7 +187,7 @@ def test_it_has_a_picture_for_each_chunk_under_the_bars_of_the_scenes(film: Film
     expect(film.told).to_contain_text("chunk 0: reads nothing of the past")  # it has the focus
     film.cell(0).evaluate("(cell) => cell.blur()")
     expect(film.told).to_have_text(f"{CHUNKS} of {CHUNKS} chunks. Click one to play from there.")
-    expect(film.cell(0)).to_have_attribute("aria-label", f"Chunk 0, 0:00.0, scene: {FOX}")
+    expect(film.cell(0)).to_have_attribute("aria-label", f"Chunk 0, 0:00.00, scene: {FOX}")
     expect(film.bars).to_have_text([FOX, RIVER])
     lefts = [film.bars.nth(1).bounding_box()["x"], film.cell(RIVER_CHUNK).bounding_box()["x"]]
     assert lefts[0] == pytest.approx(lefts[1], abs=1)
@@ -243,7 +226,11 @@ def test_it_plays_from_the_chunk_that_is_clicked_and_by_keys(film: Film) -> None
     last = chunk_start_second(CHUNKS - 1, FRAMES, FPS)
     film.wait_for_video(f"video.paused && Math.abs(video.currentTime - {last}) < 0.01")
     press("Enter")
-    film.wait_for_video(f"video.currentTime > {last + 0.1}")
+    film.wait_for_video("video.ended")
+    press("Enter")  # not from its beginning
+    film.wait_for_video(f"!video.ended && video.currentTime >= {last}")
+    film.bars.nth(0).evaluate("(bar) => bar.parentElement.click()")  # between the bars and the pictures
+    assert film.strip.locator('.hf-strip-cell[tabindex="0"]').count() == 1
     high = film.strip.bounding_box()["height"]
     film.strip.get_by_role("button", name="Close").click()
     expect(film.strip.locator("video")).to_be_hidden()
@@ -292,6 +279,7 @@ def test_it_is_there_after_a_reload_of_the_page(film: Film) -> None:
     film.page.tab.evaluate("() => app.graph.getNodeById('5').setSize([400, app.graph.getNodeById('5').size[1]])")
 
 
+@IN_CLASSIC
 def test_of_another_workflow_it_shows_only_what_is_kept_under_the_name(film: Film) -> None:
     tab = film.page.tab
     prompt = tab.evaluate(NEWEST)["run"].split("/")[0]
@@ -347,11 +335,11 @@ def test_hours_are_as_light_as_minutes(rendered: ComfyPage, long_film: str) -> N
     film.scroll_to(108)
     expect(film.bars).to_have_text([RIVER, f"live {RAVEN}"])
     film.cell(112).hover()
-    expect(film.told).to_have_text("1:23.8, chunk 112: reads 0, 108 to 111")
+    expect(film.told).to_have_text("1:23.81, chunk 112: reads 0, 108 to 111")
     assert film.lit() == ({108, 109, 110, 111}, 1, 0) and reads(112) == ((0, 0), (108, 111))
     expect(film.cell(114)).to_have_class("hf-strip-cell hf-strip-picked")
     film.cell(112).click()
-    expect(film.told).to_contain_text("1:23.8, chunk 112: there is no video of it; connect vae, and use the video")
+    expect(film.told).to_contain_text("1:23.81, chunk 112: there is no video of it; connect vae, and use the video")
     assert (rendered.console_errors, rendered.blocked) == ([], [])
 
 
@@ -363,6 +351,7 @@ def test_a_node_that_is_very_wide_has_no_more_pictures(rendered: ComfyPage, long
     assert film.pictures.count() <= MOST_PICTURES
 
 
+@IN_VUE
 def test_its_texts_can_be_read_in_both_themes(rendered: ComfyPage, long_film: str) -> None:
     film = Film(rendered)
     film.load(long_film)
@@ -373,11 +362,8 @@ def test_its_texts_can_be_read_in_both_themes(rendered: ComfyPage, long_film: st
             film.scroll_to(108)
             film.cell(112).hover()
             expect(film.strip.locator(".hf-strip-before")).to_have_text("1")
-            contrasts = dict(film.strip.evaluate(CONTRASTS))
+            contrasts = rendered.contrasts(TEXTS)
             assert len(contrasts) == 4 and min(contrasts.values()) >= AA, contrasts
             rendered.keep_screenshot(f"strip_{palette}")
-            film.look_at(0.5)
-            rendered.keep_screenshot(f"strip_{palette}_half")
-            film.look_at(0.9)
     finally:
         rendered.set_theme("dark")

@@ -14,13 +14,14 @@ from headforcing_core.farm.process import Server
 from headforcing_core.rollout.plan import Segment
 from tests.page.kept_film import HASH, write_kept_film
 from tests.page.page import ComfyPage, Json, Run
-from tests.page.test_film_strip import GRAPH, PLACES
+from tests.page.test_film_strip import GRAPH, IN_CLASSIC, IN_VUE, PLACES
 
 SAMPLER, SCHEDULE = "5", "3"
 FOX, RIVER = "a red fox in deep snow", "the fox finds a frozen river"
 FIRST, SECONDS, CHUNKS = 2, 1.9, 3
 LONGEST_RUN = 180.0
 SEED, LIVE = 77, 4
+LONG_SEED = 2**62 + 12345  # no number of JavaScript
 VIDEOS = "() => [...document.querySelectorAll('.hf-dialog video')]"
 LINKED = """
   const source = LiteGraph.createNode('{}');
@@ -33,10 +34,6 @@ CANNOT_BE_SET = {
     "sampler.widgets.find((each) => each.name === 'run_name').value = 'film %n%';": "run_name holds %n%",
     "sampler.widgets.find((each) => each.name === 'run_name').value = 'another';": "none of this name is",
 }
-
-IN_CLASSIC, IN_VUE = (  # what does not hang on how nodes are drawn
-    pytest.mark.parametrize("rendered", [renderer], indirect=True) for renderer in ("classic", "vue")
-)
 
 expect.set_options(timeout=30_000)  # milliseconds; a busy machine is slow
 
@@ -199,6 +196,9 @@ def test_a_film_that_was_not_kept_is_made_once_more_with_its_seed(table: Table, 
     table.open_menu(0)
     tab.keyboard.press("Enter")
     expect(table.dialog).to_contain_text("Only a film that is kept can be made again")
+    table.dialog.get_by_label("run_name").fill(" ")
+    tab.keyboard.press("Enter")
+    expect(table.dialog).to_contain_text("run_name is empty, so the film would not be kept.")
     table.dialog.get_by_label("run_name").fill(name)
     table.listen()
     tab.keyboard.press("Enter")
@@ -213,10 +213,10 @@ def compare(table: Table) -> None:
     """Open the list, and play the two takes in step."""
     page, tab = table.page, table.page.tab
     expect(table.takes).to_have_text("Takes (1)")
-    table.takes.click()
+    table.takes.evaluate("(button) => { button.click(); button.click(); }")
     rows = table.dialog.get_by_role("row")
-    expect(rows).to_have_count(3)
-    expect(rows.nth(2)).to_contain_text(f"chunk {FIRST} (0:01.3)")
+    expect(rows).to_have_count(3)  # of one list
+    expect(rows.nth(2)).to_contain_text(f"chunk {FIRST} (0:01.31)")
     both = table.dialog.locator("video")
     expect(both).to_have_count(2)
     tab.wait_for_function(f"{VIDEOS}.every((each) => each.readyState >= 2 && !each.seeking)")
@@ -234,6 +234,9 @@ def compare(table: Table) -> None:
     tab.wait_for_function(f"{VIDEOS}.every((each) => !each.seeking)")
     one, other = both.evaluate_all(times)
     assert one == pytest.approx(other, abs=0.001)
+    for _ in range(2):
+        tab.keyboard.press("ArrowLeft")
+    assert both.evaluate_all(times) == pytest.approx([one - 2 / 16] * 2, abs=0.001)
     tab.keyboard.press("x")
     expect(both.nth(1)).to_be_hidden()
     tab.keyboard.press("x")
@@ -248,8 +251,8 @@ def kept(table: Table, runs: Path) -> Table:
     name = f"{table.name} kept"
     if not (runs / name).exists():
         live = Segment(LIVE, HASH, prompt=RIVER, live=True)
-        for folder in (name, f"{name}_take_1"):
-            write_kept_film(runs / folder, 8, (Segment(0, HASH, prompt=FOX), live))
+        for folder, seed in ((name, 1), (f"{name}_take_1", LONG_SEED)):
+            write_kept_film(runs / folder, 8, (Segment(0, HASH, prompt=FOX), live), seed)
     table.load(run_name=name)
     return table
 
@@ -260,7 +263,14 @@ def test_what_cannot_be_set_here_is_told(kept: Table) -> None:
     kept.takes.click()
     for side in range(2):
         expect(kept.dialog.locator(".hf-player").nth(side)).to_have_text(re.compile("^No video is kept of this take"))
-    tab.keyboard.press("Escape")
+    expect(kept.dialog.get_by_role("row").nth(2)).to_contain_text(str(LONG_SEED))
+    kept.dialog.get_by_role("button", name=f"Choose {kept.name} kept_take_1").click()
+    told = f"is {kept.name} kept_take_1. Its seed is {LONG_SEED}: more digits than ComfyUI's page can hold."
+    expect(kept.dialog.get_by_role("status")).to_contain_text(told)
+    assert kept.widgets()["seed"] == 5
+    tab.keyboard.press("Control+z")  # of the page: it puts other nodes into the place of these
+    expect(kept.dialog).to_have_count(0)
+    kept.load(run_name=f"{kept.name} kept")
     for change, told in CANNOT_BE_SET.items():
         kept.open_menu(FIRST)
         tab.evaluate(f"() => {{ const sampler = app.graph.getNodeById('{SAMPLER}'); {change} }}")

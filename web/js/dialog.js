@@ -8,8 +8,15 @@ const keepKeys = (part) => {
   for (const name of OF_KEYS) part.addEventListener(name, (event) => event.stopPropagation());
 };
 
-/** Open a dialog with a title; `inside` are elements. Returns it; `onClose` is called once. */
+let open; // one at a time
+
+/** Close the dialog that is open. */
+export const closeDialog = () => open?.close();
+
+/** Open a dialog with a title, in the place of the one that is open; `inside` are elements. Returns it; `onClose` is
+ * called once. */
 export function openDialog(title, inside, onClose = () => {}) {
+  closeDialog();
   const close = element("button", "hf-dialog-close", "\u00d7");
   close.type = "button";
   close.setAttribute("aria-label", "Close");
@@ -17,12 +24,14 @@ export function openDialog(title, inside, onClose = () => {}) {
   made.setAttribute("aria-label", title);
   close.addEventListener("click", () => made.close());
   made.addEventListener("close", () => {
+    if (open === made) open = undefined;
     made.remove();
     onClose();
   });
   keepKeys(made);
   document.body.append(made);
   made.showModal();
+  open = made;
   return made;
 }
 

@@ -1,18 +1,17 @@
 // The film on its sampler: a small picture a chunk as it is made, what each chunk read of the past, and a player.
+import { clock } from "./clock.js";
 import { element } from "./elements.js";
-import { valueOf } from "./graph_walk.js";
 import { StripChunks } from "./strip_chunks.js";
 import { StripPlayer } from "./strip_player.js";
 import { StripView } from "./strip_view.js";
-import { clock, readText } from "./strip_words.js";
+import { readText } from "./strip_words.js";
 
 const PAGE = 10; // chunks
 const NO_VIDEO = "there is no video of it; connect vae, and use the video output or a run_name";
 
-/** The strip of one sampler. `hearChunk(detail)` takes the host's event head_forcing.chunk; `forget()` says that one may
- * have been missed. A chunk's menu is others' work: they hear "hf-chunk-menu" of the element. */
+/** The strip of one sampler. `hearChunk(detail)` takes the host's event head_forcing.chunk. A chunk's menu is others'
+ * work: they hear "hf-chunk-menu" of the element. */
 export class FilmStrip {
-  #node;
   #chunks;
   #view;
   #player;
@@ -20,12 +19,9 @@ export class FilmStrip {
   #hovered; // undefined: none
   #isByKey = false; // since the pointer last moved: what scrolls under it is not hovered
   #isWaiting = false; // to be drawn
-  #seen; // the run's name
-  #asked;
   #message = "";
 
   constructor(node) {
-    this.#node = node;
     this.#chunks = new StripChunks(node, () => this.#draw());
     this.#view = new StripView(this.#chunks, () => this.#draw());
     this.#player = new StripPlayer(() => this.#chunks.run, () => this.#followVideo());
@@ -47,28 +43,20 @@ export class FilmStrip {
     if (isAtEnd && isLeft) requestAnimationFrame(() => this.#view.reveal(detail.made - 1));
   }
 
-  forget() {
-    this.refresh();
-  }
-
-  /** Ask when the run's name has changed and then stayed. */
-  look() {
-    const name = String(valueOf(this.#node, "run_name") ?? "");
-    if (name !== this.#asked && name === this.#seen) {
-      this.#asked = name;
-      this.refresh();
-    }
-    this.#seen = name;
-  }
-
   /** Ask for the scenes and the video as they are now. */
   update() {
     return this.#chunks.update();
   }
 
-  /** Ask anew for all that there is. */
+  /** Ask anew for all that there is: another run's name may stand on the node, or an event have been missed. */
   refresh() {
+    this.#message = "";
     return this.#chunks.refresh(Math.max(0, this.#view.range()[0]));
+  }
+
+  /** Close the player, and let go of the file. */
+  closePlayer() {
+    this.#player.shut();
   }
 
   /** What is known of the run: {run, chunks, made, fps, scenes, video}. */
@@ -130,7 +118,7 @@ export class FilmStrip {
     list.addEventListener("pointerover", (event) => this.#hover(chunkOf(event))); // it may have scrolled there
     list.addEventListener("pointerleave", () => this.#hover(undefined));
     list.addEventListener("click", (event) => this.#playFrom(chunkOf(event)));
-    bars.addEventListener("click", (event) => this.#moveTo(chunkOf(event)));
+    bars.addEventListener("click", (event) => this.#moveTo(chunkOf(event) ?? this.#current));
     list.addEventListener("focusin", (event) => {
       this.#current = chunkOf(event);
       this.#draw();
@@ -152,6 +140,7 @@ export class FilmStrip {
   }
 
   #key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
     const [by, last] = [this.#chunkPlaying ?? this.#current, this.#chunks.run.made - 1];
     const moves = { ArrowLeft: by - 1, ArrowRight: by + 1, PageUp: by - PAGE, PageDown: by + PAGE, Home: 0, End: last };
     if (event.key in moves) this.#moveTo(Math.min(Math.max(0, moves[event.key]), last));
@@ -196,7 +185,7 @@ export class FilmStrip {
     if (this.#chunkPlaying !== undefined) {
       this.#player.toggle();
       this.#focus(this.#chunkShown);
-    } else if (this.#chunkShown === this.#current) {
+    } else if (this.#chunkShown === this.#current && !this.#player.hasEnded) {
       this.#player.toggle();
     } else {
       this.#playFrom(this.#current);
@@ -208,10 +197,10 @@ export class FilmStrip {
   }
 
   #hasVideo(chunk) {
-    const { video, fps } = this.#chunks.run;
-    const when = `${clock(this.#chunks.secondOf(chunk))}, chunk ${chunk}`;
-    if (!video) this.#message = `${when}: ${NO_VIDEO}.`;
-    else if (this.#chunks.secondOf(chunk) * fps >= video.pictures) this.#message = `${when}: not in the video yet.`;
+    const second = this.#chunks.secondOf(chunk);
+    const when = `${clock(second)}, chunk ${chunk}`;
+    if (!this.#chunks.run.video) this.#message = `${when}: ${NO_VIDEO}.`;
+    else if (!this.#player.isThere(second)) this.#message = `${when}: not in the video yet.`;
     if (this.#message) this.#draw();
     return !this.#message;
   }

@@ -4,7 +4,7 @@ import { app } from "../../../scripts/app.js";
 
 const FROM_OUTSIDE = -10; // the host's ids for the two borders of a subgraph
 const TO_OUTSIDE = -20;
-const MOST_NODES = 64; // on one way up, so that a ring of links ends
+const MOST_NODES = 64; // on one way, so that a ring of links ends
 const MUTED = 2; // the host's modes
 const BYPASSED = 4;
 
@@ -17,24 +17,24 @@ function instancesOf(subgraph) {
 }
 
 /** Every {node, slot} that an output leads to. */
-export function targets(node, output) {
+export function targets(node, output, left = MOST_NODES) {
   const ids = node.outputs?.[output]?.links ?? [];
-  return ids.flatMap((id) => targetsOf(node.graph, linkOf(node.graph, id)));
+  return ids.flatMap((id) => targetsOf(node.graph, linkOf(node.graph, id), left - 1));
 }
 
-function targetsOf(graph, link) {
-  if (!link) return [];
+function targetsOf(graph, link, left) {
+  if (!link || !left) return [];
   if (Number(link.target_id) === TO_OUTSIDE) {
-    return instancesOf(graph).flatMap((instance) => targets(instance, link.target_slot));
+    return instancesOf(graph).flatMap((instance) => targets(instance, link.target_slot, left));
   }
   const node = graph.getNodeById(link.target_id);
   if (!node) return [];
   const inside = node.subgraph;
   if (inside) {
     const ids = inside.inputs[link.target_slot]?.linkIds ?? [];
-    return ids.flatMap((id) => targetsOf(inside, linkOf(inside, id)));
+    return ids.flatMap((id) => targetsOf(inside, linkOf(inside, id), left - 1));
   }
-  return node.type === "Reroute" ? targets(node, 0) : [{ node, slot: link.target_slot }];
+  return node.type === "Reroute" ? targets(node, 0, left) : [{ node, slot: link.target_slot }];
 }
 
 /** The {node, slot} that an input comes from, or {node, widget} when it is a widget of a subgraph's node. */
@@ -42,20 +42,21 @@ export function source(node, name) {
   return origin(node.graph, linkOf(node.graph, inputOf(node, name)?.link));
 }
 
-function origin(graph, link) {
-  if (!link) return undefined;
+function origin(graph, link, left = MOST_NODES) {
+  if (!link || !left) return undefined;
+  const from = (place, id) => origin(place, linkOf(place, id), left - 1);
   if (Number(link.origin_id) === FROM_OUTSIDE) {
     const [instance] = instancesOf(graph);
     const input = instance?.inputs[link.origin_slot];
     if (input?.link == null) return input?.widget && { node: instance, widget: input.widget.name };
-    return origin(instance.graph, linkOf(instance.graph, input.link));
+    return from(instance.graph, input.link);
   }
   const node = graph.getNodeById(link.origin_id);
   if (node?.mode === MUTED) return undefined;
-  if (node?.mode === BYPASSED) return origin(graph, linkOf(graph, bypass(node, link.origin_slot)?.link));
+  if (node?.mode === BYPASSED) return from(graph, bypass(node, link.origin_slot)?.link);
   const inside = node?.subgraph;
-  if (inside) return origin(inside, linkOf(inside, inside.outputs[link.origin_slot]?.linkIds[0]));
-  if (node?.type === "Reroute") return origin(graph, linkOf(graph, node.inputs[0].link));
+  if (inside) return from(inside, inside.outputs[link.origin_slot]?.linkIds[0]);
+  if (node?.type === "Reroute") return from(graph, node.inputs[0].link);
   return node && { node, slot: link.origin_slot };
 }
 

@@ -1,5 +1,6 @@
 // A prompt for the run that is going: typed on the sampler, it takes over at the next chunk (docs/live_prompts.md).
 import { ask } from "./ask.js";
+import { clock } from "./clock.js";
 import { element } from "./elements.js";
 import { idsOf } from "./execution_ids.js";
 
@@ -7,12 +8,6 @@ const ROUTE = "/head_forcing/live_prompt";
 const SCHEDULE = "HeadForcingPromptSchedule";
 const MOST_CHARACTERS = 4000; // as the route has it
 const NOT_GOING = "No run of this node is going, or its last chunk is being made.";
-
-/** 0:12.56 of a second. */
-function clock(second) {
-  const hundredths = Math.round(second * 100);
-  return `${Math.floor(hundredths / 6000)}:${((hundredths % 6000) / 100).toFixed(2).padStart(5, "0")}`;
-}
 
 /** The box of one sampler. `hear(detail)` takes the host's event head_forcing.scenes; `forget()` says that one may have
  * been missed. */

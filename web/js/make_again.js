@@ -1,12 +1,14 @@
 // The form that makes a kept film again from a chunk on: another seed, another prompt for that stretch.
 import { ask } from "./ask.js";
+import { clock } from "./clock.js";
 import { openDialog, tell } from "./dialog.js";
 import { element } from "./elements.js";
-import { answerTo } from "./own_runs.js";
-import { noteChange, queueOnce, samplerWidgets, setSeed, setWidget } from "./sampler_widgets.js";
+import { runs } from "./graph_walk.js";
+import { answerTo, promptOf } from "./own_runs.js";
+import { queueOnce, runNameOf, samplerWidgets, setSeed, setWidget } from "./sampler_widgets.js";
 import { editSchedule, scheduleNodeOf } from "./schedule_edit.js";
 import { scheduleQuestion } from "./schedule_question.js";
-import { clock } from "./strip_words.js";
+import { remember } from "./text_box.js";
 
 const TAKES = "/head_forcing/takes";
 const SCHEDULE = "/head_forcing/schedule";
@@ -23,13 +25,13 @@ const WHY_KEEP =
   "Only a film that is kept can be made again, and none of this name is. It is made once more, as the nodes stand; " +
   "from then on its chunks are kept in output/head_forcing.";
 
-/** Open the form. `chunk` of a film, as the strip shows it, is to be made anew, and begins at `second` of the
- * schedule. */
+/** Open the form. `chunk` of a film, as the strip shows it, is to be made anew, and begins at `second` of the video. */
 export async function openMakeAgain(node, film, chunk, second) {
   const title = `Make again from chunk ${chunk} (${clock(second)})`;
+  const before = film.scenes[0]?.second ?? 0; // the schedule does not count what the video goes on from
   try {
     const { name, run } = await keptRun(node, chunk);
-    const asked = { run, film, chunk, second };
+    const asked = { run, film, chunk, second: second - before };
     const form = run ? new MakeForm(node, title, asked) : new KeepForm(node, name, await seedOf(film));
     await form.open();
   } catch (error) {
@@ -40,13 +42,14 @@ export async function openMakeAgain(node, film, chunk, second) {
 /** The name of a sampler's run, and the run if it is there. Throws an Error with a sentence where nothing can be made
  * again. */
 async function keptRun(node, chunk) {
+  if (!runs(node)) throw new Error("The node is muted or bypassed, so it makes nothing. Let it run again first.");
   const { name, seed, fromChunk, onExisting } = samplerWidgets(node);
   const held = { run_name: name, seed, from_chunk: fromChunk, on_existing_run: onExisting };
   const lacking = Object.keys(held).find((each) => !held[each]);
   if (lacking) {
     throw new Error(`${lacking} comes from another node, so it cannot be set here. Set it on the Head-Forced Sampler.`);
   }
-  const asked = String(name.widget.value).trim();
+  const asked = runNameOf(node);
   if (asked.includes("%n%")) {
     throw new Error("run_name holds %n%, the number of a scene. Type the name of that scene's run to make it again.");
   }
@@ -62,7 +65,7 @@ async function keptRun(node, chunk) {
 /** The seed of a film that was not kept, if ComfyUI still knows it: the page may have drawn another one since. */
 async function seedOf(film) {
   const [promptId, nodeId] = String(film.run).split("/");
-  const seed = (await answerTo(`/history/${promptId}`))?.[promptId]?.prompt?.[2]?.[nodeId]?.inputs.seed;
+  const seed = (await promptOf(promptId))?.[2]?.[nodeId]?.inputs.seed;
   return Number.isInteger(seed) ? seed : undefined;
 }
 
@@ -123,13 +126,15 @@ class KeepForm extends Form {
 
   async make() {
     const name = this.name.value.trim();
+    if (!name) throw new Error("run_name is empty, so the film would not be kept. Type a name.");
     if ((await ask(TAKES, { run_name: name })).takes.length) {
       throw new Error(`There is a run ${name} already. Choose another name, or set run_name to it to go on with it.`);
     }
     const widgets = samplerWidgets(this.node);
     setWidget(widgets.name, name);
     setSeed(this.node, widgets.seed, Number(this.seed.value));
-    noteChange();
+    setWidget(widgets.fromChunk, -1);
+    remember();
     await queueOnce();
   }
 }
@@ -189,7 +194,7 @@ class MakeForm extends Form {
       await queueOnce();
     } finally {
       setWidget(widgets.fromChunk, -1); // or every Run with another seed would be another take
-      noteChange();
+      remember();
     }
   }
 }

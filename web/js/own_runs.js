@@ -11,10 +11,16 @@ export async function isOfThisWorkflow(promptId) {
 }
 
 async function workflowOf(promptId) {
-  const { queue_running: running } = (await answerTo("/queue")) ?? {};
-  const prompt =
-    running?.find((entry) => entry[1] === promptId) ?? (await answerTo(`/history/${promptId}`))?.[promptId]?.prompt;
+  const prompt = await promptOf(promptId);
+  if (!prompt) workflows.delete(promptId); // ComfyUI may know it, or be there, another time
   return prompt?.[3]?.extra_pnginfo?.workflow?.id;
+}
+
+/** A prompt that runs or has ended, as ComfyUI keeps it: [number, id, nodes, extra data, ...]; or undefined. */
+export async function promptOf(promptId) {
+  const queue = await answerTo("/queue");
+  const running = queue?.queue_running?.find((entry) => entry[1] === promptId);
+  return running ?? (await answerTo(`/history/${promptId}`))?.[promptId]?.prompt;
 }
 
 /** What one of the host's own routes answers; undefined when it does not. */

@@ -3,12 +3,14 @@
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { CostLine } from "./cost_line.js";
+import { closeDialog } from "./dialog.js";
 import { addStyle, element } from "./elements.js";
 import { nodeOf } from "./execution_ids.js";
 import { FilmStrip } from "./film_strip.js";
 import { LivePrompt } from "./live_prompt.js";
 import { addPanel, chain } from "./node_panel.js";
 import { isOfThisWorkflow } from "./own_runs.js";
+import { runNameOf } from "./sampler_widgets.js";
 import { Takes } from "./takes.js";
 
 const NODE = "HeadForcingSampler";
@@ -25,19 +27,32 @@ function addSamplerPanel(node) {
   const parts = Object.values(panel).map((part) => part.element);
   addPanel(node, "sampler_panel", element("div", "hf-panel", ...parts));
   let timer;
+  let [name, seen] = [undefined, undefined]; // of the run that was asked for, and at the last look
+  const look = () => {
+    panel.cost.look();
+    const now = runNameOf(node);
+    if (now !== name && now === seen) {
+      name = now;
+      refresh(panel);
+    }
+    seen = now;
+  };
   chain(node, "onAdded", () => {
     panels.set(node, panel);
     clearInterval(timer);
-    timer = setInterval(() => {
-      panel.cost.look();
-      panel.strip.look();
-      panel.takes.look();
-    }, LOOK_MS);
+    timer = setInterval(look, LOOK_MS);
   });
   chain(node, "onRemoved", () => {
     panels.delete(node);
     clearInterval(timer);
+    strip.closePlayer();
+    closeDialog(); // ComfyUI's own undo, which puts a new node in its place, reaches under a dialog
   });
+}
+
+function refresh({ strip, takes }) {
+  strip.refresh();
+  takes.refresh();
 }
 
 /** Hand an event on to the panel of its node, if it is of a run of this workflow. */
@@ -50,9 +65,10 @@ function hear(event, take) {
 }
 
 function listen() {
-  hear(SCENES, ({ live, strip }, detail) => {
+  hear(SCENES, ({ live, strip, takes }, detail) => {
     live.hear(detail);
     strip.update();
+    takes.refresh(); // a run that is made anew puts one aside
   });
   hear(CHUNK, ({ strip }, detail) => strip.hearChunk(detail));
   for (const end of ENDS) {
@@ -65,9 +81,10 @@ function listen() {
     });
   }
   api.addEventListener("reconnected", () => {
-    panels.forEach(({ live, strip }) => {
-      live.forget();
-      strip.forget();
+    panels.forEach((panel) => {
+      panel.cost.forget();
+      panel.live.forget();
+      refresh(panel);
     });
   });
 }

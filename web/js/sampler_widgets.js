@@ -1,9 +1,12 @@
 // The widgets of a sampler that decide which chunks are made anew, set by hand or for one queueing alone.
 import { app } from "../../../scripts/app.js";
-import { holderOf } from "./graph_walk.js";
+import { holderOf, valueOf } from "./graph_walk.js";
 
 const AFTER = "control_after_generate";
 const PAUSE_MS = 50;
+
+/** The name under which a sampler's run is kept; empty for none, or where only a run can know it. */
+export const runNameOf = (node) => String(valueOf(node, "run_name") ?? "").trim();
 
 /** Set a widget as {node, widget}. */
 export function setWidget({ node, widget }, value) {
@@ -35,10 +38,4 @@ export function setSeed(node, seed, value) {
 export async function queueOnce() {
   await app.queuePrompt(0, 1);
   while (app.processingQueue) await new Promise((resolve) => setTimeout(resolve, PAUSE_MS)); // behind another one
-}
-
-/** What was changed is one step for undo. */
-export function noteChange() {
-  app.canvas.emitBeforeChange();
-  app.canvas.emitAfterChange();
 }

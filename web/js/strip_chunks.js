@@ -2,8 +2,8 @@
 // Nothing that is there is asked again.
 import { ask } from "./ask.js";
 import { idsOf } from "./execution_ids.js";
-import { valueOf } from "./graph_walk.js";
 import { isOfThisWorkflow } from "./own_runs.js";
+import { runNameOf } from "./sampler_widgets.js";
 
 const ROUTE = "/head_forcing/strip";
 const MOST_ASKED = 100; // chunks in one question
@@ -41,7 +41,10 @@ export class StripChunks {
   hear({ node_id, run, entry, chunks, made, fps, video }) {
     this.#runningId = node_id;
     const isNew = run !== this.run.run;
-    if (isNew) this.#begin();
+    if (isNew) {
+      this.#round += 1;
+      this.#begin();
+    }
     this.run = { run, chunks, made, fps, video, scenes: this.run.scenes };
     this.#keep(entry);
     this.#onChange();
@@ -120,11 +123,10 @@ export class StripChunks {
     } catch (error) {
       this.problem = error.message;
     }
-    if (round !== this.#round) return; // all was asked anew meanwhile
-    if (answer) this.#take(answer, isAnew);
-    if (!answer?.entries.length) {
-      const end = Math.min(first + count, this.run.made); // asking again would bring no more
-      for (let chunk = first; chunk < end; chunk += 1) this.#asked.add(chunk);
+    if (round === this.#round) {
+      if (answer) this.#take(answer, isAnew);
+      const end = answer?.entries.length ? first : Math.min(first + count, this.run.made);
+      for (let chunk = first; chunk < end; chunk += 1) this.#asked.add(chunk); // asking again would bring no more
     }
     this.#onChange();
   }
@@ -138,8 +140,7 @@ export class StripChunks {
   }
 
   async #answer(range) {
-    const name = valueOf(this.#node, "run_name");
-    const run_name = typeof name === "string" ? name : "";
+    const run_name = runNameOf(this.#node);
     const ids = idsOf(this.#node);
     if (ids.includes(this.#runningId)) ids.unshift(this.#runningId);
     for (const node_id of [...ids, NO_NODE]) {

@@ -1,17 +1,13 @@
 // A small player under the film strip, of a video that may still grow.
-import { api } from "../../../scripts/api.js";
 import { element } from "./elements.js";
-
-const H264 = 'video/mp4; codecs="avc1.42E01E"';
-const NOT_PLAYED = "This browser plays no H.264 video. Open the file in another player:";
-const NOT_LOADED = "The video could not be loaded. ComfyUI deletes videos without a run_name when it ends or starts:";
+import { addressOf, whyNot } from "./video_file.js";
 
 /** The player. `newest()` gives {run, fps, video} as they are now, `onPlace()` hears that it plays elsewhere, or stops. */
 export class StripPlayer {
   #newest;
   #onPlace;
-  #address = "";
-  #pictures = 0; // in the video when it was loaded
+  #file; // the video as it was loaded
+  #isFollowing = false;
   #isAgain = false; // loaded anew after an error, which a file that was exchanged makes
 
   constructor(newest, onPlace) {
@@ -38,18 +34,29 @@ export class StripPlayer {
     return this.element.hidden || this.run !== this.#newest().run ? undefined : this.video.currentTime;
   }
 
+  /** Whether it has come to the end of the video. */
+  get hasEnded() {
+    return this.video.ended;
+  }
+
   /** Go to a second, and play from there if asked to; else it goes on as it was. */
   go(second, plays) {
     const { run, fps, video } = this.#newest();
-    const address = fileAddress(video);
-    const isThere = address === this.#address && run === this.run && (second + 0.5 / fps) * fps < this.#pictures;
     const goesOn = plays || this.isPlaying;
     this.element.hidden = false;
-    this.run = run;
-    this.#address = address;
-    if (!isThere) this.#load();
+    if (run !== this.run || !isSame(video, this.#file) || !isIn(second, fps, this.#file)) {
+      this.run = run;
+      this.#isAgain = false;
+      this.#load(video);
+    }
     this.video.currentTime = second;
     if (goesOn) this.#play();
+  }
+
+  /** Whether a second is in the newest video. */
+  isThere(second) {
+    const { fps, video } = this.#newest();
+    return isIn(second, fps, video);
   }
 
   /** Play or pause where it is. */
@@ -58,50 +65,64 @@ export class StripPlayer {
     else this.#play();
   }
 
+  /** Close it, and let go of the file. */
+  shut() {
+    this.video.pause();
+    this.video.removeAttribute("src");
+    this.video.load();
+    this.element.hidden = true;
+    this.#file = undefined;
+    this.#onPlace();
+  }
+
   #play() {
     this.video.play().catch(() => undefined); // what keeps it from playing is told by its own event
   }
 
-  #load() {
-    const { video } = this.#newest();
-    this.#pictures = video.pictures;
+  #load(file) {
+    this.#file = file;
     this.#tell("");
-    this.video.src = api.apiURL(`${this.#address}&now=${Date.now()}`); // else the browser's own copy, which is shorter
+    this.video.src = addressOf(file);
   }
 
   #listen() {
-    this.close.addEventListener("click", () => this.#shut());
+    this.close.addEventListener("click", () => this.shut());
     this.video.addEventListener("error", () => this.#fail());
     this.video.addEventListener("ended", () => this.#goOn());
-    this.video.addEventListener("playing", () => this.#follow());
+    this.video.addEventListener("playing", () => this.#begin());
     for (const name of ["playing", "seeked", "pause"]) this.video.addEventListener(name, () => this.#onPlace());
     this.video.addEventListener("playing", () => (this.#isAgain = false));
   }
 
+  #begin() {
+    if (!this.#isFollowing) this.#follow(); // it is also "playing" again after each wait
+  }
+
   #follow() {
-    if (!this.isPlaying) return;
+    this.#isFollowing = this.isPlaying;
+    if (!this.#isFollowing) return;
     this.#onPlace();
     requestAnimationFrame(() => this.#follow());
   }
 
   #goOn() {
     const { run, video } = this.#newest();
-    if (run === this.run && video?.pictures > this.#pictures) this.go(this.video.duration, true);
+    if (run === this.run && video?.pictures > this.#file.pictures) this.go(this.video.duration, true);
   }
 
   #fail() {
-    if (!this.video.getAttribute("src")) return; // it was closed
+    if (!this.#file) return; // it was closed
     const { run, video } = this.#newest();
     if (!this.#isAgain && run === this.run && video) {
       this.#isAgain = true;
-      const second = this.video.currentTime;
-      this.#load();
+      const [second, goesOn] = [this.video.currentTime, !this.video.paused];
+      this.#load(video);
       this.video.currentTime = second;
-      this.#play();
+      if (goesOn) this.#play();
       return;
     }
-    const why = this.video.canPlayType(H264) ? NOT_LOADED : NOT_PLAYED;
-    this.#tell(`${why} ${new URLSearchParams(this.#address.split("?")[1]).get("filename")}.`);
+    this.#tell(whyNot(this.video, this.#file));
+    this.#file = undefined; // so that the next click tries again
   }
 
   #tell(text) {
@@ -109,17 +130,9 @@ export class StripPlayer {
     this.told.hidden = !text;
     this.video.hidden = Boolean(text);
   }
-
-  #shut() {
-    this.video.pause();
-    this.video.removeAttribute("src");
-    this.video.load();
-    this.element.hidden = true;
-    this.#address = "";
-    this.#onPlace();
-  }
 }
 
-function fileAddress({ filename, subfolder, type }) {
-  return `/view?${new URLSearchParams({ filename, subfolder, type })}`;
-}
+const isSame = (one, other) => ["filename", "subfolder", "type"].every((name) => one[name] === other?.[name]);
+
+/** Whether a video has the picture that begins at a second, which is rounded. */
+const isIn = (second, fps, { pictures }) => second * fps + 0.5 < pictures;

@@ -1,6 +1,7 @@
 // The picture of a film strip: a cell a chunk under the bars of its scenes. Only what is in view is in the page.
+import { clock } from "./clock.js";
 import { element } from "./elements.js";
-import { clock, spoken } from "./strip_words.js";
+import { spoken } from "./strip_words.js";
 
 const LONGEST_SIDE = 64; // pixels of a cell
 const BEYOND = 4; // cells that are drawn to each side of the view

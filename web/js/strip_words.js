@@ -1,13 +1,7 @@
 // What is said of the chunks of a film, in words.
-const MOST_RANGES = 6; // of chunks that are told of
+import { clock } from "./clock.js";
 
-/** 0:07.5, or 1:02:07.5 from an hour on. */
-export function clock(second) {
-  const tenths = Math.floor(second * 10 + 1e-6);
-  const [hours, minutes] = [Math.floor(tenths / 36000), Math.floor(tenths / 600) % 60];
-  const rest = ((tenths % 600) / 10).toFixed(1).padStart(4, "0");
-  return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${rest}` : `${minutes}:${rest}`;
-}
+const MOST_RANGES = 6; // of chunks that are told of
 
 /** What is read aloud of a chunk. */
 export function spoken(chunk, second, entry, scene) {

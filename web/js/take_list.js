@@ -1,24 +1,27 @@
 // The takes of a kept film: a list, two of them in step, and one that is made the film.
 import { ask } from "./ask.js";
-import { openDialog } from "./dialog.js";
+import { clock } from "./clock.js";
+import { openDialog, tell } from "./dialog.js";
 import { element } from "./elements.js";
 import { isLinked } from "./graph_walk.js";
-import { noteChange, samplerWidgets, setSeed, setWidget } from "./sampler_widgets.js";
+import { samplerWidgets, setSeed, setWidget } from "./sampler_widgets.js";
 import { scheduleNodeOf } from "./schedule_edit.js";
 import { scheduleQuestion } from "./schedule_question.js";
-import { clock } from "./strip_words.js";
-import { writeText } from "./text_box.js";
+import { remember, writeText } from "./text_box.js";
 import { TwoPlayers } from "./two_players.js";
 
 const CHOOSE = "/head_forcing/choose_take";
 const SCHEDULE = "/head_forcing/schedule";
 const STEP = 1 / 16; // seconds by an arrow key; with Shift
 const BIG_STEP = 1;
+const TOO_LONG =
+  "more digits than ComfyUI's page can hold. Run it from a script (docs/takes.md), or make it again from a chunk with " +
+  "another seed.";
 
-/** Open the list. `read()` gives the takes as /head_forcing/takes has them, `onChange()` hears that another one is the
- * film. */
-export async function openTakes(node, name, read, onChange) {
-  const list = new TakeList(node, name, read, onChange);
+/** Open the list. `read()` gives the takes as /head_forcing/takes has them; `onChoice()` hears that one is going to be
+ * chosen, `onChange()` that another one is the film. */
+export async function openTakes(node, name, hooks) {
+  const list = new TakeList(node, name, hooks);
   await list.refresh();
   list.open();
 }
@@ -26,8 +29,8 @@ export async function openTakes(node, name, read, onChange) {
 class TakeList {
   #takes = [];
 
-  constructor(node, name, read, onChange) {
-    Object.assign(this, { node, name, read, onChange });
+  constructor(node, name, hooks) {
+    Object.assign(this, { node, name, ...hooks });
     this.rows = element("tbody", "");
     const heads = ["Take", "Chunks", "Differs from the film", "Seed", ""].map((text) => element("th", "", text));
     this.table = element("table", "hf-takes-table", element("thead", "", element("tr", "", ...heads)), this.rows);
@@ -50,6 +53,7 @@ class TakeList {
 
   async refresh() {
     this.#takes = await this.read();
+    if (!this.#takes.length) throw new Error(`There is no run ${this.name} any more.`);
     this.rows.replaceChildren(...this.#takes.map((take) => this.#row(take)));
     this.picks.forEach((pick, side) => {
       const before = pick.value;
@@ -67,16 +71,16 @@ class TakeList {
     return pick;
   }
 
-  #row({ name, is_run: isRun, chunks, differs_from: from, differs_second: second, seeds, problem }) {
+  #row({ name, is_run: isRun, chunks, differs_from: from, differs_second: second, seeds_as_text: seeds, problem }) {
     const differs = from === null ? "" : `from chunk ${from}${second === null ? "" : ` (${clock(second)})`}`;
-    const told = seeds.map(([first, seed]) => (first ? `${seed} from chunk ${first}` : String(seed))).join(", ");
+    const told = seeds.map(([first, seed]) => (first ? `${seed} from chunk ${first}` : seed)).join(", ");
     const last = element("td", "");
     if (isRun) last.append("the film");
     else if (!problem) {
       const choose = element("button", "hf-takes-choose", "Choose");
       choose.type = "button";
       choose.setAttribute("aria-label", `Choose ${name}`);
-      choose.addEventListener("click", () => this.#choose(name));
+      choose.addEventListener("click", () => this.#choose(name, seeds.at(-1)[1]));
       last.append(choose);
     }
     const cells = problem ? [name, problem, "", ""] : [name, String(chunks), differs, told];
@@ -97,24 +101,26 @@ class TakeList {
     });
   }
 
-  async #choose(take) {
+  async #choose(take, seed) {
+    this.players.play.focus(); // a button that is disabled has it no more, and keys would reach the canvas
     const buttons = [...this.rows.querySelectorAll("button")];
     buttons.forEach((button) => (button.disabled = true));
     this.players.release(); // or the system may hold on to a folder with an open file
+    this.onChoice();
     try {
-      const chosen = await ask(CHOOSE, { run_name: this.name, take });
-      const told = await goOnWith(this.node, chosen);
-      this.#say([`The take is the film now, and the film as it was is ${chosen.kept_as}.`, ...told].join(" "));
+      const { kept_as: kept, schedule } = await ask(CHOOSE, { run_name: this.name, take });
       this.onChange();
+      const told = await goOnWith(this.node, seed, schedule).catch((error) => [error.message]);
+      this.#say([`The take is the film now, and the film as it was is ${kept}.`, ...told].join(" "));
     } catch (error) {
       this.#say(error.message, true);
     }
     await this.refresh().catch((error) => this.#say(error.message, true));
-    this.#compare();
-    this.players.play.focus();
+    if (this.dialog.open) this.#compare();
   }
 
   #say(text, failed = false) {
+    if (failed && !this.dialog.open) tell(`Takes of ${this.name}`, text); // it was closed meanwhile
     this.message.textContent = text;
     this.message.classList.toggle("hf-error", failed);
   }
@@ -133,11 +139,12 @@ class TakeList {
 }
 
 /** Set the nodes so that Run goes on with a take without a step. Sentences on that, or on what could not be set. */
-async function goOnWith(node, { seed, schedule }) {
+async function goOnWith(node, seed, schedule) {
   const { seed: seedWidget, fromChunk, onExisting } = samplerWidgets(node);
   const told = [];
-  if (seedWidget) setSeed(node, seedWidget, seed);
-  else told.push(`Set seed to ${seed} where it comes from.`);
+  if (!seedWidget) told.push(`Set seed to ${seed} where it comes from.`);
+  else if (String(Number(seed)) !== seed) told.push(`Its seed is ${seed}: ${TOO_LONG}`);
+  else setSeed(node, seedWidget, Number(seed));
   if (fromChunk) setWidget(fromChunk, -1);
   else told.push("Set from_chunk to -1 where it comes from.");
   if (onExisting) setWidget(onExisting, "resume");
@@ -146,8 +153,9 @@ async function goOnWith(node, { seed, schedule }) {
   if (schedule !== null ? !text : isLinked(node, "schedule")) {
     told.push("Its prompts could not be set: put them where they come from.");
   }
-  noteChange();
-  if (!told.length) told.push("Run goes on with it without a step.");
+  remember();
+  const ifSame = text ? "" : ", if positive is what it was";
+  if (!told.length) told.push(`Run goes on with it without a step${ifSame}.`);
   if (text && schedule !== null && !(await isSame(text, schedule))) {
     await writeText(text, "text", schedule);
     told.push("Prompt Schedule has its prompts; Ctrl+Z takes them back.");

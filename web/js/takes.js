@@ -2,18 +2,17 @@
 import { ask } from "./ask.js";
 import { openMenu, tell } from "./dialog.js";
 import { element } from "./elements.js";
-import { valueOf } from "./graph_walk.js";
 import { openMakeAgain } from "./make_again.js";
+import { runNameOf } from "./sampler_widgets.js";
 import { openTakes } from "./take_list.js";
 
 const ROUTE = "/head_forcing/takes";
 
-/** The takes of one sampler. `look()` asks when the run's name has changed and then stayed; `refresh()` asks anew. */
+/** The takes of one sampler, whose film is shown by `strip`. `refresh()` asks how many there are. */
 export class Takes {
   #node;
   #strip;
-  #name; // that was asked for
-  #seen = "";
+  #name = "";
 
   constructor(node, strip) {
     this.#node = node;
@@ -26,19 +25,13 @@ export class Takes {
     strip.element.addEventListener("hf-chunk-menu", ({ detail }) => this.#menu(detail));
   }
 
-  look() {
-    const name = String(valueOf(this.#node, "run_name") ?? "").trim();
-    if (name === this.#seen && name !== this.#name) this.refresh();
-    this.#seen = name;
-  }
-
   async refresh() {
-    const name = (this.#name = this.#seen);
-    const takes = name ? await this.#read().catch(() => []) : []; // whoever opens the list is told
+    const name = (this.#name = runNameOf(this.#node));
+    const takes = name ? await this.#read().catch(() => undefined) : [];
     if (name !== this.#name) return;
-    const count = takes.filter((take) => !take.is_run).length;
-    this.element.textContent = `Takes (${count})`;
-    this.element.hidden = !count;
+    const count = takes?.filter((take) => !take.is_run).length;
+    this.element.textContent = takes ? `Takes (${count})` : "Takes"; // whoever opens the list is told why not
+    this.element.hidden = count === 0;
   }
 
   async #read() {
@@ -46,17 +39,19 @@ export class Takes {
   }
 
   #open() {
-    const changed = () => {
-      this.#strip.refresh();
-      this.refresh();
+    const hooks = {
+      read: () => this.#read(),
+      onChoice: () => this.#strip.closePlayer(), // or the system may hold on to a folder with an open file
+      onChange: () => {
+        this.#strip.refresh();
+        this.refresh();
+      },
     };
-    openTakes(this.#node, this.#name, () => this.#read(), changed).catch((error) => tell("Takes", error.message));
+    openTakes(this.#node, this.#name, hooks).catch((error) => tell("Takes", error.message));
   }
 
   #menu({ chunk, second, x, y }) {
-    const film = this.#strip.shown();
-    const before = film.scenes[0]?.second ?? 0; // the schedule does not count what the video goes on from
-    const make = () => openMakeAgain(this.#node, film, chunk, second - before);
+    const make = () => openMakeAgain(this.#node, this.#strip.shown(), chunk, second);
     const items = [["Make again from here \u2026", make]];
     if (!this.element.hidden) items.push(["Takes \u2026", () => this.#open()]);
     openMenu(x, y, items);

@@ -22,8 +22,8 @@ export async function writeText(node, name, text) {
   remember();
 }
 
-/** Let the host's change tracker look, whatever its version calls that. */
-function remember() {
+/** Let the host's change tracker look, whatever its version calls that: what was changed is one step for undo. */
+export function remember() {
   app.canvas.emitBeforeChange();
   app.canvas.emitAfterChange();
 }

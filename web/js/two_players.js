@@ -1,19 +1,14 @@
 // Two videos in step: one button and one bar for both, side by side or one in the place of the other.
-import { api } from "../../../scripts/api.js";
+import { clock } from "./clock.js";
 import { element } from "./elements.js";
-import { clock } from "./strip_words.js";
+import { addressOf, whyNot } from "./video_file.js";
 
-const STEP = 0.05; // seconds of the bar
 const APART = 0.08; // seconds by which one may be behind before it is put right
-const UNPLAYED = "This browser cannot play the video.";
 const NO_VIDEO = "No video is kept of this take. Connect a vae, choose it and Run: its chunks are decoded.";
 
-function addressOf({ filename, subfolder, type }) {
-  const query = new URLSearchParams({ filename, subfolder, type, now: Date.now() }); // a take may change its place
-  return api.apiURL(`/view?${query}`);
-}
-
 class Player {
+  #file;
+
   constructor(letter) {
     this.video = element("video", "hf-player-video");
     this.video.playsInline = true;
@@ -21,18 +16,19 @@ class Player {
     this.video.setAttribute("aria-label", `Video ${letter}`);
     this.told = element("p", "hf-player-told");
     this.element = element("div", "hf-player", this.video, this.told);
-    this.video.addEventListener("error", () => this.video.hasAttribute("src") && this.#tell(UNPLAYED));
+    this.video.addEventListener("error", () => this.#file && this.#tell(whyNot(this.video, this.#file)));
   }
 
-  show(place) {
-    this.#tell(place ? "" : NO_VIDEO);
-    if (place) this.video.src = addressOf(place);
+  show(file) {
+    this.#file = file;
+    this.#tell(file ? "" : NO_VIDEO);
+    if (file) this.video.src = addressOf(file);
     else this.release();
   }
 
   /** Let go of the file. */
   release() {
-    if (!this.video.hasAttribute("src")) return;
+    this.#file = null;
     this.video.removeAttribute("src");
     this.video.load();
   }
@@ -66,7 +62,7 @@ export class TwoPlayers {
     this.play.type = this.swap.type = "button";
     this.play.title = "Space";
     this.swap.title = "X: one in the place of the other, A and B in turn; side by side again by a click";
-    Object.assign(this.bar, { type: "range", min: 0, max: 0, step: STEP, value: 0 });
+    Object.assign(this.bar, { type: "range", min: 0, max: 0, step: "any", value: 0 });
     this.bar.setAttribute("aria-label", "Position");
     this.sides = this.#players.map((player, side) => element("div", "hf-players-side", player.element, below[side]));
     const row = element("div", "hf-players-row", this.play, this.bar, this.time, this.swap);
@@ -75,11 +71,11 @@ export class TwoPlayers {
     this.#draw();
   }
 
-  /** Show two places of videos, each null for none, both from one second on. */
-  show(places, second) {
+  /** Show two videos, each null for none, both from one second on. */
+  show(files, second) {
     this.pause();
     this.#begin = second;
-    this.#players.forEach((player, side) => player.show(places[side]));
+    this.#players.forEach((player, side) => player.show(files[side]));
     this.#draw();
   }
 
@@ -130,9 +126,9 @@ export class TwoPlayers {
     const lead = this.#lead;
     if (!lead || !this.element.isConnected) return;
     const now = lead.video.currentTime;
-    for (const player of this.#players) {
+    for (const player of this.#players.filter((each) => each !== lead && !each.video.seeking)) {
       const wanted = Math.min(now, player.length);
-      if (player.length && player !== lead && Math.abs(player.video.currentTime - wanted) > APART) player.seek(wanted);
+      if (Math.abs(player.video.currentTime - wanted) > APART) player.seek(wanted);
     }
     this.#draw();
     if (!lead.video.paused) requestAnimationFrame(() => this.#follow());
