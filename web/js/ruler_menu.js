@@ -10,7 +10,7 @@ let open; // the one menu that is open
 
 /** Open the menu of scene `index` at a place of the window. `free` is the {second, chunk} at which one more scene may
  * begin in it, undefined if it has no room; `usual` the transition of scenes without one of their own. `onEdit(edit)`
- * takes what is chosen. */
+ * takes what is chosen. Returns what closes it. */
 export function openMenu({ scene, index, scenes, free, usual, onEdit, x, y }) {
   open?.();
   const before = document.activeElement;
@@ -18,7 +18,7 @@ export function openMenu({ scene, index, scenes, free, usual, onEdit, x, y }) {
   menu.setAttribute("role", "dialog");
   menu.setAttribute("aria-label", `Scene ${index + 1}`);
   const close = () => {
-    open = undefined;
+    if (open === close) open = undefined;
     menu.remove();
     document.removeEventListener("pointerdown", outside, true);
     if (before?.isConnected) before.focus({ preventScroll: true });
@@ -46,6 +46,7 @@ export function openMenu({ scene, index, scenes, free, usual, onEdit, x, y }) {
   document.addEventListener("pointerdown", outside, true);
   menu.querySelector("button:not(:disabled), textarea")?.focus({ preventScroll: true });
   open = close;
+  return close;
 }
 
 function row(...inside) {
