@@ -17,7 +17,10 @@ export function openMenu({ scene, index, scenes, free, usual, onEdit, x, y }) {
   const menu = part("div", "menu");
   menu.setAttribute("role", "dialog");
   menu.setAttribute("aria-label", `Scene ${index + 1}`);
+  let isOpen = true;
   const close = () => {
+    if (!isOpen) return;
+    isOpen = false; // what is half typed is not chosen by that: it hears of a change when it goes
     if (open === close) open = undefined;
     menu.remove();
     document.removeEventListener("pointerdown", outside, true);
@@ -25,6 +28,7 @@ export function openMenu({ scene, index, scenes, free, usual, onEdit, x, y }) {
   };
   const outside = ({ target }) => menu.contains(target) || close();
   const choose = (edit) => {
+    if (!isOpen) return;
     close();
     onEdit(edit);
   };
@@ -85,7 +89,7 @@ function fade(scene, onChunks) {
   const chunks = part("input", "menu-chunks");
   Object.assign(chunks, { type: "number", min: 1, max: MOST_SOFT_CHUNKS, value: scene.soft_chunks ?? "" });
   chunks.placeholder = "over ... chunks";
-  chunks.title = "Over how many chunks it fades; empty: as many as the node says.";
+  chunks.title = "Over how many chunks it fades; empty: as many as the node says. Enter sets it.";
   chunks.setAttribute("aria-label", "Chunks of the fade");
   chunks.addEventListener("change", () => chunks.reportValidity() && onChunks(Number(chunks.value) || null));
   return chunks;
