@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import comfy.model_management
 from comfy_api.latest import io
 from typing_extensions import override
 
@@ -18,6 +19,8 @@ from .status.node_status import NodeStatus
 
 if TYPE_CHECKING:
     from comfy.sd import CLIP
+
+    from .sockets import Conditioning
 
 _EXAMPLE = """[0s] a red fox in deep snow, golden light
 [12s] the fox finds a frozen river"""
@@ -101,10 +104,15 @@ class PromptScheduleNode(io.ComfyNode):
         status = NodeStatus(cls.hidden.unique_id)
         prompts = f"{len(scenes)} prompt{'s' if len(scenes) > 1 else ''}"
         status.say(f"reading {prompts}")  # loads the text encoder, which takes longer than all else
-        encoded = tuple(clip.encode_from_tokens_scheduled(clip.tokenize(scene.prompt)) for scene in scenes)
+        encoded = tuple(_encoded(clip, scene.prompt) for scene in scenes)
         status.say(f"{prompts} read")
         schedule = PromptSchedule(scenes, encoded, transition, soft_chunks, clip)
         return io.NodeOutput(schedule, _report(scenes, transition))
+
+
+def _encoded(clip: CLIP, prompt: str) -> Conditioning:
+    comfy.model_management.throw_exception_if_processing_interrupted()  # each may take seconds
+    return clip.encode_from_tokens_scheduled(clip.tokenize(prompt))
 
 
 def _report(scenes: Sequence[Scene], transition: str) -> str:

@@ -78,9 +78,9 @@ def edit_schedule(
         if _is_read_as(candidate, edited.scenes, transitions) and not (is_drawn and choice_of_times(candidate)):
             return candidate
     raise ScheduleError(
-        scenes[index].line,
-        f"Schedule line {scenes[index].line} cannot be changed from here: what stands in it, or the new prompt, would "
-        "be read as something else. Change the text by hand.",
+        edit.line,
+        "This cannot be changed from here: something in the text, or the new prompt, would be read as something else. "
+        "Change the text by hand.",
     )
 
 

@@ -16,11 +16,13 @@ _ARROW = re.compile(rf"\s*({CLOCK})\s*-->\s*{CLOCK}.*")  # of SRT and WebVTT
 _AT_KEY = r"""["']?\d{1,7}["']? ?:"""
 _KEY = re.compile(  # 0: "...", 24: "..."
     r"""(?:^|[,{(\[])\s?["']?(\d{1,7})["']? ?: ?"""
-    rf"""(?:[(\[]?"((?:[^"\n]|(?<=\\)"|\n(?!{_AT_KEY}))*)|[(\[]?'([^'\n]*)|`([^`\n]*)|[(\[]([^)\]\n]*))""",
+    rf"""(?:[(\[]?"((?:[^"\n]|(?<=\\)"|\n(?!{_AT_KEY}))*)|[(\[]?'((?:[^'\n]|(?<=\w)'(?=\w))*)"""
+    r"""|`([^`\n]*)|[(\[]([^)\]\n]*))""",
     re.MULTILINE,
 )
+_VALUE_ENDS = re.compile(rf"""["'`)\]]*\s?[,}}\]]*\s?(?:$|{_AT_KEY})""", re.MULTILINE)
 _AFTER_KEYS = "\"'`)] \n,}"
-_JSON = re.compile(r"""\{? ?["'][\w .-]{1,40}["'] ?: ?["'{\[\d]""")
+_JSON = re.compile(r"""(?:\[ ?)?\{? ?["'][\w .-]{1,40}["'] ?: ?["'{\[\d]|\[ ?"[^"]*" ?(?:,|\]$)""")
 _BEFORE = r"(?:(?:[-*+>\u2022]|\d{1,3}[.)])\s+)?[*_`]{0,3}(?:(?:at|from|time|second|t)\b\s*[:=]?\s*)?[(<{@]?\s*"
 _DRESS = r"[*_`]{0,3}"  # of Markdown
 _DIVIDES = r"(?:[:=|)>@\u2192]|-+>?)"
@@ -48,14 +50,15 @@ class Cue(NamedTuple):
 
 
 class Foreign(NamedTuple):
-    """A schedule of another tool: what it does, its scenes, words that stand before and behind each of its prompts, and
-    lines above it that are none of it."""
+    """A schedule of another tool: what it does, its scenes, words that stand before and behind each of its prompts,
+    lines above it that are none of it, and whether all of its words are in these."""
 
     what: str
     cues: Sequence[Cue]
     head: str = ""
     tail: str = ""
     titles: Sequence[str] = ()
+    is_whole: bool = True
 
     def seconds(self, fps: float) -> list[float]:
         """The times of its scenes, the first of which begins at 0 whatever its time."""
@@ -137,6 +140,8 @@ def _key_frames(lines: Sequence[_Signs]) -> Foreign | None:
         whole = _Signs.of(0, "\n".join(line.written for line in lines))
         keys = list(_KEY.finditer(whole.plain))
         cues = [Cue(lines[whole.plain.count("\n", 0, key.start(1))].number, key[1], _value(whole, key)) for key in keys]
+        if not all(_VALUE_ENDS.match(whole.plain, key.end()) for key in keys):  # as in `0: (best:1.2), a fox`
+            return _timed_lines(lines) or Foreign("counts frames, as batch prompt schedules do", cues, is_whole=False)
         if begun[0] in lines[:1] or len(begun) > 1 or int(cues[0].time) == 0:
             head = whole.part(0, keys[0].start()).strip("{, \n")
             tail = whole.part(keys[-1].end()).lstrip(_AFTER_KEYS).rstrip("}, \n")
@@ -163,14 +168,18 @@ def _timed_lines(lines: Sequence[_Signs]) -> Foreign | None:
         return None
     places = [lines.index(line) for line, _ in found]
     above, below = [[line.written for line in part] for part in (lines[: places[0]], lines[places[-1] + 1 :])]
-    if all(is_bare(cue.time) for cue in cues):
-        told = "counts frames, as prompt travel does"
-        return Foreign(told, cues, " ".join(above), " ".join(below)) if begins else None
     whole = [
         cue._replace(prompt=" ".join([cue.prompt, *(line.written for line in lines[place + 1 : after])]))
         for cue, place, after in zip(cues, places, [*places[1:], None], strict=True)
     ]
-    return Foreign("has its time without brackets", whole, titles=above)
+    if not all(is_bare(cue.time) for cue in cues):
+        return Foreign("has its time without brackets", whole, titles=above)
+    if not begins:
+        return None
+    told, head = "counts frames, as prompt travel does", " ".join(above)
+    if whole[:-1] != cues[:-1]:  # prompts go on over lines
+        return Foreign(told, whole, head)
+    return Foreign(told, cues, head, " ".join(below))
 
 
 def _is_apart(line: re.Match[str]) -> bool:

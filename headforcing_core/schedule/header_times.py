@@ -7,7 +7,8 @@ from .scenes import Scene
 from .times import MINUTES, NUMBER, SECONDS, TIMES, is_bare, plain_signs
 
 _PARTS = re.compile(
-    rf"(?:{NUMBER}(?P<minutes>\s*(?:{MINUTES})(?![a-z]))(?P<space>\s*))?(?:{NUMBER}(?P<seconds>\s*(?:{SECONDS}))?)?",
+    rf"(?:{NUMBER}(?P<minutes>(?P<space>\s*)(?:{MINUTES})(?![a-z]))(?P<between>\s*))?"
+    rf"(?:{NUMBER}(?P<seconds>\s*(?:{SECONDS}))?)?",
     re.IGNORECASE,
 )
 _MINUTE_MS = 60_000
@@ -57,7 +58,8 @@ def written_like(time: str, second: float) -> str:
     seconds = _number(rest, decimals) + (unit or "s")
     if not minutes:
         return seconds
-    return f"{minutes}{parts['minutes']}" + (f"{parts['space']}{seconds}" if rest else "")
+    between = parts["between"] if parts["seconds"] else parts["space"]
+    return f"{minutes}{parts['minutes']}" + (f"{between}{seconds}" if rest else "")
 
 
 def _on_clock(time: str, milliseconds: int, decimals: int, point: str) -> str:

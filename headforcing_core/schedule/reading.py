@@ -23,6 +23,7 @@ _DRESSED = re.compile(
 # between a time and its prompt
 SEPARATOR = re.compile(f"(?:[ {JOINERS}:\uff1a]|(?:[-|\u2013\u2014]|[-=]>|\u2192) )*")
 _COMMA = re.compile(r"(\d{1,6}),(\d{1,6})\s*s?")
+_JSON_LIST = re.compile(r"\s*\[\s*(?:$|[\"{])")
 _EDITING = re.compile(r"[^:]*:([^:]+):\s*[\d.]+")  # [from:to:when]
 _EXAMPLES = ("a red fox in deep snow", "the fox finds a frozen river")
 _MOST_OF_A_PROMPT = 40  # characters, where an error shows a right line
@@ -50,8 +51,9 @@ def parse_schedule(text: str, transitions: Collection[str], is_drawn: bool = Fal
             "The schedule is empty. There is nothing to show. Write a prompt, or scenes such as: "
             f"[0s] {_EXAMPLES[0]}, next line [12s] {_EXAMPLES[1]}",
         )
-    if not headers:
+    if not headers or _JSON_LIST.match(lines[headers[0][0]].text):
         check_foreign(lines)
+    if not headers:
         notes = (*address_notes(text), *_notes(lines, whole, "The prompt", is_drawn))
         return (Scene(0.0, None, whole, None, notes=notes),)
     scenes: list[Scene] = []

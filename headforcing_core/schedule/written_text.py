@@ -16,6 +16,7 @@ _INVISIBLE = re.compile(
 JOINERS = "\u200c\u200d"
 """Invisible characters of which only those at the beginning of a line mean nothing."""
 _COMMENT = re.compile(r"//|/\*")
+_LINE_COMMENT = re.compile("//")
 _COMMENT_END = re.compile("[\n\r\u2028\u2029]")  # as in ComfyUI's own prompt box
 _ESCAPED = re.compile(r"\\([{}|])")
 _FENCE_OR_RULE = re.compile(r"\s*(?:(?:```|~~~)\w*|([-*_=])(?:\s*\1){2,})\s*")  # of Markdown, a whole line
@@ -94,14 +95,15 @@ def _marked(text: str) -> tuple[str, list[int]]:
 
 def _comments(text: str) -> Iterator[tuple[int, int]]:
     """Where comments begin and end."""
-    place = 0
-    while found := _COMMENT.search(text, place):
-        begin, place = found.start(), found.start() + 1
-        if found[0] == "/*":
-            end = text.find("*/", begin + 2) + 2
-        else:
+    place, opening = 0, _COMMENT
+    while found := opening.search(text, place):
+        begin = found.start()
+        if found[0] == "//":
             line_end = _COMMENT_END.search(text, begin)
-            end = line_end.start() if line_end else len(text)
-        if end > begin:  # a block that is never closed is none
-            yield begin, end
-            place = end
+            place = line_end.start() if line_end else len(text)
+        elif (closing := text.find("*/", begin + 2)) >= 0:
+            place = closing + 2
+        else:  # it is none, and neither is another one behind it
+            place, opening = begin + 1, _LINE_COMMENT
+            continue
+        yield begin, place

@@ -5,11 +5,12 @@ as it does of the node's own text box; `seconds` (null: no end is known), `fps` 
 (which of its inputs a video goes on from) of the sampler; `model_name`, `family` and `chunk_frames` of the loader.
 
 Answered: {"scenes": [{"line", "asked_second", "start_second", "chunk", "transition", "soft_chunks", "prompt"}],
-"chunk_frames", "fps", "end_second", "notes": [text], "habits": [text]}, where habits are what of the text does nothing;
+"chunk_frames", "fps", "chunk_starts", "chunks", "end_second", "notes": [text], "habits": [text]}, where chunk_starts
+are the seconds at which the second and the third chunk begin, and habits are what of the text does nothing;
 or {"drawn": choice} when a choice that is still to be drawn decides about times; or {"error": {"line", "message"}} for
 a text that cannot be played, where line 0 is the whole text, or the loader's widgets, and "converts" is true beside
-them if edit_schedule_route can convert it from another tool's syntax. `transition` is null for the
-first scene, `soft_chunks` where the text gives none, `end_second` without `seconds`. A scene that begins at
+them if edit_schedule_route can convert it from another tool's syntax. `transition` is null for the first scene,
+`soft_chunks` where the text gives none, `end_second` and `chunks` without `seconds`. A scene that begins at
 `end_second` or later is not shown.
 """
 
@@ -54,6 +55,8 @@ def answer(asked: Fields) -> dict[str, Json]:
         "scenes": _described(scenes, nearest, video, transition),
         "chunk_frames": video.chunk_frames,
         "fps": video.fps,
+        "chunk_starts": [video.start_second(1), video.start_second(2)],
+        "chunks": None if endless else video.chunks,
         "end_second": None if endless else (video.pixel_frames - video.pixel_frames_after(0)) / video.fps,
         "notes": list(notes),
         "habits": [*(choice_notes(text) if is_drawn else ()), *(note for scene in scenes for note in scene.notes)],

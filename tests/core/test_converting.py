@@ -46,6 +46,22 @@ PARTS_OF = {  # not a whole JSON value; or our own syntax, with something wrong
     text for text in REFUSED if text.startswith(('"class_type"', "[", "#", "My", FOX + "\n[")) and text not in MEANT
 }
 
+UNTOLD = (  # of which something would be lost, or made up
+    '{"shots": [{"time": "soon", "prompt": "a"}, {"time": "later", "prompt": "b"}]}',
+    '{"shots": [{"time": 0, "prompt": "a"}, {"prompt": "b"}]}',
+    '{"shots": [{"time": -1, "prompt": "a"}]}',
+    '{"shots": [{"prompt": "a", "duration": 3}, {"prompt": "b"}, {"prompt": "c"}]}',
+    '{"shots": [{"frame": 0, "prompt": "a"}, {"time": 4, "prompt": "b"}]}',
+    '"0": "a fox" at night, "24": "a river"',
+    '{"prompts": ' + "[" * 20_000 + "]" * 20_000 + "}",
+)
+AT_ONE_TIME = (
+    '{"shots": [{"time": 5, "prompt": "a"}, {"time": 9, "prompt": "b"}, {"time": 9, "prompt": "c"}]}',
+    '{"0": "a", "24": "b", "24": "c"}',
+    "1\n00:00:00,000 --> 00:00:05,000\na\n\n2\n00:00:00,000 --> 00:00:10,000\nb",
+    '"0": "a", "24": "b", "024": "c"',
+)
+
 
 def scenes(text: str) -> list[tuple[float, str]]:
     """The scenes of a converted text."""
@@ -64,7 +80,7 @@ def test_a_schedule_of_another_tool_becomes_what_it_meant(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", sorted({*PARTS_OF, *AS_MEANT.values(), *ORDINARY, "", "{}", '{"seed": [1, {"a": 2}]}'})
+    "text", sorted({*PARTS_OF, *AS_MEANT.values(), *ORDINARY, *UNTOLD, "", "{}", '{"seed": [1, {"a": 2}]}'})
 )
 def test_what_is_no_schedule_of_another_tool_is_left_alone(text: str) -> None:
     with pytest.raises(ScheduleError, match="no schedule of another tool"):
@@ -90,7 +106,30 @@ def test_what_is_no_schedule_of_another_tool_is_left_alone(text: str) -> None:
         ('{"shots": [{"time": 0, "prompt": "a"}, {"time": 2.5, "prompt": "b"}]}', "[0s] a\n[2.5s] b"),
         ('{"scenes": [{"frame": 0, "text": "a"}, {"frame": 36, "text": "b"}]}', "[0s] a\n[1.5s] b"),
         ('{"shots": [{"caption": "a"}, {"caption": "b\\nc"}]}', "[0s] a\n[5s] b c"),
+        ('[{"time": "0:00", "prompt": "a"}, {"time": "0:12.5", "prompt": "b"}]', "[0s] a\n[12.5s] b"),
+        ('{"shots": [{"at": "0-3s", "prompt": "a"}, {"at": "3-8s", "prompt": "b"}]}', "[0s] a\n[3s] b"),
+        ('{"shots": [{"text": "a", "duration": 3}, {"text": "b", "duration": 4}, {"text": "c"}]}',
+         "[0s] a\n[3s] b\n[7s] c"),
+        ('{"shots": [{"prompt": "a"}, {"start": 8, "prompt": "b"}]}', "[0s] a\n[8s] b"),
+        ('// shots\n```json\n[\n  "a fox",\n  "a river"\n]\n```', "[0s] a fox\n[5s] a river"),
+        ("0: (best:1.2), a fox\n24: [fog|rain], a river", "[0s] (best:1.2), a fox\n[1s] [fog|rain], a river"),
+        ('0: "a fox", in snow\n24: "a river"', '[0s] "a fox", in snow\n[1s] "a river"'),
+        ("0: 'the fox's den', 24: 'a river'", "[0s] the fox's den\n[1s] a river"),
+        ("dusk\n0: a fox\nin snow\n24: a river\nin fog", "[0s] dusk, a fox in snow\n[1s] dusk, a river in fog"),
     ],
 )  # fmt: skip
 def test_the_words_stay_as_they_are_written(text: str, wanted: str) -> None:
     assert converted(text, FPS, TRANSITIONS) == wanted
+
+
+@pytest.mark.parametrize("text", AT_ONE_TIME)
+def test_of_two_prompts_at_one_time_none_is_left_out(text: str) -> None:
+    with pytest.raises(ScheduleError, match="but the scene above it starts at"):
+        converted(text, FPS, TRANSITIONS)
+    assert not is_convertible(text, TRANSITIONS)
+
+
+@pytest.mark.parametrize("text", UNTOLD)
+def test_what_cannot_be_converted_is_refused_all_the_same(text: str) -> None:
+    with pytest.raises(ScheduleError, match="is JSON|counts frames"):
+        parse_schedule(text, TRANSITIONS)

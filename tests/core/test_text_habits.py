@@ -293,7 +293,7 @@ def test_choices_of_any_text_are_looked_for(text: str) -> None:
     assert found is None or found.startswith("{")
 
 
-SIGNS_OF_SYNTAX = (*'[{/_ \n\r\u200d"|#a', "{|", "/*", "[a:", "0:", " | ", "- ", "<lora:", "http://")
+SIGNS_OF_SYNTAX = (*'[{/_ \n\r\u200d"|#a', "{|", "/*", "/* ", "[a:", "0:", " | ", "- ", "<lora:", "http://")
 
 
 @pytest.mark.parametrize("sign", SIGNS_OF_SYNTAX)
@@ -305,3 +305,11 @@ def test_no_text_takes_long(sign: str) -> None:
         with contextlib.suppress(ScheduleError):
             parse_schedule(whole, TRANSITIONS)
         assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [("/* a fox", "/* a fox"), ("/* a // b\n/* c", "/* a /* c"), ("/*/ a", "/*/ a"), ("/* a */ b /* c", "b /* c")],
+)
+def test_a_comment_that_is_never_closed_is_none(text: str, read: str) -> None:
+    assert read_prompt(text) == read

@@ -57,6 +57,14 @@ def test_notes_stand_in_both_reports(pack: Pack, clip, make) -> None:
     assert told["segments"][1]["prompt"] == f"{RIVER} 5s: a city"
 
 
+def test_a_schedule_can_be_cancelled_before_each_of_its_prompts(pack: Pack, clip) -> None:
+    import comfy.model_management as management
+
+    management.interrupt_current_processing(True)
+    with pytest.raises(management.InterruptProcessingException):
+        pack.run("HeadForcingPromptSchedule", clip=clip, text=f"[0s] {FOX}\n[5s] {RIVER}")
+
+
 def test_a_kept_run_that_meets_another_draw_says_both_texts_and_the_one_to_go_on_with(runs: Path, make) -> None:
     first, second = (f"[0s] {FOX}, {'golden light between bare birches, ' * 5}{last}" for last in ("fog", "rain"))
     half = make(first, HALF, run_name="film")[0]

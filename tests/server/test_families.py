@@ -46,3 +46,5 @@ def test_a_family_makes_a_video_by_its_own_steps(client: Client, name: str) -> N
     said = [event.text("text") for event in result.events if event.kind == "progress_text"]
     assert ("encoding the picture and what comes after it" in said) == (family.image == CONCAT)
     assert ("reading the video" in said) == family.needs_video
+    (loading,) = (place for place, text in enumerate(said) if text.endswith(" Loading the model."))
+    assert not any(text.startswith("chunk ") for text in said[:loading])

@@ -55,6 +55,9 @@ def test_a_prompt_sent_while_a_run_goes_on_is_in_its_video_and_its_report(
     lines = [event.text("text") for event in result.events if event.kind == "progress_text"]
     assert f"reading the live prompt: {prompt}" in lines
     again = client.run(sampling(report["schedule"], seconds=SECONDS, seed=31))
+    lines = [event.text("text") for event in again.events if event.kind == "progress_text"]
+    assert lines[:2] == ["reading 2 prompts", "2 prompts read"]
+    assert not any("Loading the model." in line for line in lines)  # it is there
     assert [segment["chunks"] for segment in json.loads(shown(again))["segments"]] == [
         segment["chunks"] for segment in report["segments"]
     ]

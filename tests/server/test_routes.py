@@ -74,6 +74,8 @@ def test_the_schedule_route_tells_where_scenes_fall(comfyui: Server) -> None:
         ],
         "chunk_frames": 3,
         "fps": 16,
+        "chunk_starts": [0.5625, 1.3125],
+        "chunks": 27,
         "end_second": 20.0,
         "notes": [
             "The scene at 12 s begins at 11.81 s (chunk 16).",
@@ -134,7 +136,7 @@ def test_a_chunk_that_only_another_family_can_be_given_is_told_in_the_words_of_t
 
 def test_without_a_length_no_scene_is_too_late(comfyui: Server) -> None:
     answer = ask(comfyui, QUESTION, seconds=None)
-    assert (answer["end_second"], len(answer["notes"])) == (None, 2)
+    assert (answer["end_second"], answer["chunks"], len(answer["notes"])) == (None, None, 2)
     assert not any("after the end" in note for note in answer["notes"])
 
 
@@ -144,7 +146,7 @@ def test_times_are_counted_from_the_end_of_what_a_video_goes_on_from(
 ) -> None:
     answer = ask(comfyui, QUESTION, beginning=beginning)
     assert [scene["start_second"] for scene in answer["scenes"]] == [0.0, 12.0, 39.75]
-    assert answer["end_second"] == end
+    assert (answer["end_second"], answer["chunk_starts"]) == (end, [0.75, 1.5])
 
 
 @pytest.mark.parametrize(

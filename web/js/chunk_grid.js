@@ -1,14 +1,12 @@
 // Where chunks start in a video, of what the server answered, and where a scene may begin among them.
-const TIME_STRIDE = 4; // pictures a frame, but for the first one of a video, which is one picture
 
-/** The starts of chunks, and the chunks on which the scenes of an answer begin. `goesOn`: the video has a beginning. */
+/** The starts of chunks, and the chunks on which the scenes of an answer begin. */
 export class ChunkGrid {
-  constructor({ scenes, chunk_frames: frames, fps }, goesOn) {
-    this.step = (TIME_STRIDE * frames) / fps;
+  constructor({ scenes, chunk_starts: [second, third], chunks }) {
+    this.step = third - second;
+    this.lead = second - this.step;
     this.chunks = scenes.map(({ chunk }) => chunk);
-    const later = scenes.find(({ chunk }) => chunk > 0);
-    this.lead = goesOn ? 0 : (1 - TIME_STRIDE) / fps;
-    if (later) this.lead = later.start_second - later.chunk * this.step;
+    this.end = chunks ?? Infinity; // the first chunk that is not made
   }
 
   start(chunk) {
@@ -19,18 +17,21 @@ export class ChunkGrid {
     return Math.max(0, Math.round((second - this.lead) / this.step));
   }
 
-  /** The chunk nearest to one on which a scene may begin: behind the scene before it, before the one behind it. */
+  /** The chunk nearest to one on which a scene may begin: behind the scene before it, before the one behind it, and in
+   * the video if it is in it. */
   movable(index, chunk) {
-    return this.#within(this.chunks[index - 1], this.chunks[index + 1], chunk);
+    return this.#within(index - 1, index, chunk);
   }
 
   /** The chunk nearest to a second on which one more scene may begin inside of a scene; undefined if there is none. */
   free(index, second) {
-    const chunk = this.#within(this.chunks[index], this.chunks[index + 1], this.nearest(second));
+    const chunk = this.#within(index, index, this.nearest(second));
     return chunk > this.chunks[index] ? chunk : undefined;
   }
 
-  #within(before, after = Infinity, chunk) {
-    return Math.min(after - 1, Math.max(before + 1, chunk));
+  #within(before, index, chunk) {
+    const end = this.chunks[index] < this.end ? this.end : Infinity;
+    const after = Math.min(this.chunks[index + 1] ?? Infinity, end);
+    return Math.min(after - 1, Math.max(this.chunks[before] + 1, chunk));
   }
 }

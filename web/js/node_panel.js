@@ -2,6 +2,7 @@
 import { app } from "../../../scripts/app.js";
 
 const MARGIN = 10;
+const SPACING = 4; // that the host adds to each widget
 const UNMEASURED = 40; // pixels, until it has been drawn once
 let made = 0;
 
@@ -21,7 +22,8 @@ export function addPanel(node, name, content) {
   widget.computeLayoutSize = undefined; // no share of the room that is left
   let height = UNMEASURED;
   let grown = 0; // by which this made the node higher
-  widget.computeSize = (width) => [width ?? 0, height + 2 * MARGIN];
+  // Vue nodes need no room in the size that is saved: an undo, which loads it, would be followed by a change of it
+  widget.computeSize = (width) => [width ?? 0, window.LiteGraph.vueNodesMode ? -SPACING : height + 2 * MARGIN];
   const observer = new ResizeObserver(() => {
     const now = content.offsetHeight;
     if (!now || now === height) return; // 0: not in the page at the moment

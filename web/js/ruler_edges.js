@@ -19,7 +19,7 @@ export class RulerEdges {
 
   /** Give every scene but the first an edge. */
   arrange(list, { scenes }, length, grid) {
-    Object.assign(this, { list, scenes, length, grid, now: [...grid.chunks] });
+    Object.assign(this, { list, scenes, length, grid, now: [...grid.chunks], dragged: undefined });
     [...list.children].slice(1).forEach((item, at) => item.prepend(this.#edge(at + 1)));
   }
 
@@ -66,14 +66,16 @@ export class RulerEdges {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key in KEYS) this.#place(edge, index, this.now[index] + KEYS[event.key] * (event.shiftKey ? FAR : 1));
     else if (event.key === "Escape") this.#giveUp(edge, index);
-    else if (event.key === "Delete" || event.key === "Backspace") this.#remove(index);
+    else if (event.key === "Delete" || event.key === "Backspace") this.#remove(edge, index);
     else if (event.key === "Enter" || event.key === " ") this.onMenu(index);
     else return;
     event.preventDefault();
   }
 
-  #remove(index) {
-    this.onEdit({ kind: "delete", line: this.scenes[index].line });
+  #remove(edge, index) {
+    const { line } = this.scenes[index];
+    this.#giveUp(edge, index); // or it would be moved when its key or the pointer is let go
+    this.onEdit({ kind: "delete", line });
   }
 
   /** Draw an edge, and the scenes beside it, where it would be let go. */

@@ -10,21 +10,25 @@ let open; // the one menu that is open
 
 /** Open the menu of scene `index` at a place of the window. `free` is the {second, chunk} at which one more scene may
  * begin in it, undefined if it has no room; `usual` the transition of scenes without one of their own. `onEdit(edit)`
- * takes what is chosen. */
+ * takes what is chosen. Returns what closes it. */
 export function openMenu({ scene, index, scenes, free, usual, onEdit, x, y }) {
   open?.();
   const before = document.activeElement;
   const menu = part("div", "menu");
   menu.setAttribute("role", "dialog");
   menu.setAttribute("aria-label", `Scene ${index + 1}`);
+  let isOpen = true;
   const close = () => {
-    open = undefined;
+    if (!isOpen) return;
+    isOpen = false; // what is half typed is not chosen by that: it hears of a change when it goes
+    if (open === close) open = undefined;
     menu.remove();
     document.removeEventListener("pointerdown", outside, true);
     if (before?.isConnected) before.focus({ preventScroll: true });
   };
   const outside = ({ target }) => menu.contains(target) || close();
   const choose = (edit) => {
+    if (!isOpen) return;
     close();
     onEdit(edit);
   };
@@ -46,6 +50,7 @@ export function openMenu({ scene, index, scenes, free, usual, onEdit, x, y }) {
   document.addEventListener("pointerdown", outside, true);
   menu.querySelector("button:not(:disabled), textarea")?.focus({ preventScroll: true });
   open = close;
+  return close;
 }
 
 function row(...inside) {
@@ -84,7 +89,7 @@ function fade(scene, onChunks) {
   const chunks = part("input", "menu-chunks");
   Object.assign(chunks, { type: "number", min: 1, max: MOST_SOFT_CHUNKS, value: scene.soft_chunks ?? "" });
   chunks.placeholder = "over ... chunks";
-  chunks.title = "Over how many chunks it fades; empty: as many as the node says.";
+  chunks.title = "Over how many chunks it fades; empty: as many as the node says. Enter sets it.";
   chunks.setAttribute("aria-label", "Chunks of the fade");
   chunks.addEventListener("change", () => chunks.reportValidity() && onChunks(Number(chunks.value) || null));
   return chunks;

@@ -9,13 +9,14 @@ const MOST_TICKS = 7;
 const BEYOND = 1.15; // how far a ruler without an end goes on after its last scene
 const SHORTEST = 10; // seconds that a ruler without an end shows at least
 
-/** The picture of one ruler. `onLine(line)` hears of a click on a scene, `onEdit(edit)` of an edit of the schedule. */
+/** The picture of one ruler. `onLine(line)` hears of a click on a scene, `onEdit(edit, text)` of an edit of the schedule
+ * and of the text for which its scenes were shown. */
 export class RulerView {
   constructor(onLine, onEdit) {
     this.onLine = onLine;
     this.onEdit = onEdit;
     this.edges = new RulerEdges(
-      onEdit,
+      (edit) => onEdit(edit, this.shown?.question.text),
       (index) => this.#menu(index),
       () => this.latest && this.latest !== this.shown?.given && this.show(...this.latest),
     );
@@ -47,10 +48,10 @@ export class RulerView {
     const length = end === null || late ? Math.max(last * BEYOND, end ?? SHORTEST) : end;
     const focused = this.#focused();
     const list = this.#bars(scenes, end, length);
-    this.grid = new ChunkGrid(answer, question.beginning !== "none");
+    this.grid = new ChunkGrid(answer);
     this.shown = { given, answer, question, list, length };
     this.body.replaceChildren(axis(length), list);
-    if (question.is_drawn) this.#edit(list, answer, length); // else the text is another node's
+    if (question.is_drawn) this.#edit(list, answer, length, question.text); // else the text is another node's
     if (late) this.body.append(this.#end(end, length));
     this.#focus(focused);
     this.#tell([...habits, print].join(" "), [...habits, ...notes].join("\n"));
@@ -60,7 +61,10 @@ export class RulerView {
   /** Show the scenes again as they are in the text, and why they could not be edited. */
   refuse(message) {
     if (this.latest) this.show(...this.latest);
-    this.#tell(message, message);
+    const [line, { hidden }] = [this.errorLine, this.convert];
+    this.#tell(message, message, !this.shown);
+    this.errorLine = line;
+    this.convert.hidden = hidden;
     this.element.classList.add("hf-ruler-refused");
   }
 
@@ -76,6 +80,11 @@ export class RulerView {
   say(sentence) {
     this.#clear();
     this.#tell(sentence, "");
+  }
+
+  /** Its node has left the graph. */
+  leave() {
+    this.closeMenu?.();
   }
 
   #clear() {
@@ -141,7 +150,7 @@ export class RulerView {
   }
 
   /** Let the scenes be edited: by their edges, and by a menu of each. */
-  #edit(list, answer, length) {
+  #edit(list, answer, length, text) {
     [...list.children].forEach((item, index) => {
       const [bar, more] = [item.querySelector("button"), part("span", "more", "...")];
       more.title = "Add, split, delete, transition; also by a right click, or Shift+F10";
@@ -155,7 +164,7 @@ export class RulerView {
       item.addEventListener("contextmenu", open);
       more.addEventListener("click", open);
       bar.addEventListener("keydown", ({ key }) => {
-        if (key === "Delete") this.onEdit({ kind: "delete", line: answer.scenes[index].line });
+        if (key === "Delete") this.onEdit({ kind: "delete", line: answer.scenes[index].line }, text);
       });
     });
     this.edges.arrange(list, answer, length, this.grid);
@@ -169,13 +178,13 @@ export class RulerView {
     const isInside = clientX > bar.left && clientX < bar.right;
     const x = isInside ? clientX : (bar.left + bar.right) / 2;
     const chunk = this.grid.free(index, ((x - left) / width) * length);
-    openMenu({
+    this.closeMenu = openMenu({
       scene: answer.scenes[index],
       index,
       scenes: answer.scenes.length,
       free: chunk && { chunk, second: this.grid.start(chunk) },
       usual: question.transition,
-      onEdit: this.onEdit,
+      onEdit: (edit) => this.onEdit(edit, question.text),
       x,
       y: isInside ? clientY : bar.bottom,
     });

@@ -3,6 +3,7 @@ import { ask } from "./ask.js";
 import { isLinked, upstream, valueOf } from "./graph_walk.js";
 import { scheduleQuestion } from "./schedule_question.js";
 import { writeText } from "./text_box.js";
+import { linesOf } from "./text_line.js";
 
 const SCHEDULE = "HeadForcingPromptSchedule";
 const ROUTE = "/head_forcing/edit_schedule";
@@ -13,14 +14,17 @@ export function scheduleNodeOf(sampler) {
   return node && !isLinked(node, "text") ? node : undefined;
 }
 
-/** Do an edit, as nodes/web_api/edit_schedule_route.py lists them, on the text of a Prompt Schedule; the new text.
- * Throws an Error with a sentence when it cannot be done. */
-export async function editSchedule(node, edit) {
+const CHANGED = "The text was changed in the meantime. Try again.";
+
+/** Do an edit, as nodes/web_api/edit_schedule_route.py lists them, on the text of a Prompt Schedule; the new text. The
+ * line that it names is one of `shownText`, if that is given. Throws an Error with a sentence when it cannot be done. */
+export async function editSchedule(node, edit, shownText) {
   if (isLinked(node, "text")) throw new Error("The text comes from another node. Change it there.");
   const { question } = scheduleQuestion(node);
+  if (shownText !== undefined && linesOf(shownText) !== linesOf(question.text)) throw new Error(CHANGED);
   const { text, error } = await ask(ROUTE, { ...question, edit });
   if (error) throw new Error(error.message);
-  if (valueOf(node, "text") !== question.text) throw new Error("The text was changed in the meantime. Try again.");
+  if (valueOf(node, "text") !== question.text) throw new Error(CHANGED);
   if (text !== question.text) await writeText(node, "text", text);
   return text;
 }

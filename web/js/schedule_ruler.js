@@ -1,6 +1,7 @@
 // A ruler under the text of Prompt Schedule: its scenes where they will really begin, and its errors, as one types; what
 // is done on it is written into the text. The server reads and edits the text, so that there is one reader of it. The
 // node works the same without this script.
+import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { ask } from "./ask.js";
 import { addStyle } from "./elements.js";
@@ -20,13 +21,14 @@ class ScheduleRuler {
     this.node = node;
     this.view = new RulerView(
       (line) => this.goTo(line),
-      (edit) => this.edit(edit),
+      (...given) => this.edit(...given),
     );
     this.edits = Promise.resolve(); // one after the other
     this.editing = 0; // how many are not done
     this.seen = this.asked = undefined;
     this.errorLine = 0;
     this.timer = undefined; // while the node is in a graph
+    this.forget = () => (this.asked = undefined);
     this.marked = undefined; // the text box that has a marked line, and what the mark was measured for
   }
 
@@ -37,11 +39,14 @@ class ScheduleRuler {
   start() {
     this.stop();
     this.timer = setInterval(() => this.look(), LOOK_MS);
+    api.addEventListener("reconnected", this.forget);
   }
 
   stop() {
     clearInterval(this.timer);
+    api.removeEventListener("reconnected", this.forget);
     this.timer = undefined;
+    this.view.leave();
     this.clear(); // the text box may go on as that of another node
   }
 
@@ -92,10 +97,10 @@ class ScheduleRuler {
     this.marked = undefined;
   }
 
-  edit(edit) {
+  edit(edit, shownText) {
     this.editing += 1;
     this.edits = this.edits
-      .then(() => editSchedule(this.node, edit))
+      .then(() => editSchedule(this.node, edit, shownText))
       .catch((error) => this.view.refuse(error.message))
       .finally(() => (this.editing -= 1));
   }

@@ -45,6 +45,7 @@ function typeInto(box, text) {
   box.setSelectionRange(begin, old.length - end);
   document.execCommand(part ? "insertText" : "delete", false, part); // all else is no step of a box's own undo
   box.scrollTop = top;
-  if (focused !== box) focused?.focus({ preventScroll: true });
+  if (focused !== box) box.blur(); // nothing may have had the focus
+  focused?.focus({ preventScroll: true });
   return box.value === now;
 }

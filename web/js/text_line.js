@@ -4,6 +4,9 @@ const COPIED = ["font", "letterSpacing", "lineHeight", "padding", "tabSize", "te
 const MARK = ["backgroundImage", "backgroundSize", "backgroundPosition", "backgroundRepeat", "backgroundAttachment"];
 const SPACE_ABOVE = 12; // pixels between the top of the box and a line that is scrolled to
 
+/** How many lines a text has. */
+export const linesOf = (text) => text.split(BREAKS).length;
+
 /** Where line `line` (from 1) of a text begins and ends. */
 function bounds(text, line) {
   const breaks = [...text.matchAll(BREAKS)];
