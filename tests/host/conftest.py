@@ -19,7 +19,7 @@ from tests.conftest import REPOSITORY, require
 
 PACK = "comfyui_head_forcing"
 FIXTURES = REPOSITORY / "tests" / "fixtures"
-PROMPT_TOKENS, TEXT_DIM = 512, 64
+PROMPT_TOKENS, TEXT_DIM = 64, 64
 
 
 class Pack:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.host.conftest import Pack, conditioning
+from tests.host.conftest import PROMPT_TOKENS, Pack, conditioning
 
 TOKENS = 48  # of a frame at 128 x 96
 # built into the fixture: tests/fixtures/README.md
@@ -41,7 +41,7 @@ def test_masses_equal_a_brute_force_softmax_over_the_tensors_that_attention_was_
     model, given = load("self_forcing_dmd.safetensors").clone(), []
 
     def capture(function, q, k, v, heads, **options):
-        if q.shape[1] == 3 * TOKENS and k.shape[1] != 512:  # not cross-attention, which has 512 text tokens
+        if q.shape[1] == 3 * TOKENS and k.shape[1] != PROMPT_TOKENS:  # not cross-attention
             given.append((q.unflatten(2, (heads, -1)).double(), k.unflatten(2, (heads, -1)).double()))
         return function(q, k, v, heads, **options)
 

@@ -20,7 +20,8 @@ class WanTextEncoder:
 
 
 class HeadForcingTestLoadUMT5(io.ComfyNode):
-    """Load a UMT5 of any size that carries its configuration in the metadata."""
+    """Load a UMT5 of any size that carries its configuration in the metadata, and to how many tokens it pads a text, if
+    not to 512."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -47,6 +48,8 @@ class HeadForcingTestLoadUMT5(io.ComfyNode):
             state_dict=[weights],
             model_options={"umt5xxl_model_config": config},
         )
+        if "tokens" in metadata:
+            clip.set_tokenizer_option("umt5xxl_min_length", int(metadata["tokens"]))
         return io.NodeOutput(clip)
 
 
