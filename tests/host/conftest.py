@@ -116,7 +116,7 @@ def video(pack: Pack) -> Callable[..., tuple]:
     def run(model: object, text: list, seconds: float = 5.0, preset: str | None = "uniform", **inputs: object) -> tuple:
         if preset is not None:
             inputs.setdefault("policy", pack.run("HeadForcingCachePolicy", preset=preset)[0])
-        inputs = {"width": 128, "height": 96, **inputs}
+        inputs = {"width": 64, "height": 48, **inputs}
         return pack.run("HeadForcingSampler", model=model, positive=text, seconds=seconds, **inputs)
 
     return run

@@ -5,7 +5,7 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-LATENT_HEIGHT, LATENT_WIDTH = 12, 16
+LATENT_HEIGHT, LATENT_WIDTH = 6, 8
 WIDTH, HEIGHT = 8 * LATENT_WIDTH, 8 * LATENT_HEIGHT
 
 

@@ -49,7 +49,7 @@ def test_the_override_of_another_node_is_told_in_report_and_profile(
     clip = pack.run("HeadForcingTestLoadUMT5", clip_name="tiny_umt5.safetensors")[0]
     schedule = pack.run("HeadForcingPromptSchedule", clip=clip, text="a red fox in snow")[0]
     profile, _, text = pack.run(
-        "HeadForcingProfileHeads", model=model, schedule=schedule, width=128, height=96, reuse_saved=False
+        "HeadForcingProfileHeads", model=model, schedule=schedule, width=64, height=48, reuse_saved=False
     )
     assert profile.attention == (said,)
     assert f"Measured under the attention {said}, which may change what is measured" in text

@@ -123,7 +123,7 @@ def test_the_familys_own_first_frames_count_as_the_sink_unless_set(pack, load, f
 def test_heads_are_measured_within_the_familys_range(pack, load, clip) -> None:
     schedule = pack.run("HeadForcingPromptSchedule", clip=clip, text="[0s] a red fox in snow")[0]
     model = load("self_forcing_dmd.safetensors", family="aad_1")  # chunks of 4, of which 3 and 4 are watched
-    given = {"model": model, "schedule": schedule, "width": 128, "height": 96, "reuse_saved": False}
+    given = {"model": model, "schedule": schedule, "width": 64, "height": 48, "reuse_saved": False}
     profile = pack.run("HeadForcingProfileHeads", **given)[0]
     assert profile.masses is not None and profile.sink_frames == 1
     assert profile.masses[..., :3].sum(dim=-1).allclose(profile.masses.new_ones(()), atol=0.05)

@@ -93,7 +93,7 @@ def test_out_of_memory_names_a_policy_that_takes_less_and_leaves_nothing(pack, l
     with pytest.raises(torch.OutOfMemoryError) as raised:
         video(_starved(model, 100), text, seconds=5.0, preset="max", profile=labelled)
     message = str(raised.value)
-    assert message.startswith("Out of memory. At 128 x 96 the memory of policy max takes ")
+    assert message.startswith("Out of memory. At 64 x 48 the memory of policy max takes ")
     assert "Choose the preset recall in Head Cache Policy (" in message
     assert message.endswith(" MB), or a smaller size.")
     assert raised.value.__context__ is None and raised.value.__cause__ is None
@@ -169,7 +169,7 @@ def test_attention_patches_get_keys_turned_as_the_plain_model_turns_them(load, v
     finally:
         handle.remove()
     keys = wan.blocks[0].self_attn.norm_k(given[0]).unflatten(2, (3, 128))
-    rotation = wan.rope_encode(3, 12, 16, t_start=18, dtype=torch.float32, device="cpu")
+    rotation = wan.rope_encode(3, 6, 8, t_start=18, dtype=torch.float32, device="cpu")
     assert torch.equal(seen[0][1], apply_rope1(keys, rotation))
 
 

@@ -272,7 +272,7 @@ def test_heads_are_not_measured_past_the_memory(pack, model) -> None:
         text="a fox",
     )[0]
     with pytest.raises(RuntimeError, match="A chunk was made past the memory"):
-        pack.run("HeadForcingProfileHeads", model=_without_options(model), schedule=schedule, width=128, height=96)
+        pack.run("HeadForcingProfileHeads", model=_without_options(model), schedule=schedule, width=64, height=48)
 
 
 @pytest.mark.parametrize("node", ["EasyCacheNode", "LazyCacheNode"])

@@ -11,7 +11,7 @@ import torch
 
 from tests.host.conftest import PROMPT_TOKENS, Pack, conditioning
 
-TOKENS = 48  # of a frame at 128 x 96
+TOKENS = 12  # of a frame at 64 x 48
 # built into the fixture: tests/fixtures/README.md
 ANCHORS, LOCALS = {(0, 0), (1, 1), (2, 2)}, {(1, 2), (3, 0)}
 
@@ -29,7 +29,7 @@ def profile_heads(pack, schedule):
     def run(model, **inputs):
         return pack.run(
             "HeadForcingProfileHeads",
-            **{"model": model, "schedule": schedule, "width": 128, "height": 96, "reuse_saved": False, **inputs},
+            **{"model": model, "schedule": schedule, "width": 64, "height": 48, "reuse_saved": False, **inputs},
         )
 
     return run

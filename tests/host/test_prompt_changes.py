@@ -31,8 +31,8 @@ def scenes(pack, model):
             model=model,
             schedule=prompts,
             seconds=seconds,
-            width=128,
-            height=96,
+            width=64,
+            height=48,
             profile=profile,
             policy=policy,
             run_name=run_name,
@@ -134,14 +134,14 @@ def test_a_start_image_equals_the_hosts_own_image_to_video(
     model, text = load("self_forcing_dmd.safetensors", chunk_frames=chunk_frames), conditioning(6)
     image = torch.rand(1, 90, 140, 3, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        seeded, _ = ARVideoI2V.execute(model, vae, image, 128, 96, 73, 1).args
+        seeded, _ = ARVideoI2V.execute(model, vae, image, 64, 48, 73, 1).args
     theirs = native.native_video(seeded, 19, chunk_frames, 5, text)
     policy = pack.run("HeadForcingCachePolicy", preset="full", rope="absolute")[0]
     latent, _, _, report = video(
         model, text, seconds=4.5625, start_image=image, vae=vae, policy=policy, noise="native", seed=5
     )
     assert json.loads(report)["settings"]["prefix_frames"] == 1
-    assert latent["samples"].shape == theirs.shape == (1, 16, 19, 12, 16)
+    assert latent["samples"].shape == theirs.shape == (1, 16, 19, 6, 8)
     assert (latent["samples"] - theirs)[:, :, 1:].abs().max() <= tolerance
     assert (latent["samples"] - theirs)[:, :, 0].abs().max() <= 1e-6  # theirs goes to model space and back
 
@@ -166,13 +166,13 @@ def test_a_continued_video_keeps_what_was_there_and_counts_seconds_from_its_end(
             "previous has shape \\(1, 4, 3, 12, 16\\).*\\(1, 16, frames",
         ),
         ({"previous": {"samples": torch.zeros(1, 16, 3, 12, 20)}}, "Set width and height to those of the video"),
-        ({"previous": {"samples": torch.zeros(2, 16, 3, 12, 16)}}, "previous has shape \\(2,"),
+        ({"previous": {"samples": torch.zeros(2, 16, 3, 6, 8)}}, "previous has shape \\(2,"),
         ({"previous": {"samples": torch.zeros(1, 16, 12, 16)}}, "previous has shape"),
-        ({"previous": {"samples": torch.zeros(1, 16, 3, 12, 16), "noise_mask": torch.ones(1)}}, "carries a noise mask"),
-        ({"previous": {"samples": torch.zeros(1, 16, 3, 12, 16)}, "noise": "native"}, "noise is native, and previous"),
-        ({"start_image": torch.zeros(1, 96, 128, 3)}, "start_image is connected without vae"),
+        ({"previous": {"samples": torch.zeros(1, 16, 3, 6, 8), "noise_mask": torch.ones(1)}}, "carries a noise mask"),
+        ({"previous": {"samples": torch.zeros(1, 16, 3, 6, 8)}, "noise": "native"}, "noise is native, and previous"),
+        ({"start_image": torch.zeros(1, 48, 64, 3)}, "start_image is connected without vae"),
         (
-            {"start_image": torch.zeros(1, 96, 128, 3), "previous": {"samples": torch.zeros(1, 16, 3, 12, 16)}},
+            {"start_image": torch.zeros(1, 48, 64, 3), "previous": {"samples": torch.zeros(1, 16, 3, 6, 8)}},
             "Both start_image and previous",
         ),
     ],
@@ -182,7 +182,7 @@ def test_a_prefix_that_does_not_fit_is_refused(model, video, inputs: dict, messa
         video(model, conditioning(1), seconds=1.0, **inputs)
 
 
-@pytest.mark.parametrize("shape", [(96, 128, 3), (0, 96, 128, 3), (1, 96, 128, 1)])
+@pytest.mark.parametrize("shape", [(48, 64, 3), (0, 48, 64, 3), (1, 48, 64, 1)])
 def test_an_unreadable_start_image_is_refused(model, video, vae, shape: tuple) -> None:
     with pytest.raises(ValueError, match="start_image has shape.*Connect Load Image"):
         video(model, conditioning(1), seconds=1.0, start_image=torch.zeros(shape), vae=vae)

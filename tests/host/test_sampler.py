@@ -69,8 +69,8 @@ def test_a_prompt_change_leaves_what_came_before_and_changes_what_comes_after(pa
             model=model,
             schedule=schedule(text),
             seconds=4.0,
-            width=128,
-            height=96,
+            width=64,
+            height=48,
             policy=pack.run("HeadForcingCachePolicy", preset="uniform")[0],
         )
         for text in ("a red fox", "[0s] a red fox\n[2s] a city at night")
@@ -89,8 +89,8 @@ def test_a_scene_after_the_end_is_a_note_not_an_error(pack, model, schedule) -> 
         model=model,
         schedule=schedule("[0s] a fox\n[90s] a city"),
         seconds=1.0,
-        width=128,
-        height=96,
+        width=64,
+        height=48,
         policy=pack.run("HeadForcingCachePolicy", preset="uniform")[0],
     )[3]
     assert "90 s begins after the end of the video" in report
@@ -100,7 +100,7 @@ def test_the_report_says_what_every_head_type_saw(pack, model, labelled, video) 
     latent, made, timeline, text = video(model, conditioning(1), seconds=10.0, preset="paper", profile=labelled)
     report = json.loads(text)
     assert report["format"] == "headforcing.report/1" and made.get_components is not None
-    assert latent["samples"].shape == (1, 16, 42, 12, 16) and timeline.shape[-1] == 3
+    assert latent["samples"].shape == (1, 16, 42, 6, 8) and timeline.shape[-1] == 3
     first, last = report["chunks"][7], report["chunks"][-1]
     assert first["frames"] == [21, 24] and first["position"] == 18
     assert first["seen"]["local"] == [[20, 17, "recent"]]
@@ -151,7 +151,7 @@ def test_bad_input_is_refused_before_the_first_step(pack, model, video, case: st
         lambda args, extra: passes.append(1) or extra["original_block"](args), "dit", "double_block", 0
     )
     policy = pack.run("HeadForcingCachePolicy", preset="uniform")[0]
-    arguments = {"model": watched, "positive": given.pop("text"), "width": 128, "height": 96, "policy": policy} | given
+    arguments = {"model": watched, "positive": given.pop("text"), "width": 64, "height": 48, "policy": policy} | given
     arguments.pop("preset")
     with pytest.raises(ValueError, match=message):
         pack.run("HeadForcingSampler", **arguments)
@@ -170,8 +170,8 @@ def test_two_scenes_on_one_chunk_are_refused(pack, model, schedule) -> None:
             model=model,
             schedule=schedule("[0s] a fox\n[0.2s] a city"),
             seconds=2.0,
-            width=128,
-            height=96,
+            width=64,
+            height=48,
         )
 
 
@@ -205,8 +205,8 @@ def test_the_video_is_decoded_when_taken_and_shows_the_decoded_latent(model, vid
     latent, clip, _, _ = video(model, conditioning(1), seconds=0.5, vae=vae)
     with torch.inference_mode():
         pictures = clip.get_components().images
-        whole = vae.decode(latent["samples"]).reshape(-1, 96, 128, 3)
-    assert pictures.shape == (8, 96, 128, 3) and clip.get_dimensions() == (128, 96)
+        whole = vae.decode(latent["samples"]).reshape(-1, 48, 64, 3)
+    assert pictures.shape == (8, 48, 64, 3) and clip.get_dimensions() == (64, 48)
     apart = torch.cdist(pictures.flatten(1), whole.flatten(1), p=1)  # (pictures, pictures of whole chunks)
     assert torch.equal(apart.argmin(dim=1), torch.arange(8))  # through H.264, so not the same bits
     with pytest.raises(ValueError, match="vae is not connected, but the video output is used"):

@@ -133,8 +133,8 @@ def sampled(pack: Pack, model, clip) -> Callable[..., tuple]:
     def run(text: str, seconds: float, rope: str = "compact", **inputs: object) -> tuple:
         schedule = pack.run("HeadForcingPromptSchedule", clip=clip, text=text)[0]
         policy = pack.run("HeadForcingCachePolicy", preset="paper", rope=rope, compress_from_chunk=1)[0]
-        profile = pack.run("HeadForcingProfileHeads", model=model, rule="random", width=128, height=96)[0]
-        given = {"schedule": schedule, "policy": policy, "profile": profile, "width": 128, "height": 96, **inputs}
+        profile = pack.run("HeadForcingProfileHeads", model=model, rule="random", width=64, height=48)[0]
+        given = {"schedule": schedule, "policy": policy, "profile": profile, "width": 64, "height": 48, **inputs}
         latent, video, _, report = pack.run("HeadForcingSampler", model=model, seconds=seconds, **given)
         return latent["samples"], video, json.loads(report)
 
@@ -158,7 +158,7 @@ def test_a_video_grows_from_a_start_image_in_a_kept_run(
 
     monkeypatch.setattr(comfy.cli_args.args, "preview_method", LatentPreviewMethod.Auto)
     put_on_card(vae.first_stage_model)
-    picture = torch.rand(1, 96, 128, 3, generator=torch.Generator().manual_seed(1))
+    picture = torch.rand(1, 48, 64, 3, generator=torch.Generator().manual_seed(1))
     _, video, _ = sampled("a red fox", 0.8, vae=vae, start_image=picture, run_name="small card")
     assert card.seen > 100 and video.get_frame_count() == 13
 
@@ -177,7 +177,7 @@ def test_noise_of_the_hosts_own_sampler_is_drawn(sampled, card: SmallCard) -> No
 def test_heads_are_measured(pack: Pack, model, clip, card: SmallCard) -> None:
     schedule = pack.run("HeadForcingPromptSchedule", clip=clip, text="a red fox in snow")[0]
     profile = pack.run(
-        "HeadForcingProfileHeads", model=model, schedule=schedule, width=128, height=96, reuse_saved=False
+        "HeadForcingProfileHeads", model=model, schedule=schedule, width=64, height=48, reuse_saved=False
     )[0]
     assert card.seen > 1000 and profile.counts == {"local": 2, "anchor": 3, "memory": 7}
 
