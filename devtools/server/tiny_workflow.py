@@ -7,7 +7,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
-TINY_WIDTH, TINY_HEIGHT = 128, 96
+TINY_WIDTH, TINY_HEIGHT = 64, 64
 TINY_TEXT_ENCODER = "tiny_umt5.safetensors"
 _SMALL_VAES = {"wan2.2_vae.safetensors": "lighttaew2_2.safetensors"}  # of those whose class has one size
 

@@ -49,7 +49,7 @@ def test_a_run_of_other_settings_is_refused_and_left_alone(client: Client, runs:
     before = {path.name: path.read_bytes() for path in (runs / "other").iterdir()}
     for change, sentence in (
         ({"seed": 2, "seconds": 0.5}, "has seed 1, now it would be 2"),
-        ({"width": 144}, "was made with width 128, now width is 144"),
+        ({"width": 144}, "was made with width 64, now width is 144"),
     ):
         message = refusal(keeping(run_name="other", **change), "sampler")
         assert sentence in message and "on_existing_run" in message and message.endswith(".")
