@@ -9,6 +9,7 @@ from devtools.server.tiny_workflow import load
 from headforcing_core.farm.process import Server
 from tests.conftest import REPOSITORY
 from tests.page.page import ComfyPage, open_page
+from tests.page.test_finding import layout_problems
 
 WORKFLOWS = REPOSITORY / "workflows"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
@@ -33,4 +34,6 @@ def test_it_opens_and_sends_what_its_api_form_says(page: ComfyPage, name: str) -
         # a stock node may have inputs that this host has and the oldest supported one has not
         names = sent[node_id]["inputs"] if node["class_type"].startswith("HeadForcing") else node["inputs"]
         assert {given: sent[node_id]["inputs"][given] for given in names} == node["inputs"]
+    page.settle()
+    assert layout_problems(page) == []
     assert page.console_errors == []
