@@ -35,6 +35,7 @@ export class RulerView {
     this.convert.title = "Write these scenes as they are written here. Ctrl+Z in the text brings the old text back.";
     this.convert.addEventListener("click", () => this.onEdit({ kind: "convert" }));
     this.element.append(this.body, this.status, this.convert);
+    this.element.addEventListener("keydown", leaveUndoToThePage);
   }
 
   /** Show where the scenes fall: an answer, the small print, and what was asked. */
@@ -196,6 +197,11 @@ export class RulerView {
     mark.title = `The video ends at ${clock(end)}.`;
     return mark;
   }
+}
+
+/** The browser would take the last change of the text box back at the same time, and the page note that as a change. */
+function leaveUndoToThePage(event) {
+  if ((event.ctrlKey || event.metaKey) && ["z", "y"].includes(event.key.toLowerCase())) event.preventDefault();
 }
 
 function axis(length) {
