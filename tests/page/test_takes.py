@@ -270,6 +270,9 @@ def test_what_cannot_be_set_here_is_told(kept: Table) -> None:
     assert kept.widgets()["seed"] == 5
     tab.keyboard.press("Control+z")  # of the page: it puts other nodes into the place of these
     expect(kept.dialog).to_have_count(0)
+    kept.open_menu(FIRST)
+    tab.keyboard.press("Control+y")
+    expect(kept.menu).to_have_count(0)
     kept.load(run_name=f"{kept.name} kept")
     for change, told in CANNOT_BE_SET.items():
         kept.open_menu(FIRST)

@@ -8,30 +8,29 @@ const keepKeys = (part) => {
   for (const name of OF_KEYS) part.addEventListener(name, (event) => event.stopPropagation());
 };
 
-let open; // one at a time
+let close = () => {}; // what is open: one at a time
 
-/** Close the dialog that is open. */
-export const closeDialog = () => open?.close();
+/** Close the dialog or menu that is open. */
+export const closeOpened = () => close();
 
 /** Open a dialog with a title, in the place of the one that is open; `inside` are elements. Returns it; `onClose` is
  * called once. */
 export function openDialog(title, inside, onClose = () => {}) {
-  closeDialog();
-  const close = element("button", "hf-dialog-close", "\u00d7");
-  close.type = "button";
-  close.setAttribute("aria-label", "Close");
-  const made = element("dialog", "hf-dialog", element("h2", "hf-dialog-title", title), close, ...inside);
+  close();
+  const cross = element("button", "hf-dialog-close", "\u00d7");
+  cross.type = "button";
+  cross.setAttribute("aria-label", "Close");
+  const made = element("dialog", "hf-dialog", element("h2", "hf-dialog-title", title), cross, ...inside);
   made.setAttribute("aria-label", title);
-  close.addEventListener("click", () => made.close());
+  cross.addEventListener("click", () => made.close());
   made.addEventListener("close", () => {
-    if (open === made) open = undefined;
     made.remove();
     onClose();
   });
   keepKeys(made);
   document.body.append(made);
   made.showModal();
-  open = made;
+  close = () => made.close();
   return made;
 }
 
@@ -40,6 +39,7 @@ export const tell = (title, text) => openDialog(title, [element("p", "hf-dialog-
 
 /** Open a menu at a place of the page; `items` are [text, what to do]. */
 export function openMenu(x, y, items) {
+  close();
   const before = document.activeElement;
   let isOpen = true;
   const buttons = items.map(([text, act]) => {
@@ -47,13 +47,13 @@ export function openMenu(x, y, items) {
     button.type = "button";
     button.setAttribute("role", "menuitem");
     button.addEventListener("click", () => {
-      close();
+      shut();
       act();
     });
     return button;
   });
   const menu = element("div", "hf-menu", ...buttons);
-  const close = (goesBack = true) => {
+  const shut = (goesBack = true) => {
     if (!isOpen) return;
     isOpen = false; // what has the focus loses it as it is removed
     menu.remove();
@@ -62,12 +62,12 @@ export function openMenu(x, y, items) {
   menu.setAttribute("role", "menu");
   menu.addEventListener("keydown", (event) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (event.key === "Escape" || event.key === "Tab") close();
+    if (event.key === "Escape" || event.key === "Tab") shut();
     else if (step) buttons.at((buttons.indexOf(document.activeElement) + step) % buttons.length).focus();
     else return;
     event.preventDefault();
   });
-  menu.addEventListener("focusout", ({ relatedTarget }) => menu.contains(relatedTarget) || close(false));
+  menu.addEventListener("focusout", ({ relatedTarget }) => menu.contains(relatedTarget) || shut(false));
   menu.addEventListener("contextmenu", (event) => event.preventDefault());
   keepKeys(menu);
   document.body.append(menu);
@@ -75,4 +75,5 @@ export function openMenu(x, y, items) {
   menu.style.left = `${Math.max(0, Math.min(x, innerWidth - width))}px`;
   menu.style.top = `${Math.max(0, Math.min(y, innerHeight - height))}px`;
   buttons[0].focus();
+  close = shut;
 }

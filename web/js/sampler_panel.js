@@ -3,7 +3,7 @@
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { CostLine } from "./cost_line.js";
-import { closeDialog } from "./dialog.js";
+import { closeOpened } from "./dialog.js";
 import { addStyle, element } from "./elements.js";
 import { nodeOf } from "./execution_ids.js";
 import { FilmStrip } from "./film_strip.js";
@@ -46,7 +46,7 @@ function addSamplerPanel(node) {
     panels.delete(node);
     clearInterval(timer);
     strip.closePlayer();
-    closeDialog(); // ComfyUI's own undo, which puts a new node in its place, reaches under a dialog
+    closeOpened(); // ComfyUI's own undo, which puts a new node in its place, reaches under a dialog
   });
 }
 
