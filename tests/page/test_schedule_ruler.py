@@ -507,7 +507,10 @@ def test_a_script_edits_a_text_too(ruler: Ruler) -> None:
     """As another panel asks for it: nothing has the focus then or later, and the text box may be hidden."""
     menu, edit = ruler.menu(2), "{ kind: 'move', line: 3, second: 9 }"
     ruler.page.tab.evaluate("() => document.activeElement.blur()")
-    assert ruler.edited(f"{edit}, '[0s] a scene less'") == "The text was changed in the meantime. Try again."
+    assert (
+        ruler.edited(f"{edit}, {{ shownText: '[0s] a scene less' }}")
+        == "The text was changed in the meantime. Try again."
+    )
     assert ruler.edited(edit) == ruler.text() == TEXT.replace("12s", "8.812s")
     assert ruler.selected()[0] == "BODY"
     assert menu.count() == 1

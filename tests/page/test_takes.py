@@ -28,6 +28,17 @@ LINKED = """
   app.graph.add(source);
   source.connect(0, sampler, sampler.inputs.findIndex((each) => each.widget?.name === '{}'));
 """
+ANOTHER_FIRST = """(text) => {
+  const [schedule, sampler] = ['3', '5'].map((id) => app.graph.getNodeById(id));
+  const another = LiteGraph.createNode('HeadForcingSampler');
+  app.graph.add(another);
+  another.widgets.find((each) => each.name === 'fps').value = 8;
+  schedule.widgets.find((each) => each.name === 'text').value = text;
+  const slot = sampler.findInputSlot('schedule');
+  sampler.disconnectInput(slot);
+  schedule.connect(0, another, slot);
+  schedule.connect(0, sampler, slot);
+}"""
 CANNOT_BE_SET = {
     LINKED.format("StringConcatenate", "run_name"): "run_name comes from another node, so it cannot be set here",
     LINKED.format("GetImageSize", "seed"): "seed comes from another node, so it cannot be set here",
@@ -286,6 +297,11 @@ def test_what_cannot_be_set_here_is_told(kept: Table) -> None:
         tab.keyboard.press("Enter")
         expect(kept.dialog.get_by_label("Prompt")).to_have_value(offered)
         tab.keyboard.press("Escape")
+    kept.open_menu(1)
+    tab.evaluate(ANOTHER_FIRST, f"[0s] {FOX}\n[1.3s] {RIVER}")  # chunk 2 of this one, chunk 1 of that one
+    tab.keyboard.press("Enter")
+    expect(kept.dialog.get_by_label("Prompt")).to_have_value(FOX)
+    tab.keyboard.press("Escape")
     kept.open_menu(FIRST)
     tab.evaluate(
         """() => {

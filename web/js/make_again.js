@@ -159,7 +159,8 @@ class MakeForm extends Form {
   }
 
   async open() {
-    const asked = this.schedule && ask(SCHEDULE, scheduleQuestion(this.schedule).question).catch(() => undefined);
+    const { question } = this.schedule ? scheduleQuestion(this.schedule, this.node) : {};
+    const asked = question && ask(SCHEDULE, question).catch(() => undefined);
     const [answer, { queue_running: running = [] } = {}] = await Promise.all([asked, answerTo("/queue")]);
     const scene = answer?.scenes?.findLast((each) => each.chunk <= this.chunk);
     // a prompt that was typed before goes on, those from here on are left out
@@ -183,7 +184,8 @@ class MakeForm extends Form {
       throw new Error(SAME);
     }
     if (isOther) {
-      await editSchedule(this.schedule, { kind: "scene_at", second: this.second, prompt });
+      const edit = { kind: "scene_at", second: this.second, prompt };
+      await editSchedule(this.schedule, edit, { sampler: this.node });
       this.offered = prompt;
     }
     const widgets = samplerWidgets(this.node);

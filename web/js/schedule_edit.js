@@ -17,10 +17,11 @@ export function scheduleNodeOf(sampler) {
 const CHANGED = "The text was changed in the meantime. Try again.";
 
 /** Do an edit, as nodes/web_api/edit_schedule_route.py lists them, on the text of a Prompt Schedule; the new text. The
- * line that it names is one of `shownText`, if that is given. Throws an Error with a sentence when it cannot be done. */
-export async function editSchedule(node, edit, shownText) {
+ * line that it names is one of `shownText`, if that is given, and chunks are those of `sampler`. Throws an Error with a
+ * sentence when it cannot be done. */
+export async function editSchedule(node, edit, { shownText, sampler } = {}) {
   if (isLinked(node, "text")) throw new Error("The text comes from another node. Change it there.");
-  const { question } = scheduleQuestion(node);
+  const { question } = scheduleQuestion(node, sampler);
   if (shownText !== undefined && linesOf(shownText) !== linesOf(question.text)) throw new Error(CHANGED);
   const { text, error } = await ask(ROUTE, { ...question, edit });
   if (error) throw new Error(error.message);

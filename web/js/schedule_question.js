@@ -9,10 +9,8 @@ const numberOr = (value, otherwise) => (Number.isFinite(value) ? value : otherwi
 const textOr = (value, otherwise) => (typeof value === "string" ? value : otherwise);
 
 /** {question, hasSampler, hasLoader}: the question for /head_forcing/schedule, whose text is undefined where only a run
- * can know it. */
-export function scheduleQuestion(node) {
-  const samplers = targets(node, 0).flatMap((target) => (target.node.type === SAMPLER ? [target.node] : []));
-  const sampler = samplers.find(runs) ?? samplers[0];
+ * can know it. Of several samplers that it is linked to, it is for the first that runs, or for the one that is given. */
+export function scheduleQuestion(node, sampler = samplerOf(node)) {
   const loader = sampler && upstream(sampler, "model", LOADER);
   const question = {
     text: valueOf(node, "text"),
@@ -26,6 +24,11 @@ export function scheduleQuestion(node) {
     chunk_frames: loader ? numberOr(valueOf(loader, "chunk_frames"), 0) : 0,
   };
   return { question, hasSampler: sampler !== undefined, hasLoader: loader !== undefined };
+}
+
+function samplerOf(node) {
+  const samplers = targets(node, 0).flatMap((target) => (target.node.type === SAMPLER ? [target.node] : []));
+  return samplers.find(runs) ?? samplers[0];
 }
 
 function beginningOf(sampler) {

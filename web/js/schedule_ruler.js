@@ -100,7 +100,7 @@ class ScheduleRuler {
   edit(edit, shownText) {
     this.editing += 1;
     this.edits = this.edits
-      .then(() => editSchedule(this.node, edit, shownText))
+      .then(() => editSchedule(this.node, edit, { shownText }))
       .catch((error) => this.view.refuse(error.message))
       .finally(() => (this.editing -= 1));
   }

@@ -156,16 +156,16 @@ async function goOnWith(node, seed, schedule) {
   remember();
   const ifSame = text ? "" : ", if positive is what it was";
   if (!told.length) told.push(`Run goes on with it without a step${ifSame}.`);
-  if (text && schedule !== null && !(await isSame(text, schedule))) {
+  if (text && schedule !== null && !(await isSame(text, schedule, node))) {
     await writeText(text, "text", schedule);
     told.push("Prompt Schedule has its prompts; Ctrl+Z takes them back.");
   }
   return told;
 }
 
-/** Whether the text of a Prompt Schedule gives the same scenes as another text. */
-async function isSame(node, text) {
-  const { question } = scheduleQuestion(node);
+/** Whether the text of a Prompt Schedule gives a sampler the same scenes as another text. */
+async function isSame(node, text, sampler) {
+  const { question } = scheduleQuestion(node, sampler);
   const fading = node.widgets.find((widget) => widget.name === "soft_chunks")?.value;
   const scenes = async (asked) => {
     const { scenes: found } = await ask(SCHEDULE, { ...question, text: asked });
