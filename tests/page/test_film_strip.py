@@ -36,7 +36,7 @@ GRAPH = {
         "class_type": SAMPLER,
         "inputs": {
             **{"model": ["1", 0], "schedule": ["3", 0], "policy": ["4", 0], "vae": ["7", 0]},
-            **{"seconds": SECONDS, "width": 64, "height": 64, "seed": 1, "run_name": "strip", "strength": 0.8},
+            **{"seconds": SECONDS, "width": 128, "height": 96, "seed": 1, "run_name": "strip", "strength": 0.8},
         },
     },
     "6": {"class_type": "PreviewAny", "inputs": {"source": ["5", 3]}},
