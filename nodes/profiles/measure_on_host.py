@@ -151,4 +151,5 @@ def _watch(
         with backbone.reading(memory, memory.plan.expected_bytes(frame)):
             measure(backbone, memory, plan, noise, watch, progress.after(done))
         done += plan.chunks
+    status.say(f"profiled on {len(texts)} prompt{'s' if len(texts) > 1 else ''}")
     return recorder, tuple(backbone.attentions)

@@ -43,7 +43,7 @@ class StepProgress:
         self._chunks, self._status, self._doing = len(steps), status, doing
         self._steps = tuple(accumulate(steps, initial=0))  # before each chunk, and in all
         self._bar = comfy.utils.ProgressBar(self._steps[-1], node_id=status.node_id)
-        self._made = 0  # chunks
+        self._made = self._rebuilt = 0  # chunks, in all and those of a kept run
         self._first: tuple[int, float] | None = None  # the first chunk of which steps were made, and when it began
 
     def step(self, chunk: int, step: int, x0: Tensor) -> None:
@@ -56,7 +56,7 @@ class StepProgress:
     def rebuilt(self, done: int, chunks: int) -> None:
         """A finished chunk of a kept run is committed again."""
         comfy.model_management.throw_exception_if_processing_interrupted()
-        self._made = done
+        self._made = self._rebuilt = done
         self._say(f"rebuilding memory {done} of {chunks}")
         self._bar.update_absolute(self._steps[done], self._steps[-1])
 
@@ -143,7 +143,7 @@ class RunProgress(StepProgress):
         """The run has ended, whole or not."""
         self._flipbook.close()
         if self._made == self._chunks:
-            self._say(f"{self._chunks} chunks made in {_clock(perf_counter() - self._began)}")
+            self._say(f"{self._chunks - self._rebuilt} chunks made in {_clock(perf_counter() - self._began)}")
         else:
             self._say(f"stopped after {self._made} of {self._chunks} chunks")
 

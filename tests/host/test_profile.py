@@ -88,9 +88,13 @@ def test_the_heads_built_into_the_checkpoint_are_found(load, profile_heads) -> N
     assert profile.reliability["sink"] > 0.7 and "rank correlation" in report
 
 
-def test_another_seed_finds_the_same_heads(load, profile_heads) -> None:
+def test_another_seed_finds_the_same_heads(pack, load, profile_heads, monkeypatch: pytest.MonkeyPatch) -> None:
+    status, said = pack.module("nodes.status.node_status").NodeStatus, []
+    original = status.say
+    monkeypatch.setattr(status, "say", lambda self, text: (said.append(text), original(self, text)))
     model = load("self_forcing_dmd.safetensors")
     assert profile_heads(model, seed=1)[0].labels == profile_heads(model, seed=2)[0].labels
+    assert said[-1] == "profiled on 2 prompts"
 
 
 def test_controls_measure_nothing_and_need_no_schedule(load, profile_heads) -> None:

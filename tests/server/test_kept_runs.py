@@ -39,6 +39,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(client: Client, runs: Path,
     assert again.status == "success", again.error
     told = [event.text("text") for event in again.events if event.kind == "progress_text"] or [""]
     assert steps(again, "sampler")[0] == 4, told  # a chunk rebuilt counts for its four steps
+    assert any(line.startswith(f"{CHUNKS - kept} chunks made in ") for line in told)
     assert torch.equal(saved_latent(keeping(seed=5, fps=16.0)), whole)
     report = json.loads(shown(again))
     assert [chunk["seconds"] == 0 for chunk in report["chunks"]] == [number < kept for number in range(CHUNKS)]
