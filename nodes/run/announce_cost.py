@@ -35,8 +35,9 @@ def announce_cost(job: VideoJob, maker: ChunkMaker) -> tuple[RunCost, str]:
     if bound is not None:
         parts.append(recall_in_words(bound))
     if not job.why_not_kept:
+        handed_on = cost.memory_bytes + video.chunks * chunk_bytes(video)
         parts.append(
-            f"Main memory: up to {bytes_in_words(cost.memory_bytes)} at the end, for the sampler that goes on; "
+            f"Main memory: up to {bytes_in_words(handed_on)} at the end, for the sampler that goes on; "
             f"{bytes_in_words(free_main_memory())} are free."
         )
     if isinstance(job.run, KeptRun):

@@ -274,14 +274,18 @@ def test_a_scene_that_was_stopped_goes_on_from_the_same_memory(
     assert first.latent["head_forcing"].held.kv is None
 
 
-def test_keys_and_values_are_kept_only_where_a_sampler_goes_on(studio) -> None:
+def test_keys_and_values_are_kept_only_where_a_sampler_goes_on(pack, monkeypatch: pytest.MonkeyPatch, studio) -> None:
+    for module in ("nodes.run.announce_cost", "nodes.request.run_cost"):
+        monkeypatch.setattr(pack.module(module), "bytes_in_words", lambda number: f"{number:.0f}")
     make = studio("uniform")
     last = make(3, FOX, node="third")
     assert last.latent["head_forcing"].held is None
     assert make(1, FOX, last.latent).told == f"{ANEW}nothing went on from it when it was made, so it was not kept."
     kept = make(3, FOX)
     [cost] = [note for note in kept.report["notes"] if "Main memory: up to" in note]
-    assert "for the sampler that goes on" in cost
+    latents = [kept.latent["head_forcing"].held.made_with.plan.finished.read(chunk) for chunk in range(3)]
+    numbers = re.search(r"up to (\d+) for keys and values.* up to (\d+) at the end, for the sampler that goes on", cost)
+    assert int(numbers[2]) - int(numbers[1]) >= sum(latent.nbytes for latent in latents) == 3 * 16 * 3 * 2 * 2 * 4
     assert not any("Main memory" in note for note in last.report["notes"])
 
 
