@@ -2,11 +2,12 @@
 (docs/takes.md).
 
 Asked of the first: `run_name`. Answered: {"takes": [{"name", "is_run", "chunks", "differs_from", "differs_second",
-"seeds", "seeds_as_text", "schedule", "video", "problem"}]}, the run itself first; none where no run has that name.
-`differs_from` is the first chunk that is not the run's, null where all are, and `differs_second` the second of the
-video at which it begins; `seeds` are [[first chunk, seed]]; `schedule` is the text for Prompt Schedule, null without
-one, or where nothing tells how fast the video is; `video` is what GET /view is asked for, {"filename", "subfolder",
-"type"}, and the `pictures` in it, or null; `problem` is empty, or says why a folder cannot be read.
+"differs_prompt", "seeds", "seeds_as_text", "schedule", "video", "problem"}]}, the run itself first; none where no run
+has that name. `differs_from` is the first chunk that is not the run's, null where all are, `differs_second` the second
+of the video at which it begins, and `differs_prompt` the one that it was made by, null without a schedule; `seeds` are
+[[first chunk, seed]]; `schedule` is the text for Prompt Schedule, null without one, or where nothing tells how fast the
+video is; `video` is what GET /view is asked for, {"filename", "subfolder", "type"}, and the `pictures` in it, or null;
+`problem` is empty, or says why a folder cannot be read.
 
 Asked of the second: `run_name`, and the name of the `take`. Answered: {"kept_as", "seed", "schedule"}: the take that
 the run was until now is; seed and text with which the run goes on without a step.
@@ -58,6 +59,7 @@ def _told(take: Take) -> Json:
     folder, header = take.folder, _header(take.folder)
     seeds = () if take.record is None else take.record.seeds
     second, video = None, None
+    schedule = None if take.record is None else _schedule(take.record, header)
     if header is not None:
         second = None if take.differs_from is None else header.second(take.differs_from)
         video = told_of_kept_video(folder, header, len(take.chunks))
@@ -67,12 +69,19 @@ def _told(take: Take) -> Json:
         "chunks": len(take.chunks),
         "differs_from": take.differs_from,
         "differs_second": second,
+        "differs_prompt": None if schedule is None else _differing_prompt(take),
         "seeds": [[first, seed] for first, seed in seeds],
         "seeds_as_text": [[first, str(seed)] for first, seed in seeds],
-        "schedule": None if take.record is None else _schedule(take.record, header),
+        "schedule": schedule,
         "video": video,
         "problem": take.problem,
     }
+
+
+def _differing_prompt(take: Take) -> str | None:
+    if take.record is None or take.differs_from is None:
+        return None
+    return next(each.prompt for each in reversed(take.record.segments) if each.first_chunk <= take.differs_from)
 
 
 def _header(folder: Path) -> StripHeader | None:

@@ -38,11 +38,28 @@ ANOTHER_FIRST = """(text) => {
   sampler.disconnectInput(slot);
   schedule.connect(0, another, slot);
   schedule.connect(0, sampler, slot);
+  sampler.connect(0, another, another.findInputSlot('previous'));
+}"""
+NAMES_OF_SCENES = """async () => {
+  const there = performance.getEntriesByType('resource').map((each) => each.name);
+  const { keptNameOf } = await import(there.find((name) => name.endsWith('/scene_runs.js')));
+  const sampler = app.graph.getNodeById('5');
+  const another = app.graph.nodes.find((node) => node !== sampler && node.type === sampler.type);
+  const nameOf = (node, id = node.id) => keptNameOf(node, `prompt/${id}`);
+  for (const node of [sampler, another]) node.widgets.find((each) => each.name === 'run_name').value = 'film-%n%';
+  const names = [nameOf(sampler), nameOf(another), nameOf(sampler, 'loop.0.0.1_5'), keptNameOf(sampler, null)];
+  const between = LiteGraph.createNode('LatentUpscale');
+  app.graph.add(between);
+  sampler.connect(0, between, 0);
+  between.connect(0, another, another.findInputSlot('previous'));
+  names.push(nameOf(another));
+  between.mode = 2;
+  return [...names, nameOf(another)];
 }"""
 CANNOT_BE_SET = {
     LINKED.format("StringConcatenate", "run_name"): "run_name comes from another node, so it cannot be set here",
     LINKED.format("GetImageSize", "seed"): "seed comes from another node, so it cannot be set here",
-    "sampler.widgets.find((each) => each.name === 'run_name').value = 'film %n%';": "run_name holds %n%",
+    "sampler.widgets.find((each) => each.name === 'run_name').value = 'film %n%';": "such as film 2, into run_name (advanced inputs)",
     "sampler.widgets.find((each) => each.name === 'run_name').value = 'another';": "none of this name is",
 }
 
@@ -134,7 +151,7 @@ class Table:
 def table(rendered: ComfyPage) -> Iterator[Table]:
     """A page in which nothing may fail, or reach beyond this machine."""
     rendered.console_errors.clear()
-    yield Table(rendered, f"table {rendered.renderer}")
+    yield Table(rendered, f"table {rendered.renderer} 1")
     assert (rendered.console_errors, rendered.blocked) == ([], [])
 
 
@@ -152,7 +169,7 @@ def test_a_film_is_kept_made_again_with_another_prompt_compared_and_the_first_ta
     table: Table, runs: Path
 ) -> None:
     page, tab = table.page, table.page.tab
-    table.load(run_name=table.name)
+    table.load(run_name=f"table {page.renderer} %n%")
     assert page.queue(), page.node_errors()
     table.finish()
     expect(table.takes).to_be_hidden()
@@ -165,6 +182,10 @@ def test_a_film_is_kept_made_again_with_another_prompt_compared_and_the_first_ta
     seed, prompt = table.dialog.get_by_label("Seed"), table.dialog.get_by_label("Prompt")
     expect(prompt).to_have_value(FOX)
     assert int(seed.input_value()) != kept_seed
+    told = f"Chunk {FIRST} is made anew; those before stay. The film as it is now is kept beside it as a take."
+    expect(table.dialog).to_contain_text(told)
+    expect(table.dialog).to_contain_text(f"the film has {kept_seed}")
+    expect(table.dialog).not_to_contain_text("The scenes after this one")
     seed.fill(str(SEED))
     prompt.fill(RIVER)
     page.keep_screenshot("takes_form")
@@ -188,7 +209,8 @@ def test_a_film_is_kept_made_again_with_another_prompt_compared_and_the_first_ta
     compare(table)
     table.dialog.get_by_role("button", name=f"Choose {table.name}_take_1").click()
     expect(table.dialog.get_by_role("status")).to_contain_text(
-        f"The take is the film now, and the film as it was is {table.name}_take_1. Run goes on with it without a step."
+        "The take is the film now. Press Run to get its video; it takes seconds. Prompt Schedule has its prompts. The "
+        f"film as it was is {table.name}_take_1: choose that to undo this."
     )
     expect(table.dialog.get_by_role("row").nth(2)).to_contain_text(f"{SEED} from chunk {FIRST}")
     tab.keyboard.press("Escape")
@@ -227,7 +249,7 @@ def compare(table: Table) -> None:
     table.takes.evaluate("(button) => { button.click(); button.click(); }")
     rows = table.dialog.get_by_role("row")
     expect(rows).to_have_count(3)  # of one list
-    expect(rows.nth(2)).to_contain_text(f"chunk {FIRST} (0:01.31)")
+    expect(rows.nth(2)).to_contain_text(f"chunk {FIRST} (0:01.31){FOX}")
     both = table.dialog.locator("video")
     expect(both).to_have_count(2)
     tab.wait_for_function(f"{VIDEOS}.every((each) => each.readyState >= 2 && !each.seeking)")
@@ -241,7 +263,9 @@ def compare(table: Table) -> None:
     tab.wait_for_function(f"{VIDEOS}[0].currentTime > {begin[0] + 0.5}")
     one, other = both.evaluate_all(times)
     assert one == pytest.approx(other, abs=0.25)
-    table.dialog.get_by_role("button", name="Pause").click()
+    at_once = "(button) => { button.click(); return document.querySelector('.hf-players-bar').valueAsNumber; }"
+    stopped = table.dialog.get_by_role("button", name="Pause").evaluate(at_once)
+    assert both.evaluate_all(times) == pytest.approx([stopped] * 2, abs=0.001)  # not a frame of the page later
     tab.wait_for_function(f"{VIDEOS}.every((each) => !each.seeking)")
     one, other = both.evaluate_all(times)
     assert one == pytest.approx(other, abs=0.001)
@@ -252,8 +276,18 @@ def compare(table: Table) -> None:
     expect(both.nth(1)).to_be_hidden()
     tab.keyboard.press("x")
     expect(both.nth(0)).to_be_hidden()
-    table.dialog.locator(".hf-players-swap").click()
-    expect(both.nth(0)).to_be_visible()
+    views = table.dialog.locator(".hf-players-view")
+    for number, seen in enumerate(([0], [1], [0, 1])):
+        views.nth(number).click()
+        for side, video in enumerate(both.all()):
+            expect(video).to_be_visible(visible=side in seen)
+        pressed = views.evaluate_all("(all) => all.map((each) => each.getAttribute('aria-pressed'))")
+        assert pressed == [str(each == number).lower() for each in range(3)]
+        assert len({box["width"] for view in views.all() if (box := view.bounding_box())}) == 1
+        page.keep_screenshot(f"takes_seen_{number}")
+        for side in seen:  # the whole picture
+            player = table.dialog.locator(".hf-player").nth(side).bounding_box()
+            assert both.nth(side).bounding_box() == player
 
 
 @pytest.fixture
@@ -276,7 +310,7 @@ def test_what_cannot_be_set_here_is_told(kept: Table) -> None:
         expect(kept.dialog.locator(".hf-player").nth(side)).to_have_text(re.compile("^No video is kept of this take"))
     expect(kept.dialog.get_by_role("row").nth(2)).to_contain_text(str(LONG_SEED))
     kept.dialog.get_by_role("button", name=f"Choose {kept.name} kept_take_1").click()
-    told = f"is {kept.name} kept_take_1. Its seed is {LONG_SEED}: more digits than ComfyUI's page can hold."
+    told = f"The take is the film now. Its seed is {LONG_SEED}: more digits than ComfyUI's page can hold."
     expect(kept.dialog.get_by_role("status")).to_contain_text(told)
     assert kept.widgets()["seed"] == 5
     tab.keyboard.press("Control+z")  # of the page: it puts other nodes into the place of these
@@ -301,6 +335,8 @@ def test_what_cannot_be_set_here_is_told(kept: Table) -> None:
     tab.evaluate(ANOTHER_FIRST, f"[0s] {FOX}\n[1.3s] {RIVER}")  # chunk 2 of this one, chunk 1 of that one
     tab.keyboard.press("Enter")
     expect(kept.dialog.get_by_label("Prompt")).to_have_value(FOX)
+    expect(kept.dialog).to_contain_text("Chunks 1 to 7 are made anew, to the end; those before stay.")
+    expect(kept.dialog).to_contain_text("The scenes after this one go on from it.")
     tab.keyboard.press("Escape")
     kept.open_menu(FIRST)
     tab.evaluate(
@@ -314,6 +350,8 @@ def test_what_cannot_be_set_here_is_told(kept: Table) -> None:
     expect(prompt).to_have_value(re.compile("^It cannot be set here: it comes from positive"))
     expect(prompt).to_be_disabled()
     tab.keyboard.press("Escape")
+    names = ["film-1", "film-2", "film-%n%", "film-%n%", "film-2", "film-1"]
+    assert tab.evaluate(NAMES_OF_SCENES) == names
 
 
 @IN_VUE

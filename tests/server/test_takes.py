@@ -63,6 +63,7 @@ def test_the_script_of_the_page_does_what_it_says(
     assert [take["chunks"] for take in answer["takes"]] == [CHUNKS] * 3
     assert answer["takes"][2]["seeds_as_text"] == [[0, "5"], [2, "7"]]
     assert answer["takes"][1]["differs_second"] == pytest.approx((2 * 12 - 3) / 16)
+    assert [take["differs_prompt"] for take in answer["takes"]] == [None, FOX, "the fox finds a frozen river"]
     assert answer["takes"][2]["schedule"] == f"[0s] {FOX}\n[1.312s recache] the fox finds a frozen river"
     place = answer["takes"][1]["video"]
     assert place == {"filename": "video.mp4", "subfolder": "head_forcing/film_take_1", "type": "output", "pictures": 43}

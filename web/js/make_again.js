@@ -5,7 +5,8 @@ import { openDialog, tell } from "./dialog.js";
 import { element } from "./elements.js";
 import { runs } from "./graph_walk.js";
 import { answerTo, promptOf } from "./own_runs.js";
-import { queueOnce, runNameOf, samplerWidgets, setSeed, setWidget } from "./sampler_widgets.js";
+import { queueOnce, samplerWidgets, setSeed, setWidget } from "./sampler_widgets.js";
+import { isGoneOnFrom, keptNameOf } from "./scene_runs.js";
 import { editSchedule, scheduleNodeOf } from "./schedule_edit.js";
 import { scheduleQuestion } from "./schedule_question.js";
 import { remember } from "./text_box.js";
@@ -21,6 +22,9 @@ const WAITS =
 const SAME =
   "Seed and prompt are those of the film, so nothing is made anew, unless you have changed the schedule. Press again " +
   "if you have.";
+const LATER =
+  "The scenes after this one go on from it. Where those are kept, set their on_existing_run (under advanced inputs) to " +
+  "new or replace first: then they are made anew, too. With resume they stop with a sentence, and this one is made.";
 const WHY_KEEP =
   "Only a film that is kept can be made again, and none of this name is. It is made once more, as the nodes stand; " +
   "from then on its chunks are kept in output/head_forcing.";
@@ -30,7 +34,7 @@ export async function openMakeAgain(node, film, chunk, second) {
   const title = `Make again from chunk ${chunk} (${clock(second)})`;
   const before = film.scenes[0]?.second ?? 0; // the schedule does not count what the video goes on from
   try {
-    const { name, run } = await keptRun(node, chunk);
+    const { name, run } = await keptRun(node, film, chunk);
     const asked = { run, film, chunk, second: second - before };
     const form = run ? new MakeForm(node, title, asked) : new KeepForm(node, name, await seedOf(film));
     await form.open();
@@ -41,7 +45,7 @@ export async function openMakeAgain(node, film, chunk, second) {
 
 /** The name of a sampler's run, and the run if it is there. Throws an Error with a sentence where nothing can be made
  * again. */
-async function keptRun(node, chunk) {
+async function keptRun(node, film, chunk) {
   if (!runs(node)) throw new Error("The node is muted or bypassed, so it makes nothing. Let it run again first.");
   const { name, seed, fromChunk, onExisting } = samplerWidgets(node);
   const held = { run_name: name, seed, from_chunk: fromChunk, on_existing_run: onExisting };
@@ -49,9 +53,13 @@ async function keptRun(node, chunk) {
   if (lacking) {
     throw new Error(`${lacking} comes from another node, so it cannot be set here. Set it on the Head-Forced Sampler.`);
   }
-  const asked = runNameOf(node);
+  const asked = keptNameOf(node, film.run);
   if (asked.includes("%n%")) {
-    throw new Error("run_name holds %n%, the number of a scene. Type the name of that scene's run to make it again.");
+    throw new Error(
+      `run_name is ${asked}, and the page cannot tell which scene's run this is. In a loop one sampler makes them all, ` +
+        "and from_chunk would count for each: copy it out of the loop, connect to previous what the scene had, and " +
+        `type the name of the scene's run, such as ${asked.replaceAll("%n%", "2")}, into run_name (advanced inputs).`,
+    );
   }
   const { takes } = asked ? await ask(TAKES, { run_name: asked }) : { takes: [] };
   const run = takes.find((take) => take.is_run);
@@ -151,11 +159,12 @@ class MakeForm extends Form {
     this.prompt = element("textarea", "hf-field-input");
     this.prompt.rows = 4;
     this.prompt.spellcheck = false;
-    const before = this.chunk ? `Chunks before ${this.chunk} stay. ` : "";
-    const told = `${before}The film as it is now is kept beside it as a take. Then from_chunk is -1 again.`;
-    const seed = field("Seed, which then stays fixed", this.seed);
+    this.kept = run.seeds_as_text.findLast(([first]) => first <= chunk)?.[1];
+    const kept = "The film as it is now is kept beside it as a take. Then from_chunk is -1 again.";
+    const later = isGoneOnFrom(node) ? [element("p", "", LATER)] : [];
+    const seed = field(`Seed, which then stays fixed (the film has ${this.kept})`, this.seed);
     const prompt = field("Prompt from here to the next scene", this.prompt);
-    this.form.append(element("p", "", told), seed, prompt, this.message, this.send);
+    this.form.append(element("p", "", `${madeAnew(chunk, film.chunks - 1)} ${kept}`), ...later, seed, prompt, this.message, this.send);
   }
 
   async open() {
@@ -178,8 +187,7 @@ class MakeForm extends Form {
     const prompt = this.prompt.value.trim();
     const isOther = this.offered !== undefined && prompt !== this.offered.trim();
     if (isOther && !prompt) throw new Error("The prompt is empty. Type what is to be seen, or leave it as it was.");
-    const kept = this.run.seeds.findLast(([first]) => first <= this.chunk)?.[1];
-    if (seed === kept && !isOther && !this.isSure) {
+    if (String(seed) === this.kept && !isOther && !this.isSure) {
       this.isSure = true; // the text may have been changed by hand
       throw new Error(SAME);
     }
@@ -199,6 +207,13 @@ class MakeForm extends Form {
       remember();
     }
   }
+}
+
+/** Which chunks are made anew from one on. */
+function madeAnew(chunk, last) {
+  if (!chunk) return `All chunks, 0 to ${last}, are made anew.`;
+  const made = chunk < last ? `Chunks ${chunk} to ${last} are made anew, to the end` : `Chunk ${chunk} is made anew`;
+  return `${made}; those before stay.`;
 }
 
 const field = (label, input) => element("label", "hf-field", element("span", "hf-field-name", label), input);

@@ -50,8 +50,8 @@ function addSamplerPanel(node) {
   });
 }
 
-function refresh({ strip, takes }) {
-  strip.refresh();
+async function refresh({ strip, takes }) {
+  await strip.refresh(); // it says which scene's run this is
   takes.refresh();
 }
 

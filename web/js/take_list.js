@@ -14,6 +14,7 @@ const CHOOSE = "/head_forcing/choose_take";
 const SCHEDULE = "/head_forcing/schedule";
 const STEP = 1 / 16; // seconds by an arrow key; with Shift
 const BIG_STEP = 1;
+const LONGEST_PROMPT = 80; // letters in the table; all of it stands below
 const TOO_LONG =
   "more digits than ComfyUI's page can hold. Run it from a script (docs/takes.md), or make it again from a chunk with " +
   "another seed.";
@@ -32,7 +33,7 @@ class TakeList {
   constructor(node, name, hooks) {
     Object.assign(this, { node, name, ...hooks });
     this.rows = element("tbody", "");
-    const heads = ["Take", "Chunks", "Differs from the film", "Seed", ""].map((text) => element("th", "", text));
+    const heads = ["Take", "Chunks", "Differs from the film", "Prompt there", "Seed", ""].map((text) => element("th", "", text));
     this.table = element("table", "hf-takes-table", element("thead", "", element("tr", "", ...heads)), this.rows);
     this.message = element("p", "hf-dialog-told");
     this.message.setAttribute("role", "status");
@@ -71,7 +72,8 @@ class TakeList {
     return pick;
   }
 
-  #row({ name, is_run: isRun, chunks, differs_from: from, differs_second: second, seeds_as_text: seeds, problem }) {
+  #row({ name, is_run: isRun, chunks, seeds_as_text: seeds, problem, ...differing }) {
+    const { differs_from: from, differs_second: second, differs_prompt: prompt } = differing;
     const differs = from === null ? "" : `from chunk ${from}${second === null ? "" : ` (${clock(second)})`}`;
     const told = seeds.map(([first, seed]) => (first ? `${seed} from chunk ${first}` : seed)).join(", ");
     const last = element("td", "");
@@ -83,7 +85,7 @@ class TakeList {
       choose.addEventListener("click", () => this.#choose(name, seeds.at(-1)[1]));
       last.append(choose);
     }
-    const cells = problem ? [name, problem, "", ""] : [name, String(chunks), differs, told];
+    const cells = problem ? [name, problem, "", "", ""] : [name, String(chunks), differs, shortened(prompt), told];
     const row = element("tr", isRun ? "hf-takes-run" : "", ...cells.map((text) => element("td", "", text)), last);
     if (problem) row.classList.add("hf-error");
     return row;
@@ -107,11 +109,14 @@ class TakeList {
     buttons.forEach((button) => (button.disabled = true));
     this.players.release(); // or the system may hold on to a folder with an open file
     this.onChoice();
+    const most = Math.max(...this.#takes.map(({ chunks }) => chunks));
+    const isWhole = this.#takes.find(({ name }) => name === take).chunks === most;
     try {
       const { kept_as: kept, schedule } = await ask(CHOOSE, { run_name: this.name, take });
       this.onChange();
-      const told = await goOnWith(this.node, seed, schedule).catch((error) => [error.message]);
-      this.#say([`The take is the film now, and the film as it was is ${kept}.`, ...told].join(" "));
+      const told = await goOnWith(this.node, seed, schedule, isWhole).catch((error) => [error.message]);
+      const undo = `The film as it was is ${kept}: choose that to undo this.`;
+      this.#say(["The take is the film now.", ...told, undo].join(" "));
     } catch (error) {
       this.#say(error.message, true);
     }
@@ -138,8 +143,11 @@ class TakeList {
   }
 }
 
-/** Set the nodes so that Run goes on with a take without a step. Sentences on that, or on what could not be set. */
-async function goOnWith(node, seed, schedule) {
+const shortened = (text) => (text?.length > LONGEST_PROMPT ? `${text.slice(0, LONGEST_PROMPT)} ...` : (text ?? ""));
+
+/** Set the nodes so that Run goes on with a take, without a step where it is whole. Sentences on that, or on what could
+ * not be set. */
+async function goOnWith(node, seed, schedule, isWhole) {
   const { seed: seedWidget, fromChunk, onExisting } = samplerWidgets(node);
   const told = [];
   if (!seedWidget) told.push(`Set seed to ${seed} where it comes from.`);
@@ -155,10 +163,11 @@ async function goOnWith(node, seed, schedule) {
   }
   remember();
   const ifSame = text ? "" : ", if positive is what it was";
-  if (!told.length) told.push(`Run goes on with it without a step${ifSame}.`);
+  const press = isWhole ? "Press Run to get its video; it takes seconds" : "Press Run to make the chunks that it lacks";
+  if (!told.length) told.push(`${press}${ifSame}.`);
   if (text && schedule !== null && !(await isSame(text, schedule, node))) {
     await writeText(text, "text", schedule);
-    told.push("Prompt Schedule has its prompts; Ctrl+Z takes them back.");
+    told.push("Prompt Schedule has its prompts.");
   }
   return told;
 }

@@ -3,7 +3,7 @@ import { ask } from "./ask.js";
 import { openMenu, tell } from "./dialog.js";
 import { element } from "./elements.js";
 import { openMakeAgain } from "./make_again.js";
-import { runNameOf } from "./sampler_widgets.js";
+import { keptNameOf } from "./scene_runs.js";
 import { openTakes } from "./take_list.js";
 
 const ROUTE = "/head_forcing/takes";
@@ -26,7 +26,7 @@ export class Takes {
   }
 
   async refresh() {
-    const name = (this.#name = runNameOf(this.#node));
+    const name = (this.#name = keptNameOf(this.#node, this.#strip.shown().run));
     const takes = name ? await this.#read().catch(() => undefined) : [];
     if (name !== this.#name) return;
     const count = takes?.filter((take) => !take.is_run).length;

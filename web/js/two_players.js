@@ -6,6 +6,12 @@ import { addressOf, whyNot } from "./video_file.js";
 const APART = 0.08; // seconds by which one may be behind before it is put right
 const NO_VIDEO = "No video is kept of this take. Connect a vae, choose it and Run: its chunks are decoded.";
 
+const VIEWS = [
+  { text: "A", only: 0, title: "A alone. X: A and B in turn" },
+  { text: "B", only: 1, title: "B alone. X: A and B in turn" },
+  { text: "A | B", only: undefined, title: "Side by side" },
+];
+
 class Player {
   #file;
 
@@ -58,14 +64,16 @@ export class TwoPlayers {
     this.play = element("button", "hf-players-play", "Play");
     this.bar = element("input", "hf-players-bar");
     this.time = element("span", "hf-players-time");
-    this.swap = element("button", "hf-players-swap", "A | B");
-    this.play.type = this.swap.type = "button";
+    this.play.type = "button";
     this.play.title = "Space";
-    this.swap.title = "X: one in the place of the other, A and B in turn; side by side again by a click";
+    this.views = VIEWS.map((view) => this.#view(view));
+    const views = element("div", "hf-players-views", ...this.views);
+    views.setAttribute("role", "group");
+    views.setAttribute("aria-label", "Which is seen");
     Object.assign(this.bar, { type: "range", min: 0, max: 0, step: "any", value: 0 });
     this.bar.setAttribute("aria-label", "Position");
     this.sides = this.#players.map((player, side) => element("div", "hf-players-side", player.element, below[side]));
-    const row = element("div", "hf-players-row", this.play, this.bar, this.time, this.swap);
+    const row = element("div", "hf-players-row", this.play, this.bar, this.time, views);
     this.element = element("div", "hf-players", element("div", "hf-players-both", ...this.sides), row);
     this.#listen();
     this.#draw();
@@ -92,7 +100,7 @@ export class TwoPlayers {
   toggle() {
     const lead = this.#lead;
     if (!lead) return;
-    if (!lead.video.paused) return this.pause();
+    if (!lead.video.paused) return this.move(0); // both on one picture
     if (lead.video.ended || lead.video.currentTime >= lead.length) this.#seek(0);
     const playing = this.#players.filter(({ length }) => length > lead.video.currentTime);
     playing.forEach(({ video }) => video.play().catch(() => this.pause())); // the page may not play by itself
@@ -101,20 +109,32 @@ export class TwoPlayers {
 
   /** One in the place of the other, A first. */
   swapSides() {
-    this.#only = this.#only === 0 ? 1 : 0;
-    this.#draw();
+    this.#see(this.#only === 0 ? 1 : 0);
   }
 
   /** A step along the bar, in seconds. */
   move(seconds) {
+    const lead = this.#lead;
     this.pause();
-    this.#seek(Math.max(0, Number(this.bar.value) + seconds));
+    if (lead) this.#seek(Math.max(0, lead.video.currentTime + seconds)); // the bar may be a frame of the page behind
   }
 
   get #lead() {
     const [a, b] = this.#players;
     if (!a.length && !b.length) return undefined;
     return b.length > a.length ? b : a;
+  }
+
+  #view({ text, only, title }) {
+    const button = element("button", "hf-players-view", text);
+    Object.assign(button, { type: "button", title });
+    button.addEventListener("click", () => this.#see(only));
+    return button;
+  }
+
+  #see(only) {
+    this.#only = only;
+    this.#draw();
   }
 
   #seek(second) {
@@ -137,11 +157,6 @@ export class TwoPlayers {
 
   #listen() {
     this.play.addEventListener("click", () => this.toggle());
-    this.swap.addEventListener("click", () => {
-      if (this.#only === undefined) return this.swapSides();
-      this.#only = undefined;
-      this.#draw();
-    });
     this.bar.addEventListener("input", () => {
       this.pause();
       this.#seek(Number(this.bar.value));
@@ -164,8 +179,9 @@ export class TwoPlayers {
     this.bar.setAttribute("aria-valuetext", this.time.textContent);
     const text = this.#lead && !this.#lead.video.paused ? "Pause" : "Play";
     if (this.play.textContent !== text) this.play.textContent = text;
-    this.swap.textContent = this.#only === undefined ? "A | B" : ["A", "B"][this.#only];
-    this.swap.setAttribute("aria-pressed", String(this.#only !== undefined));
+    this.views.forEach((button, number) => {
+      button.setAttribute("aria-pressed", String(VIEWS[number].only === this.#only));
+    });
     this.sides.forEach((side, number) => {
       side.hidden = this.#only !== undefined && this.#only !== number;
       this.#players[number].video.muted = number !== (this.#only ?? 0);
