@@ -59,7 +59,7 @@ NAMES_OF_SCENES = """async () => {
 CANNOT_BE_SET = {
     LINKED.format("StringConcatenate", "run_name"): "run_name comes from another node, so it cannot be set here",
     LINKED.format("GetImageSize", "seed"): "seed comes from another node, so it cannot be set here",
-    "sampler.widgets.find((each) => each.name === 'run_name').value = 'film %n%';": "such as film 2, into run_name (advanced inputs)",
+    "sampler.widgets.find((each) => each.name === 'run_name').value = 'film %n%';": "such as film 2, into run_name",
     "sampler.widgets.find((each) => each.name === 'run_name').value = 'another';": "none of this name is",
 }
 
