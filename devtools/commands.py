@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from testbed.prompts import Prompt
+from testbed.prompts import CHOICES, Prompt
 
 from .paths import REPOSITORY, cache_folder, say
 from .problem import Problem, exit_code_of
@@ -27,13 +27,17 @@ _TEST_PACKAGES = (*_HOST_PACKAGES, "pytest", "xdist", "hypothesis", "playwright"
 # one worker more than cores, since those with a page or a server wait half of the time; a ComfyUI takes 2 GB in each
 _WORKERS = min(4, (os.cpu_count() or 1) + 1)
 _ON_ALL_CORES = ("-n", str(_WORKERS), "--no-loadscope-reorder")
+_WORDS = "\n".join(f"{' ':19}{name:8}{', '.join(words)}" for name, words in CHOICES.items())
 _SERVED = f"""\
 ComfyUI runs until Ctrl+C; nothing that is made there is kept. It has two kinds of models. For both, put Load Tiny
-UMT5 (test) in place of Load CLIP, and set the size in the sampler and in Profile Heads.
+UMT5 (test) in place of Load CLIP, and set the size in the sampler and in Profile Heads (there under Show advanced
+inputs). Leave the models that begin with bad_: they are for tests of errors.
 
   a small world    {MODEL}, {TEXT_ENCODER}, {VAE}, {WORLD_WIDTH} x {WORLD_HEIGHT}.
-                   It knows few words; testbed/README.md lists them. A prompt that it understands:
+                   It understands prompts that are written as this one:
                    {Prompt(camera="pans left").text}
+                   with one word of each line:
+{_WORDS}
   random weights   all others, with {TINY_TEXT_ENCODER}, {TINY_WIDTH} x {TINY_HEIGHT}, any prompt.
                    They show coloured noise.
 """

@@ -13,7 +13,7 @@ from . import journal, record_json
 from .fence import Fence
 from .folder import JOURNAL_FILE, RUN_FILE
 from .journal import Journal, append_line, dump_lines, parse_journal, write_journal
-from .record import ChunkRecord, RunRecord
+from .record import ANEW, ChunkRecord, RunRecord
 from .record_json import dump_record, parse_record, unreadable
 
 
@@ -128,6 +128,5 @@ def _parsed(lines: bytes, name: str) -> Journal:
 def _unusable(name: str, why: str) -> RuntimeError:
     return RuntimeError(
         f"{JOURNAL_FILE} of the run {name!r} cannot be used: {why}. It says which chunks are finished, so nothing was "
-        f"changed. Put a good copy of {JOURNAL_FILE} back, or set on_existing_run to new (another folder) or replace "
-        "(delete the run and begin anew)."
+        f"changed. Put a good copy of {JOURNAL_FILE} back, or {ANEW}."
     )

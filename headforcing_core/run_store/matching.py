@@ -12,7 +12,7 @@ from ..policy.head_types import HEAD_TYPES, Labels
 from ..rollout.episodes import descriptor_layers
 from ..rollout.plan import Segment
 from ..rollout.transitions import TRANSITIONS
-from .record import CARRIED, OF_POLICY, PAST, RunRecord, RunSpec, Seeds
+from .record import ANEW, CARRIED, NEW, OF_POLICY, PAST, RunRecord, RunSpec, Seeds
 from .record_json import begin_record
 
 _LONGEST_SHOWN = 100
@@ -40,7 +40,6 @@ _FROM_NODES = {
     },
     f"{OF_POLICY}fills": ("fills (of the preset)", "Choose the preset of that run in Head Cache Policy"),
 }
-_ANEW = "set on_existing_run to new (another folder) or replace (delete the run and begin anew)"
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def check_same_run(name: str, kept: RunRecord, spec: RunSpec) -> None:
         raise RuntimeError(
             f"The run {name!r} was made by a newer version of this pack: it has the setting {_shown(newer[0])}, which "
             f"this one does not know. Its chunks and the ones still to be made would not go together. Update the pack, "
-            f"or {_ANEW}."
+            f"or {ANEW}."
         )
     for setting, now in wanted.settings.items():
         before = kept.settings.get(setting, spec.meant_before.get(setting))
@@ -88,10 +87,7 @@ def check_same_run(name: str, kept: RunRecord, spec: RunSpec) -> None:
         ]
         raise _other_run(name, shown[0], shown[1], "Connect the profile of that run")
     if kept.prefix_hash not in (wanted.prefix_hash, *spec.older_prefix_hashes):
-        before, now = (_shown_hash(record.prefix_hash) for record in (kept, wanted))
-        raise _other_run(
-            name, f"beginning {before}", f"start_image or previous gives {now}", "Connect what it began with"
-        )
+        raise _begun_otherwise(name, kept, spec)
 
 
 def check_from_chunk(name: str, kept: RunRecord, finished: int, spec: RunSpec, from_chunk: int) -> None:
@@ -132,9 +128,11 @@ def differing(name: str, finished: int, difference: Difference, from_chunk: int,
             f"{beginning}, but from_chunk is {from_chunk}. The chunks before from_chunk stay as they are. Set "
             f"from_chunk to {difference.chunk} or less, or set it back.{back}"
         )
+    chunk = difference.chunk
     return ValueError(
         f"{beginning}. {finished} chunks are finished and stay as they are. Set it back to go on, set from_chunk to "
-        f"{difference.chunk} to make the chunks from there on anew (the take before is kept), or {_ANEW}.{back}"
+        f"{chunk} to make it and all after it anew (or right-click chunk {chunk} on the film strip, Make again from "
+        f"here; the film so far stays as a take), or {NEW}.{back}"
     )
 
 
@@ -187,7 +185,25 @@ def _way(segment: Segment[str], is_first: bool) -> tuple[str, int]:
 def _other_run(name: str, before: str, now: str, back: str) -> ValueError:
     return ValueError(
         f"The run {name!r} was made with {before}, now {now}. Its chunks and the ones still to be made would not go "
-        f"together. {back} to go on, or {_ANEW}."
+        f"together. {back} to go on, or {ANEW}."
+    )
+
+
+def _begun_otherwise(name: str, kept: RunRecord, spec: RunSpec) -> ValueError:
+    if spec.prefix_hash is None:
+        return _other_run(name, "start_image or previous", "neither is connected", "Connect what it began with")
+    if kept.prefix_hash is None:
+        return _other_run(name, "nothing before it", f"{spec.begun_by} is connected", f"Disconnect {spec.begun_by}")
+    if spec.begun_by == "previous":
+        return ValueError(
+            f"The scene before has changed since the run {name!r} was begun: previous has another video now, which its "
+            "chunks do not go on from. Set on_existing_run to new to make this scene anew after it (the old one stays "
+            "in its folder), or choose the earlier take of the scene before."
+        )
+    return ValueError(
+        f"{spec.begun_by} has another picture than the run {name!r} was begun with, which its chunks do not go on "
+        "from. Set on_existing_run to new to make the video anew from it (the old one stays in its folder), or connect "
+        "the earlier picture."
     )
 
 

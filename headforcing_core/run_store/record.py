@@ -16,6 +16,8 @@ MOST_SEED = 2**64 - 1
 OF_POLICY = "policy_"
 """How the names of those settings begin that are of the policy; what follows is the policy's own name."""
 PAST, COMMITTED, CARRIED = "past", "committed", "carried"
+NEW = "set on_existing_run to new (the old run stays in its folder)"
+ANEW = f"{NEW} or replace (deletes it)"
 """The setting that says how a run came to the memory of what was there before it: by a pass over each chunk of that, or
 as the run before had it."""
 
@@ -47,6 +49,8 @@ class RunSpec:
 
     `written` gives the text for Prompt Schedule of the segments of a kept run, empty if they are from none.
 
+    `begun_by` names the input that `prefix_hash` is of, for errors: start_image, previous, or one of both.
+
     For runs of older versions: `meant_before` says of a setting that such a run lacks what it meant then;
     `older_settings` what older versions wrote where today's value stands, and `older_prefix_hashes` for the beginning.
     """
@@ -63,6 +67,7 @@ class RunSpec:
     older_prefix_hashes: tuple[str, ...] = ()
     written: Callable[[tuple[Segment[str], ...]], str] | None = None
     window_frames: int = 0
+    begun_by: str = ""
 
 
 @dataclass(frozen=True)

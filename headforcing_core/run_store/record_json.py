@@ -16,7 +16,7 @@ from ..rollout.plan import Segment
 from ..rollout.recall import MOST_LAYERS
 from ..rollout.transitions import TRANSITIONS
 from .chunk_json import HASH, parse_chunk
-from .record import MOST_CHUNKS, MOST_SEED, ChunkRecord, RunProfile, RunRecord, RunSpec, Seeds
+from .record import ANEW, MOST_CHUNKS, MOST_SEED, ChunkRecord, RunProfile, RunRecord, RunSpec, Seeds
 
 FORMAT = "headforcing.run/2"
 FORMAT_WITH_CHUNKS = "headforcing.run/1"
@@ -91,8 +91,7 @@ def unreadable(name: str, why: str) -> RuntimeError:
     """The error for a run whose run.json cannot be used."""
     return RuntimeError(
         f"run.json of the run {name!r} cannot be used: {why}. It says how the chunks were made, so nothing was "
-        "changed. Put a good copy of run.json back, or set on_existing_run to new (another folder) or replace (delete "
-        "the run and begin anew)."
+        f"changed. Put a good copy of run.json back, or {ANEW}."
     )
 
 

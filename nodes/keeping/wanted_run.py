@@ -111,6 +111,7 @@ def run_spec(request: RunRequest) -> RunSpec:
         older_prefix_hashes=beginning[1:],
         written=lambda segments: kept_schedule(segments, video.start_second, request.past.way),
         window_frames=request.fitted.ahead,
+        begun_by=request.beginning.inputs,
     )
 
 

@@ -58,6 +58,12 @@ class Beginning:
         return "" if self.previous is None else sha256(self.previous["samples"])
 
     @property
+    def inputs(self) -> str:
+        """What is connected of start_image and previous, in words."""
+        given = {"start_image": self.start_image, "previous": self.previous}
+        return " or ".join(name for name, value in given.items() if value is not None)
+
+    @property
     def hashes(self) -> tuple[str, ...]:
         """SHA-256 of what is used of it, as a kept run notes it; after it those that older versions noted for the same.
         None at all for a video that begins with nothing."""

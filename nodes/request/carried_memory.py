@@ -13,7 +13,7 @@ from ...headforcing_core.kv_memory.carried_kv import CarriedKV
 from ...headforcing_core.policy.head_types import Labels
 from ...headforcing_core.rollout.carried import Carried
 from ...headforcing_core.rollout.plan import RolloutPlan
-from ...headforcing_core.run_store.record import COMMITTED
+from ...headforcing_core.run_store.record import ANEW, COMMITTED
 
 if TYPE_CHECKING:
     from ...headforcing_core.heads.profile import HeadProfile
@@ -83,8 +83,7 @@ class Past:
             raise RuntimeError(
                 f"The run was begun with the memory of the run before it, which it cannot have now: {self.lost}. What "
                 "would be made now would not go together with what is kept. Take back what was changed since, let the "
-                "sampler before run anew, for which ComfyUI's node cache is to be freed, or set on_existing_run to new "
-                "(another folder) or replace (delete the run and begin anew)."
+                f"sampler before run anew, for which ComfyUI's node cache is to be freed, or {ANEW}."
             )
 
 

@@ -299,8 +299,8 @@ def test_a_setting_that_only_a_newer_version_has_is_refused(tmp_path: Path) -> N
 def test_the_beginning_of_an_older_run_is_known_by_its_older_hash(tmp_path: Path) -> None:
     with RunStore.open(tmp_path, "fox", replace(make_spec(), prefix_hash=digest("whole batch"))) as store:
         make_chunks(store, 2)
-    today = replace(make_spec(), prefix_hash=digest("first picture"))
-    with pytest.raises(ValueError, match="made with beginning"):
+    today = replace(make_spec(), prefix_hash=digest("first picture"), begun_by="start_image")
+    with pytest.raises(ValueError, match="start_image has another picture than the run 'fox'"):
         RunStore.open(tmp_path, "fox", today)
     with RunStore.open(tmp_path, "fox", replace(today, older_prefix_hashes=(digest("whole batch"),))) as store:
         make_chunks(store)

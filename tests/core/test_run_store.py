@@ -181,8 +181,14 @@ def test_decisions_of_the_last_chunk_come_when_the_video_becomes_longer(tmp_path
         (make_spec(fps=16.0), r"made with fps \(not set\), now fps is 16.0"),
         (swapped(make_spec()), "made with head labels [0-9a-f]{12}, now they are [0-9a-f]{12}.*Connect the profile"),
         (replace(make_spec(), profile=None), "made with head labels [0-9a-f]{12}, now they are none"),
-        (replace(make_spec(), prefix_hash=digest("x")), "made with beginning none, now start_image or previous gives"),
-        (make_spec(seed=2), "Chunk 0 of the run 'fox' has seed 1, now it would be 2.*6 chunks are finished.*to 0 to"),
+        (
+            replace(make_spec(), prefix_hash=digest("x"), begun_by="previous"),
+            "made with nothing before it, now previous is connected.*Disconnect previous to go on.*new.*replace",
+        ),
+        (
+            make_spec(seed=2),
+            "Chunk 0 of the run 'fox' has seed 1, now it would be 2.*6 chunks are finished.*to 0 to.*right-click chunk 0 on the film strip",
+        ),
         (
             make_spec(scenes=[scene("a cat")]),
             "Chunk 0 of the run 'fox' has the prompt 'a red fox', now it would be 'a cat'",
@@ -202,6 +208,27 @@ def test_a_run_of_another_kind_is_refused_by_its_first_difference(
 ) -> None:
     keep_run(tmp_path)
     refused(tmp_path, wanted, message)
+
+
+@pytest.mark.parametrize(
+    "begun_by, now, message",
+    [
+        (
+            "previous",
+            "b",
+            "The scene before has changed since the run 'fox' was begun: previous has another .*to new",
+        ),
+        ("start_image", "b", "start_image has another picture than the run 'fox' was begun with.*to new"),
+        ("start_image or previous", "b", "start_image or previous has another picture than the run 'fox'.*to new"),
+        ("", None, "made with start_image or previous, now neither is connected.*Connect what it began with to go on"),
+    ],
+)
+def test_a_run_that_began_otherwise_is_refused_by_what_is_connected(
+    tmp_path: Path, begun_by: str, now: str | None, message: str
+) -> None:
+    with RunStore.open(tmp_path, "fox", replace(make_spec(), prefix_hash=digest("a"))) as store:
+        make_chunks(store)
+    refused(tmp_path, replace(make_spec(), prefix_hash=now and digest(now), begun_by=begun_by), message)
 
 
 @pytest.mark.parametrize(

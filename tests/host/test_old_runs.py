@@ -137,5 +137,5 @@ def test_only_the_picture_that_is_used_is_the_beginning_of_a_run(pack, load, vae
     before = (runs / "film/run.json").read_bytes()
     keep(pictures)  # a batch, with an alpha channel: the same first picture
     assert (runs / "film/run.json").read_bytes() == before
-    with pytest.raises(ValueError, match="was made with beginning"):
+    with pytest.raises(ValueError, match="start_image has another picture than the run 'film'"):
         keep(pictures[1:])

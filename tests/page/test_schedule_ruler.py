@@ -474,6 +474,15 @@ def test_keys_move_an_edge_and_the_graphs_own_undo_brings_it_back(ruler: Ruler) 
 def test_the_menu_of_a_scene_adds_cuts_deletes_and_gives_a_transition(ruler: Ruler) -> None:
     menu = ruler.menu(2)
     assert menu.get_by_role("button", name="soft", pressed=True).count() == 1
+    assert menu.get_by_text("A slow change, over some chunks. Nothing is forgotten.").is_visible()
+    titles = menu.get_by_role("group").get_by_role("button").evaluate_all("(all) => all.map(({ title }) => title)")
+    assert [title.split()[:2] for title in titles] == [
+        ["The", "same"],
+        ["The", "new"],
+        ["A", "slow"],
+        ["A", "hard"],
+        ["A", "new"],
+    ]
     ruler.screenshot("menu")
     menu.get_by_role("spinbutton").fill("3")
     ruler.page.tab.keyboard.press("Escape")

@@ -5,6 +5,13 @@ const SCHEDULE = "HeadForcingPromptSchedule";
 const MOST_SOFT_CHUNKS = 64; // as the server has it
 const EDGE = 8; // pixels that are left between the menu and the border of the window
 const NO_ROOM = "No room: a prompt can change only where a chunk begins.";
+const WAYS = {
+  recache: "The same video goes on and follows the new prompt.",
+  flush: "The new prompt acts with little of the old scene in the way; the beginning is still remembered.",
+  soft: "A slow change, over some chunks. Nothing is forgotten.",
+  cut: "A hard cut to another scene, which counts as the beginning from then on.",
+  shot: "A new shot of the same film; for checkpoints of LongLive-2.0 alone.",
+};
 
 let open; // the one menu that is open
 
@@ -33,7 +40,7 @@ export function openMenu({ scene, index, scenes, free, usual, onEdit, x, y }) {
     onEdit(edit);
   };
   menu.append(part("p", "menu-title", `Scene ${index + 1}, ${clock(scene.start_second)}`));
-  if (index) menu.append(transitions(scene, usual, choose));
+  if (index) menu.append(...transitions(scene, usual, choose));
   const [prompt, add] = another(free, choose);
   const split = button("Split here", () => choose({ kind: "split", second: free.second }), !free);
   const remove = button("Delete scene", () => choose({ kind: "delete", line: scene.line }));
@@ -75,6 +82,7 @@ function transitions(scene, usual, choose) {
     choose({ kind: "transition", line: scene.line, transition: word, soft_chunks: chunks });
   const words = options.map((word) => {
     const made = button(word, () => give(own(word), null));
+    made.title = WAYS[word];
     made.setAttribute("aria-pressed", String(word === scene.transition));
     return made;
   });
@@ -82,7 +90,7 @@ function transitions(scene, usual, choose) {
   group.setAttribute("role", "group");
   group.setAttribute("aria-label", "Transition");
   if (scene.transition === "soft") group.append(fade(scene, (chunks) => give(chunks ? "soft" : own("soft"), chunks)));
-  return group;
+  return [group, part("p", "menu-hint", WAYS[scene.transition])];
 }
 
 function fade(scene, onChunks) {
