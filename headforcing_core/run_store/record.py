@@ -16,10 +16,11 @@ MOST_SEED = 2**64 - 1
 OF_POLICY = "policy_"
 """How the names of those settings begin that are of the policy; what follows is the policy's own name."""
 PAST, COMMITTED, CARRIED = "past", "committed", "carried"
-NEW = "set on_existing_run to new (the old run stays in its folder)"
-ANEW = f"{NEW} or replace (deletes it)"
 """The setting that says how a run came to the memory of what was there before it: by a pass over each chunk of that, or
 as the run before had it."""
+NEW = "set on_existing_run to new (the old run stays in its folder)"
+ANEW = f"{NEW} or replace (deletes it)"
+"""What an error tells to do where a kept run cannot be gone on with; NEW alone where the run is sound."""
 
 Seeds: TypeAlias = tuple[tuple[int, int], ...]
 """(first chunk, seed) of every stretch of chunks under one seed."""
