@@ -187,7 +187,7 @@ def test_decisions_of_the_last_chunk_come_when_the_video_becomes_longer(tmp_path
         ),
         (
             make_spec(seed=2),
-            "Chunk 0 of the run 'fox' has seed 1, now it would be 2.*6 chunks are finished.*to 0 to.*right-click chunk 0 on the",
+            "Chunk 0 of the run 'fox' has seed 1, now it would be 2.*6 chunks.*to 0 to.*right-click chunk 0 on the",
         ),
         (
             make_spec(scenes=[scene("a cat")]),
