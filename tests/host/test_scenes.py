@@ -301,6 +301,9 @@ def test_a_run_is_kept_by_the_number_of_its_scene(pack, runs: Path, scene) -> No
     graph = taking() | {"next": {"class_type": "HeadForcingSampler", "inputs": {"previous": [NODE, 0]}}}
     first = scene(unique_id=NODE, graph=graph, run_name="film-%n%")
     scene(unique_id="next", graph=graph, run_name="film-%n%", previous=first[0])
+    other = scene(unique_id=NODE, graph=graph, seed=4)
+    with pytest.raises(ValueError, match="The scene before has changed since the run 'film-2' was begun"):
+        scene(unique_id="next", graph=graph, run_name="film-%n%", previous=other[0])
     assert sorted(path.name for path in runs.iterdir() if path.is_dir()) == ["film-1", "film-2"]
     check = pack.nodes["HeadForcingSampler"].validate_inputs
     assert check(run_name="film-%n%") is True and "run_name is '../1'" in check(run_name="../%n%")
