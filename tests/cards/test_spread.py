@@ -95,7 +95,7 @@ def make(pack: Pack, model, labelled, clip) -> Callable[..., tuple]:
     """Make a short film of two scenes; what the sampler gives."""
     schedule = pack.run("HeadForcingPromptSchedule", clip=clip, text="[0s] a red fox\n[0:01 cut] a city at night")[0]
     policy = pack.run("HeadForcingCachePolicy", preset="paper")[0]
-    given = {"model": model, "profile": labelled, "policy": policy, "schedule": schedule, "width": 64, "height": 48}
+    given = {"model": model, "profile": labelled, "policy": policy, "schedule": schedule, "width": 128, "height": 96}
 
     def run(**inputs: object) -> tuple:
         return pack.run("HeadForcingSampler", unique_id=NODE, **{**given, "seconds": SECONDS, "seed": 3, **inputs})

@@ -22,7 +22,7 @@ def test_the_tiny_form_changes_the_text_encoder_and_the_size_of_our_nodes_only()
     small = tiny(workflow)
     assert workflow == SHIPPED
     assert small["1"] == {"class_type": "HeadForcingTestLoadUMT5", "inputs": {"clip_name": "tiny_umt5.safetensors"}}
-    assert small["3"]["inputs"] == {"schedule": ["2", 0], "width": 128, "height": 96, "seed": 1}
+    assert small["3"]["inputs"] == {"schedule": ["2", 0], "width": 64, "height": 64, "seed": 1}
     assert small["2"] == SHIPPED["2"]
     assert small["4"] == SHIPPED["4"]
 

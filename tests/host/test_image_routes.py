@@ -1,6 +1,7 @@
 """A start image goes where the family has it: held in the first chunk, or beside every chunk."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -15,6 +16,12 @@ def picture(seed: int) -> Tensor:
     """An IMAGE of blots, of the size of the video."""
     small = torch.rand(1, 3, 6, 8, generator=torch.Generator().manual_seed(seed))
     return torch.nn.functional.interpolate(small, size=(96, 128), mode="bilinear").movedim(1, -1)
+
+
+@pytest.fixture(scope="module")
+def video(video):
+    """Pictures of 128 x 96: a token of Wan 2.2 covers 32 x 32 pixels."""
+    return partial(video, width=128, height=96)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,12 @@ GIGA = 10**9
 TOKENS, HEAD_DIM, HEADS, FLOAT32 = 48, 128, 12, 4
 KEPT = (1, 4, 15)  # frames that local, anchor and memory heads keep under tiny
 WHOLE_HISTORY = 18  # frames before the first compressed chunk of 3
+
+
+@pytest.fixture(scope="module")
+def video(video):
+    """Pictures of 128 x 96, of which bytes are told apart in words."""
+    return partial(video, width=128, height=96)
 
 
 @pytest.fixture(scope="module")

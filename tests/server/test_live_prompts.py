@@ -102,7 +102,7 @@ def test_what_could_not_be_encoded_stays_on_the_node(client: Client, send) -> No
 
 def test_a_loop_shows_its_copies_as_the_node_in_the_page(client: Client, send) -> None:
     """All that a run says and hears goes by the id that the page knows: copies run under ids of their own."""
-    workflow = sampling(seconds=2.0)
+    workflow = sampling(seconds=5.0)  # the box is open after what is typed
     workflow["loop"] = node("HeadForcingTestLoop", body="sampler", times=2, seed=36)
     workflow["report"] = node("PreviewAny", source=["loop", 0])
     good, bad = SendAfter(send, 2), SendAfter(lambda: send(text="(a fox:1e39) in the snow"), 2)
