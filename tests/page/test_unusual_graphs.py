@@ -213,6 +213,7 @@ def test_a_workflow_file_and_a_video_of_ours_that_are_dropped_open_their_workflo
     count = len(json.loads(shipped)["nodes"])
     tab.wait_for_function("(count) => app.graph.nodes.length === count", arg=count)
     assert not opened.page.missing_node_types(json.loads(shipped))
+    opened.page.wait_until_ready()
     query = "&".join(f"{name}={saved[name]}" for name in ("filename", "subfolder", "type"))
     tab.evaluate(DROP, {"name": "film.mp4", "type": "video/mp4", "url": f"/api/view?{query}"})
     tab.wait_for_function(
@@ -221,6 +222,7 @@ def test_a_workflow_file_and_a_video_of_ours_that_are_dropped_open_their_workflo
     sent = opened.page.api_prompt()
     assert (sent["5"]["inputs"]["seed"], sent["5"]["inputs"]["vae"]) == (91, [str(vae), 0])
     assert sent["3"]["inputs"]["text"] == FOX
+    opened.page.wait_until_ready()
 
 
 def test_a_missing_file_is_offered_where_it_can_be_had(page: ComfyPage, comfyui: Server) -> None:
