@@ -117,7 +117,7 @@ class Opened:
 
     def make_tiny(self, seconds: float, seed: int) -> None:
         """Let a run take seconds, not hours."""
-        for widget, value in {"width": 64, "height": 64, "seconds": seconds, "seed": seed}.items():
+        for widget, value in {"width": 192, "height": 128, "seconds": seconds, "seed": seed}.items():
             self.page.set_widget(SAMPLER, widget, value)
         self.page.set_widget(POLICY, "preset", "uniform")
 
